@@ -1,0 +1,6 @@
+//! (laid out next)
+use std::process::ExitCode;
+
+pub fn main() -> ExitCode {
+    ExitCode::SUCCESS
+}

@@ -1,0 +1,236 @@
+//! The policy file, in two levels: what people wrote (`config/file.rs`, a strict mirror of the
+//! YAML) and what the program will do (the types here). `config/validate.rs` turns the one into
+//! the other and reports every fault at once.
+//!
+//! Values here are checked and complete: no defaults are left to decide, no reference dangles.
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue};
+
+use crate::wire::Dialect;
+
+/// Everything the program will do.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    pub listen: Vec<Listen>,
+    /// `None`: no admin listener.
+    pub admin: Option<Listen>,
+    pub server: Server,
+    /// In the order of the file; routes refer to them by index.
+    pub upstreams: Vec<Upstream>,
+    pub routes: Vec<Route>,
+    pub telemetry: Telemetry,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Listen {
+    pub at: Address,
+    pub tls: Option<ListenTls>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Address {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+    /// A socket handed over by systemd; by its `FileDescriptorName=`, or all that are left.
+    Inherited(Option<String>),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenTls {
+    pub cert: PathBuf,
+    pub key: PathBuf,
+    /// With it, clients may show a certificate of this CA; `client_auth` says whether they must.
+    pub client_ca: Option<PathBuf>,
+    pub client_required: bool,
+}
+
+/// Bounds on what a client may do, and on how we end.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Server {
+    pub max_connections: usize,
+    /// Largest request body that is read into memory, in bytes.
+    pub max_body: u64,
+    /// Request target and all header bytes together.
+    pub max_head: usize,
+    pub max_headers: usize,
+    pub max_target: usize,
+    /// From the first byte of a head to its last.
+    pub head_timeout: Duration,
+    /// Longest time without progress while a request body arrives.
+    pub body_timeout: Duration,
+    /// An idle keep-alive connection is closed after this.
+    pub idle_timeout: Duration,
+    /// Longest time a client may leave our bytes unread.
+    pub write_timeout: Duration,
+    /// Readiness fails, then this long new work is still taken.
+    pub drain_delay: Duration,
+    /// How long running calls may take to finish after that.
+    pub drain_timeout: Duration,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Upstream {
+    pub name: Arc<str>,
+    pub dialect: Dialect,
+    /// OpenTelemetry's `gen_ai.provider.name`.
+    pub provider: Arc<str>,
+    /// At least one.
+    pub urls: Vec<Origin>,
+    /// What a bare SDK path (`/chat/completions`) is given in front: `/v1`, `/v1beta`, or nothing.
+    pub api_prefix: Arc<str>,
+    /// Replaces the caller's credential. `None`: the caller's own passes through.
+    pub key: Option<Secret>,
+    pub auth: Auth,
+    /// Added to every request, replacing what the caller sent under that name.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// Most calls at once, over all workers. `None`: no bulkhead.
+    pub concurrency: Option<usize>,
+    pub pool: Pool,
+    pub timeouts: Timeouts,
+    pub tls: UpstreamTls,
+    pub http2: Http2,
+    pub proxy: ProxyRule,
+    /// `builtin: simulator`: the app starts a simulator and `urls` is filled in at start.
+    pub builtin: bool,
+}
+
+/// Where to connect, and the path everything is put under there.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Origin {
+    pub tls: bool,
+    pub host: Host,
+    pub port: u16,
+    /// Without a trailing slash; empty for none.
+    pub path: Arc<str>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Host {
+    /// A DNS name or an IP address without brackets.
+    Name(Arc<str>),
+    /// `unix:/run/backend.sock`
+    Unix(PathBuf),
+}
+
+/// How a vendor wants its key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Auth {
+    /// `Authorization: Bearer KEY`
+    Bearer,
+    /// `NAME: KEY`
+    Header(HeaderName),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pool {
+    pub connect_timeout: Duration,
+    pub idle_timeout: Duration,
+    /// Idle connections kept, over all workers.
+    pub max_idle: usize,
+    /// A connection is retired after this, give or take a fifth, so that DNS changes are followed.
+    pub max_age: Duration,
+    /// Connections opened before they are needed.
+    pub warm: usize,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Timeouts {
+    /// Waiting for a place in the bulkhead.
+    pub queue: Duration,
+    /// From the request's last byte to the answer's first.
+    pub first_byte: Duration,
+    /// Longest silence inside an answer.
+    pub idle: Duration,
+    /// From the call's start to the answer's last byte; never cuts a stream that is sending.
+    pub total: Duration,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct UpstreamTls {
+    /// A private CA, used instead of the system's roots.
+    pub ca: Option<PathBuf>,
+    /// A client certificate: chain and key.
+    pub cert: Option<PathBuf>,
+    pub key: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Http2 {
+    /// By ALPN over TLS, never on cleartext.
+    Auto,
+    Never,
+    /// Only HTTP/2; on cleartext by prior knowledge.
+    Always,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ProxyRule {
+    /// `HTTPS_PROXY` and `NO_PROXY`, for `https` upstreams.
+    Environment,
+    Never,
+    /// `http://[user:password@]host:port`
+    Through { host: Arc<str>, port: u16, authorization: Option<Secret> },
+}
+
+/// First match wins.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Route {
+    /// `/openai`: the prefix to match on a segment boundary, and to strip. Empty: any path.
+    pub path: Arc<str>,
+    /// Only calls in this dialect (told by their path). Used by the routes made for bare SDK paths.
+    pub dialect: Option<Dialect>,
+    /// A glob over the model's name, `gpt-*`.
+    pub model: Option<Arc<str>>,
+    /// Index into `Config::upstreams`.
+    pub to: usize,
+    /// How logs and metrics call it.
+    pub name: Arc<str>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Telemetry {
+    /// A filter as `RUST_LOG` takes it: `info`, `tidegate=debug,warn`.
+    pub level: String,
+    pub form: LogForm,
+    pub access_log: AccessLog,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogForm {
+    /// Text on a terminal, JSON elsewhere.
+    Auto,
+    Json,
+    Text,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AccessLog {
+    Off,
+    Stdout,
+    Stderr,
+}
+
+/// A value that must never be seen: no Debug, no Display, no Serialize shows it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Arc<str>);
+
+impl Secret {
+    pub fn new(value: impl Into<Arc<str>>) -> Self {
+        Self(value.into())
+    }
+
+    /// The value itself; for the request that is about to be sent, and nothing else.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}

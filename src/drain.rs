@@ -1,0 +1,1 @@
+//! The two signals of a graceful end: stop taking work, then stop.

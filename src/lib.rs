@@ -1,0 +1,34 @@
+//! Tidegate: the sidecar between AI agents and their models.
+//!
+//! A map, lowest layer first; a file uses only what stands below it, or its own folder
+//! (`tests/architecture.rs` holds this):
+//!
+//! - 0 [`wire`] what the bytes of each vendor mean; [`body`] wrappers that watch a stream;
+//!   [`clock`], [`units`], [`drain`], [`io`]
+//! - 1 [`config`] the policy file
+//! - 2 [`telemetry`] metrics, access log, tracing
+//! - 3 [`upstream`] connections to backends; [`route`] which call goes where
+//! - 4 [`snapshot`] one consistent view of the configuration
+//! - 5 [`pipeline`] the path of a request: read this one first
+//! - 6 [`reload`] a new policy without a restart
+//! - 7 [`listen`], [`admin`] the two doors; [`simulate`] a backend that needs no key
+//! - 8 [`app`] puts the parts together; [`cli`], [`demo`]
+pub mod admin;
+pub mod app;
+pub mod body;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod demo;
+pub mod drain;
+pub mod io;
+pub mod listen;
+pub mod pipeline;
+pub mod reload;
+pub mod route;
+pub mod simulate;
+pub mod snapshot;
+pub mod telemetry;
+pub mod units;
+pub mod upstream;
+pub mod wire;
