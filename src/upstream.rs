@@ -1,1 +1,6 @@
-//! (laid out next)
+//! Connections to backends.
+pub mod connect;
+mod dial;
+pub mod dns;
+pub mod proxy;
+pub mod tls;
