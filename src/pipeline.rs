@@ -1,1 +1,2 @@
 //! (laid out next)
+pub mod gate;
