@@ -2,31 +2,33 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
+use tokio::sync::RwLock;
+
 use super::*;
 
 const EVERY: Duration = Duration::from_millis(20);
 const QUIET: Duration = Duration::from_millis(100);
+
+/// A signal goes to every watch of the process: the test that sends some is alone.
+static SIGNALS: RwLock<()> = RwLock::const_new(());
 
 fn watch(paths: &[&Path]) -> Watch {
     let files = paths.iter().map(|path| path.to_path_buf()).collect();
     Watch::with_pace(files, EVERY, QUIET).unwrap()
 }
 
-/// The next cause, if one comes within a time in which many looks are made. SIGHUPs are passed
-/// over: they go to the whole process, and another test sends some.
+/// The files of the next cause, if one comes within a time in which many looks are made.
 async fn files(watch: &mut Watch) -> Option<Vec<PathBuf>> {
-    let next = async {
-        loop {
-            if let Cause::Files(files) = watch.next().await {
-                return files;
-            }
-        }
-    };
-    tokio::time::timeout(EVERY * 30, next).await.ok()
+    match tokio::time::timeout(EVERY * 30, watch.next()).await {
+        Ok(Cause::Files(files)) => Some(files),
+        Ok(Cause::Signal) => panic!("a signal that nobody sent"),
+        Err(_) => None,
+    }
 }
 
 #[tokio::test]
 async fn new_content_is_told_once_and_a_touch_is_not() {
+    let _signals = SIGNALS.read().await;
     let directory = tempfile::tempdir().unwrap();
     let (one, two) = (directory.path().join("one"), directory.path().join("two"));
     fs::write(&one, "a").unwrap();
@@ -50,6 +52,7 @@ async fn new_content_is_told_once_and_a_touch_is_not() {
 /// Same size, same inode, and within one tick of the file system's clock.
 #[tokio::test]
 async fn a_write_right_after_the_first_look_is_seen() {
+    let _signals = SIGNALS.read().await;
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("racy");
     for _ in 0..5 {
@@ -64,6 +67,7 @@ async fn a_write_right_after_the_first_look_is_seen() {
 /// update renames a new `..data` over the old one and never touches `config.yaml`.
 #[tokio::test]
 async fn a_swapped_symlink_is_followed() {
+    let _signals = SIGNALS.read().await;
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name);
     for (version, content) in [("..1", "old"), ("..2", "new"), ("..3", "new")] {
@@ -85,6 +89,7 @@ async fn a_swapped_symlink_is_followed() {
 
 #[tokio::test]
 async fn a_file_that_is_still_being_written_is_waited_for() {
+    let _signals = SIGNALS.read().await;
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("slow");
     fs::write(&path, "").unwrap();
@@ -109,6 +114,7 @@ async fn a_file_that_is_still_being_written_is_waited_for() {
 
 #[tokio::test]
 async fn other_files_may_be_watched_and_the_known_keep_their_state() {
+    let _signals = SIGNALS.read().await;
     let directory = tempfile::tempdir().unwrap();
     let (kept, added) = (directory.path().join("kept"), directory.path().join("added"));
     fs::write(&kept, "a").unwrap();
@@ -124,6 +130,7 @@ async fn other_files_may_be_watched_and_the_known_keep_their_state() {
 /// A future that was dropped half way through loses nothing.
 #[tokio::test]
 async fn a_dropped_wait_is_taken_up_again() {
+    let _signals = SIGNALS.read().await;
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("file");
     fs::write(&path, "a").unwrap();
@@ -137,6 +144,7 @@ async fn a_dropped_wait_is_taken_up_again() {
 
 #[tokio::test]
 async fn a_storm_of_hangups_is_one_cause() {
+    let _signals = SIGNALS.write().await;
     let mut watch = watch(&[]);
     let us = std::process::id().to_string();
     for _ in 0..5 {
