@@ -302,3 +302,6 @@ impl Listener {
 fn gone(error: io::Error) -> io::Error {
     io::Error::new(io::ErrorKind::ConnectionAborted, error)
 }
+
+#[cfg(test)]
+mod tests;
