@@ -3,7 +3,7 @@
 //! Deadlines need no more than a tenth of a second, so each worker thread keeps a coarse tick that
 //! its sweep moves on (`flight::Sweep`); reading it is a load from a cell. Latencies that are
 //! measured use `std::time::Instant` itself, a few times a call.
-use std::cell::Cell;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// Milliseconds since the worker began, as of its last tick. 49 days in, it wraps; differences of
@@ -12,6 +12,15 @@ use std::time::{Duration, Instant};
 pub struct Tick(u32);
 
 impl Tick {
+    /// For keeping a tick in an atomic.
+    pub fn raw(self) -> u32 {
+        self.0
+    }
+
+    pub fn from_raw(raw: u32) -> Self {
+        Self(raw)
+    }
+
     pub fn since(self, earlier: Tick) -> Duration {
         Duration::from_millis(u64::from(self.0.wrapping_sub(earlier.0)))
     }
@@ -21,23 +30,24 @@ impl Tick {
 #[derive(Debug)]
 pub struct Clock {
     begun: Instant,
-    now: Cell<Tick>,
+    /// Written by the worker alone; an atomic because a connection's parts must be `Send`.
+    now: AtomicU32,
 }
 
 impl Clock {
     pub fn new() -> Self {
-        Self { begun: Instant::now(), now: Cell::new(Tick(0)) }
+        Self { begun: Instant::now(), now: AtomicU32::new(0) }
     }
 
     pub fn now(&self) -> Tick {
-        self.now.get()
+        Tick(self.now.load(Relaxed))
     }
 
     /// Reads the real clock; called by the sweep.
     pub fn advance(&self) -> Tick {
-        let tick = Tick(self.begun.elapsed().as_millis() as u32);
-        self.now.set(tick);
-        tick
+        let tick = self.begun.elapsed().as_millis() as u32;
+        self.now.store(tick, Relaxed);
+        Tick(tick)
     }
 }
 

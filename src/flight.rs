@@ -16,6 +16,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use slab::Slab;
+use tokio::sync::Notify;
 
 use crate::clock::{Clock, Tick};
 use crate::request_id::RequestId;
@@ -172,11 +173,12 @@ impl Flight {
             Stage::FirstByte => (limits.first_byte, Expired::FirstByte),
             Stage::Answering => (limits.idle, Expired::Idle),
         };
-        if silent > bound {
+        // the tick that was stored may be one old: late rather than early
+        if silent > bound.saturating_add(TICK) {
             return Some(why);
         }
         let sending = self.streaming.get() && self.stage.get() == Stage::Answering;
-        (!sending && now.since(self.begun) > limits.total).then_some(Expired::Total)
+        (!sending && now.since(self.begun) > limits.total.saturating_add(TICK)).then_some(Expired::Total)
     }
 }
 
@@ -193,11 +195,18 @@ pub struct Seen {
 #[derive(Debug, Default)]
 pub struct Flights {
     all: RefCell<Slab<Rc<Flight>>>,
+    /// The sweep has stopped for want of calls; the next call wakes it.
+    asleep: Cell<bool>,
+    wake: Notify,
 }
 
 impl Flights {
     /// A new call, in stage [`Stage::Reading`].
     pub fn begin(self: &Rc<Self>, clock: &Clock, limits: Limits, about: About) -> Ticket {
+        if self.asleep.replace(false) {
+            clock.advance();
+            self.wake.notify_one();
+        }
         let now = clock.now();
         let flight = Rc::new(Flight {
             started: Instant::now(),
@@ -213,6 +222,12 @@ impl Flights {
         });
         let key = self.all.borrow_mut().insert(Rc::clone(&flight));
         Ticket { flight, key, flights: Rc::clone(self) }
+    }
+
+    /// Sleeps until a call begins; there must be none now.
+    pub async fn sleep(&self) {
+        self.asleep.set(true);
+        self.wake.notified().await;
     }
 
     pub fn is_empty(&self) -> bool {

@@ -6,7 +6,7 @@ use http::Method;
 
 use crate::config;
 use crate::telemetry::metrics::Target;
-use crate::units::Glob;
+use crate::units::glob_matches;
 use crate::upstream::Upstream;
 use crate::wire::{self, Dialect, Endpoint, Kind};
 
@@ -16,7 +16,7 @@ pub struct Route {
     /// Empty: any path.
     prefix: Arc<str>,
     dialect: Option<Dialect>,
-    model: Option<Glob>,
+    model: Option<Arc<str>>,
     pub upstream: Arc<Upstream>,
     pub metrics: Arc<Target>,
 }
@@ -51,7 +51,7 @@ impl Route {
             name: Arc::clone(&config.name),
             prefix: Arc::clone(&config.path),
             dialect: config.dialect,
-            model: config.model.as_deref().map(Glob::new),
+            model: config.model.clone(),
             upstream,
             metrics,
         }
@@ -94,7 +94,7 @@ impl Routes {
             let (endpoint, rest) = route.matches_path(asked)?;
             let fits = match (&route.model, model) {
                 (None, _) => true,
-                (Some(glob), Some(model)) => glob.matches(model),
+                (Some(glob), Some(model)) => glob_matches(glob, model),
                 (Some(_), None) => false,
             };
             fits.then_some(Match { route, endpoint, rest })

@@ -46,7 +46,7 @@ pub struct Sent {
     pub answer: Answer,
     pub kind: Kind,
     pub metered: bool,
-    pub clock: Rc<Clock>,
+    pub clock: Arc<Clock>,
 }
 
 impl Sent {
@@ -144,7 +144,7 @@ pub struct Streamed {
     record: Option<Record>,
     /// Given back with the last byte.
     lease: Option<Lease>,
-    clock: Rc<Clock>,
+    clock: Arc<Clock>,
     status: StatusCode,
     dialect: Dialect,
     kind: Kind,

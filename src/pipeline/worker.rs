@@ -16,7 +16,7 @@ use crate::telemetry::metrics::Metrics;
 use crate::upstream::pool::Pools;
 
 pub struct Worker {
-    pub clock: Rc<Clock>,
+    pub clock: Arc<Clock>,
     pub flights: Rc<Flights>,
     pub pools: Rc<Pools>,
     pub ids: RequestIds,
@@ -34,10 +34,10 @@ impl Worker {
         drain: Drain,
         workers: usize,
     ) -> Self {
-        let clock = Rc::new(Clock::new());
+        let clock = Arc::new(Clock::new());
         Self {
             flights: Rc::default(),
-            pools: Rc::new(Pools::new(Rc::clone(&clock), workers)),
+            pools: Rc::new(Pools::new(Arc::clone(&clock), workers)),
             clock,
             ids: RequestIds::new(),
             live,

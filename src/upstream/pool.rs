@@ -25,7 +25,7 @@ use crate::telemetry::metrics::PoolGauges;
 /// All pools of one worker.
 pub struct Pools {
     by_key: RefCell<HashMap<PoolKey, Rc<Pool>>>,
-    pub clock: Rc<Clock>,
+    pub clock: Arc<Clock>,
     workers: usize,
 }
 
@@ -37,7 +37,7 @@ pub struct Pool {
     speaks_h2: Cell<bool>,
     dialling: tokio::sync::Mutex<()>,
     pub gauges: Arc<PoolGauges>,
-    clock: Rc<Clock>,
+    clock: Arc<Clock>,
     limits: Cell<Limits>,
 }
 
@@ -58,7 +58,7 @@ struct Idle {
 }
 
 impl Pools {
-    pub fn new(clock: Rc<Clock>, workers: usize) -> Self {
+    pub fn new(clock: Arc<Clock>, workers: usize) -> Self {
         Self { by_key: RefCell::default(), clock, workers: workers.max(1) }
     }
 
@@ -72,7 +72,7 @@ impl Pools {
             speaks_h2: Cell::new(false),
             dialling: tokio::sync::Mutex::new(()),
             gauges: Arc::clone(&upstream.shared.gauges),
-            clock: Rc::clone(&self.clock),
+            clock: Arc::clone(&self.clock),
             limits: Cell::new(Limits::of(upstream, self.workers)),
         });
         self.by_key.borrow_mut().insert(address.key, Rc::clone(&pool));

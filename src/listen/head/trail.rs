@@ -101,6 +101,11 @@ impl HeadTrail {
         self.phase == Phase::Head && self.scan.is_inside()
     }
 
+    /// Whether bytes of a request body are still to come.
+    pub fn is_inside_body(&self) -> bool {
+        matches!(self.phase, Phase::Length(_) | Phase::Chunked(_))
+    }
+
     /// The head that was scanned last.
     pub fn last(&self) -> &HeadScan {
         &self.scan
