@@ -4,3 +4,5 @@
 //! a worker wait for a scrape, a disk or a terminal. Every metric name is in `metrics/names.rs`.
 pub mod access;
 pub mod metrics;
+mod redact;
+mod sink;

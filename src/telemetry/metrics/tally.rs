@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 
 use super::histogram::{self, Histogram};
 use super::{Finished, MAX_MODEL_BYTES, MAX_MODELS, Outcome, Usage};
+use crate::telemetry::redact;
 
 /// The label for names without a label of their own.
 pub(super) const OTHER: &str = "other";
@@ -108,7 +109,8 @@ impl ModelNames {
     /// `answered`: a name that no upstream ever answered to takes no place, so invented names
     /// cannot push real ones out.
     fn admit(&self, name: &str, answered: bool) -> Option<Arc<str>> {
-        if name.is_empty() || name.len() > MAX_MODEL_BYTES || name.chars().any(char::is_control) {
+        let fits = (1..=MAX_MODEL_BYTES).contains(&name.len());
+        if !fits || name.chars().any(char::is_control) || redact::finds_any(name) {
             return None;
         }
         let mut names = self.0.lock();
