@@ -237,6 +237,14 @@ impl Default for Timeouts {
     }
 }
 
+impl Timeouts {
+    /// For the time before an upstream is known.
+    pub fn unbounded() -> Self {
+        let (queue, first_byte) = (Duration::MAX, Duration::MAX);
+        Self { queue, first_byte, idle: Duration::MAX, total: Duration::MAX }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct UpstreamTls {
     /// A private CA, used instead of the system's roots.

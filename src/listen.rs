@@ -82,7 +82,8 @@ impl Door {
         };
         let service = service_fn(|request: Request<Incoming>| {
             let call = watch.begin_call();
-            let facts = (request.version() < Version::HTTP_2).then(|| watch.take_facts());
+            let http1 = request.version() < Version::HTTP_2;
+            let facts = if http1 { watch.take_facts() } else { head::HeadFacts::default() };
             let origin = Origin { peer: Arc::clone(&peer), facts };
             let worker = Rc::clone(&self.worker);
             // boxed, so that an open stream does not keep the room that its call needed before

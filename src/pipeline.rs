@@ -44,8 +44,8 @@ use crate::wire::{Dialect, Endpoint, Kind};
 pub struct Origin {
     /// How logs call the caller: an address, or `unix`.
     pub peer: Arc<str>,
-    /// What was read of the raw head; `None` over HTTP/2.
-    pub facts: Option<HeadFacts>,
+    /// What was read of the raw head; nothing over HTTP/2.
+    pub facts: HeadFacts,
 }
 
 /// Answers one request. Never fails: what goes wrong is an answer in the caller's dialect.
@@ -81,7 +81,7 @@ async fn run(
     worker: &Rc<Worker>,
     snapshot: &Arc<Snapshot>,
     origin: &Origin,
-    mut head: request::Parts,
+    head: request::Parts,
     body: Incoming,
     record: &mut Record,
 ) -> Result<reply::Reply, Refused> {
@@ -89,7 +89,7 @@ async fn run(
         return Err(Refusal::draining().into());
     }
     let Cleared { path, query, body_len, upgrade, asterisk, unexpected_body } =
-        gate::check(&head, origin.facts.as_ref(), &bounds(snapshot)).map_err(|fault| {
+        gate::check(&head, origin.facts, &bounds(snapshot)).map_err(|fault| {
             worker.metrics.gate_refused(fault.reason());
             Refusal::gate(&fault)
         })?;
@@ -126,7 +126,7 @@ async fn run(
     record.admitted(&lease);
     let outbound = dispatch::Prepared::new(route, &endpoint, rest, query.as_deref());
     if upgrade.is_some() {
-        return upgrade::tunnel(worker, ticket, lease, outbound, &mut head, call, record)
+        return upgrade::upgrade(worker, ticket, lease, outbound, head, record)
             .await
             .map_err(in_dialect);
     }

@@ -18,6 +18,8 @@ pub mod pool;
 mod proxy;
 pub mod tls;
 
+pub use self::h2::Local as LocalExecutor;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -47,6 +49,8 @@ pub struct Upstream {
     pub shared: Arc<Shared>,
     pub addresses: Vec<Address>,
     pub connector: Connector,
+    /// For upgrades, which only HTTP/1.1 has.
+    pub h1_connector: Connector,
     /// What replaces the caller's credential.
     pub credential: Option<(HeaderName, HeaderValue)>,
 }
@@ -102,6 +106,9 @@ impl Upstream {
         let name = &config.name;
         let connector = Connector::new(config, env)
             .map_err(|source| SetupError::Connector { name: Arc::clone(name), source })?;
+        let h1_only = config::Upstream { http2: config::Http2::Never, ..config.clone() };
+        let h1_connector = Connector::new(&h1_only, env)
+            .map_err(|source| SetupError::Connector { name: Arc::clone(name), source })?;
         let shared = registry.shared(name, metrics);
         let addresses = config
             .urls
@@ -114,7 +121,7 @@ impl Upstream {
             .map(|key| credential(&config.auth, key))
             .transpose()
             .map_err(|_| SetupError::Key { name: Arc::clone(name) })?;
-        Ok(Self { config: config.clone(), shared, addresses, connector, credential })
+        Ok(Self { config: config.clone(), shared, addresses, connector, h1_connector, credential })
     }
 
     /// The address with the fewest calls going on; the first of equals.

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper_util::server::conn::auto::UpgradeableConnection;
 use parking_lot::Mutex;
@@ -198,7 +199,7 @@ impl<'c, C> Supervised<'c, C> {
 
 impl<I, S, E, B> Future for Supervised<'_, UpgradeableConnection<'_, I, S, E>>
 where
-    S: hyper::service::HttpService<Incoming, ResBody = B>,
+    S: hyper::service::Service<Request<Incoming>, Response = Response<B>>,
     S::Future: 'static,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     B: http_body::Body + 'static,

@@ -16,7 +16,7 @@ use super::worker::Worker;
 use crate::flight::{Flight, Stage};
 use crate::snapshot::Snapshot;
 use crate::upstream::outgoing::Outgoing;
-use crate::wire::{Endpoint, Kind, View, view};
+use crate::wire::{Endpoint, Kind, View, ViewFault, view};
 
 /// Most memory taken on a client's word before bytes have come.
 const TRUSTED: u64 = 1024 * 1024;
@@ -66,7 +66,8 @@ impl Call {
         if !is_encoded(headers) {
             match view(kind, &whole) {
                 Ok(view) => call.look(&view),
-                Err(fault) if fault.is_ambiguous() || snapshot.routes.need_model() => {
+                Err(fault @ ViewFault::Duplicate { .. }) => return Err(Refusal::unreadable(&fault)),
+                Err(fault) if snapshot.routes.need_model() => {
                     return Err(Refusal::unreadable(&fault));
                 }
                 // not ours to judge: the backend will say what it thinks of it

@@ -56,9 +56,9 @@ impl Prepared {
     }
 
     /// Makes the caller's headers the backend's.
-    pub fn rewrite(&self, head: &mut request::Parts) {
+    pub fn rewrite(&self, head: &mut request::Parts, upgrade: Option<gate::Upgrade>) {
         let headers = &mut head.headers;
-        gate::strip_request(headers);
+        gate::strip_request(headers, upgrade);
         if let Some((name, value)) = &self.upstream.credential {
             for known in &CREDENTIALS {
                 headers.remove(known);
@@ -85,7 +85,7 @@ pub async fn dispatch(
     call: Call,
     record: &mut Record,
 ) -> Result<Sent, Refusal> {
-    to.rewrite(&mut head);
+    to.rewrite(&mut head, None);
     let outbound = Outbound {
         method: &head.method,
         target: &to.target,

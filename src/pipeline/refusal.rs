@@ -18,7 +18,7 @@ use crate::telemetry::metrics::{Deadline, Outcome};
 use crate::upstream::call::CallError;
 use crate::upstream::connect::ConnectError;
 use crate::upstream::h1::H1Error;
-use crate::wire::{Dialect, Fault, Form, Kind, ViewFault, error_body, error_event};
+use crate::wire::{self, Dialect, Fault, Form, Kind, ViewFault, error_body, error_event};
 
 /// Whose doing it was; a metric label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +50,18 @@ pub struct Refusal {
     close: bool,
     /// For our log alone.
     cause: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+/// The gate's kinds of fault as errors of a dialect.
+pub fn wire_kind(kind: FaultKind) -> wire::FaultKind {
+    match kind {
+        FaultKind::BadRequest => wire::FaultKind::BadRequest,
+        FaultKind::MethodNotAllowed => wire::FaultKind::MethodNotAllowed,
+        FaultKind::TooLarge => wire::FaultKind::TooLarge,
+        FaultKind::UriTooLong => wire::FaultKind::UriTooLong,
+        FaultKind::HeadersTooLarge => wire::FaultKind::HeadersTooLarge,
+        FaultKind::ExpectationFailed => wire::FaultKind::ExpectationFailed,
+    }
 }
 
 impl Refusal {
@@ -85,14 +97,8 @@ impl Refusal {
     }
 
     pub fn gate(fault: &GateFault) -> Self {
-        let status = match fault.kind() {
-            FaultKind::BadRequest => StatusCode::BAD_REQUEST,
-            FaultKind::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            FaultKind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            FaultKind::UriTooLong => StatusCode::URI_TOO_LONG,
-            FaultKind::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            FaultKind::ExpectationFailed => StatusCode::EXPECTATION_FAILED,
-        };
+        let status = wire_kind(fault.kind()).status();
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
         let mut refusal = Self::new(status, fault.reason(), Source::Agent, fault.message());
         refusal.close = fault.closes();
         refusal

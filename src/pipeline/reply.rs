@@ -5,7 +5,7 @@
 //! client has gone) drops the upstream call with it. An answer that dies ends as an error: its
 //! dialect's error event, then the connection is broken off; never a clean end.
 use std::pin::Pin;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
@@ -18,6 +18,7 @@ use super::admit::Lease;
 use super::dispatch::VIA;
 use super::record::Record;
 use super::refusal::Refusal;
+use super::upgrade::Tunnel;
 use crate::clock::Clock;
 use crate::flight::Ticket;
 use crate::telemetry::metrics::Outcome;
@@ -39,6 +40,8 @@ pub struct Reply {
 pub enum Content {
     Whole(Bytes),
     Streamed(Box<Streamed>),
+    /// After 101.
+    Tunnel(Box<Tunnel>),
 }
 
 /// An upstream's answer whose head has come.
@@ -115,6 +118,10 @@ impl Reply {
                     streamed.end();
                 }
                 ReplyBody::Streamed(streamed)
+            }
+            Content::Tunnel(tunnel) => {
+                tunnel.start(record);
+                ReplyBody::Whole(Bytes::new())
             }
         };
         let mut response = Response::new(body);

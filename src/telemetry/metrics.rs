@@ -24,6 +24,7 @@ mod target;
 #[cfg(test)]
 mod tests;
 
+pub use crate::wire::Usage;
 pub use counters::{LineCounts, PoolGauges, Reasons};
 pub use target::Target;
 
@@ -58,17 +59,6 @@ pub struct Finished<'a> {
     pub stream: bool,
     /// Events of a stream that carried content.
     pub content_events: u64,
-}
-
-/// Tokens of one call. `input` includes `cached_input` and `cache_write`, `output` includes
-/// `reasoning`, as OpenTelemetry counts them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Usage {
-    pub input: u64,
-    pub output: u64,
-    pub cached_input: u64,
-    pub cache_write: u64,
-    pub reasoning: u64,
 }
 
 /// How a call ended. Closed: each is a label value.

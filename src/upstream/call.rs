@@ -154,6 +154,25 @@ pub async fn send(
     }
 }
 
+/// Makes a call that asks for an upgrade: on a connection of its own, over HTTP/1.1, once.
+pub async fn send_upgrade(
+    pools: &Pools,
+    flight: &Flight,
+    upstream: &Upstream,
+    mut call: Outbound<'_>,
+) -> Result<Answer, CallError> {
+    let address = upstream.least_busy(&[]).ok_or(CallError::NoAddress)?;
+    let busy = Busy::at(address);
+    flight.enter(Stage::Connecting, pools.clock.now());
+    let pool = pools.pool(upstream, address);
+    let dialling = pool.dial_h1(upstream, address);
+    let pooled = flight.guard(dialling).await.map_err(CallError::Expired)??;
+    flight.enter(Stage::FirstByte, pools.clock.now());
+    call.headers.insert(header::HOST, address.host.clone());
+    let answer = once(flight, Checkout::H1(pooled), address, &mut call, busy).await;
+    answer.map_err(|(error, _)| error)
+}
+
 /// One attempt. The flag of an error: nothing came back, so a fresh connection may be tried.
 async fn once(
     flight: &Flight,

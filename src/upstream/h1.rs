@@ -10,8 +10,6 @@
 //! whose framing is in doubt is an error, never a guess.
 mod framing;
 mod head;
-#[cfg(test)]
-mod tests;
 
 use std::cell::RefCell;
 use std::io::{self, IoSlice};

@@ -184,24 +184,40 @@ impl Pool {
         self.adopt(connected).await
     }
 
+    /// Opens a connection that is certain to speak HTTP/1.1, for an upgrade.
+    pub async fn dial_h1(
+        self: &Rc<Self>,
+        upstream: &Upstream,
+        address: &Address,
+    ) -> Result<Pooled, DialError> {
+        let connected = upstream.h1_connector.connect(&address.origin).await?;
+        self.gauges.dialled.fetch_add(1, Relaxed);
+        self.gauges.open.fetch_add(1, Relaxed);
+        Ok(self.own(connected))
+    }
+
+    fn own(self: &Rc<Self>, connected: Connected) -> Pooled {
+        Pooled {
+            connection: Some(h1::Connection::new(connected.stream)),
+            pool: Rc::clone(self),
+            born: self.clock.now(),
+            max_age: jittered(self.limits.get().max_age),
+            reused: false,
+        }
+    }
+
     async fn adopt(self: &Rc<Self>, connected: Connected) -> Result<Checkout, DialError> {
-        let born = self.clock.now();
         self.gauges.open.fetch_add(1, Relaxed);
         let open = OpenGuard(Arc::clone(&self.gauges));
         self.speaks_h2.set(connected.http2);
         if connected.http2 {
-            let shared = h2::Shared::open(connected.stream, born, move || drop(open)).await?;
+            let shared = h2::Shared::open(connected.stream, self.clock.now(), move || drop(open)).await?;
             self.shared.borrow_mut().push(Rc::clone(&shared));
             return Ok(Checkout::H2(shared.enter()));
         }
+        // from here on `Pooled` keeps the count
         std::mem::forget(open);
-        Ok(Checkout::H1(Pooled {
-            connection: Some(h1::Connection::new(connected.stream)),
-            pool: Rc::clone(self),
-            born,
-            max_age: jittered(self.limits.get().max_age),
-            reused: false,
-        }))
+        Ok(Checkout::H1(self.own(connected)))
     }
 
     fn put(&self, idle: Idle) {
