@@ -73,7 +73,8 @@ impl<'a> Ask<'a> {
             "tool_choice" | "toolConfig" => self.tool_choice = map.next_value()?,
             "dimensions" | "outputDimensionality" => self.dimensions = map.next_value()?,
             "encoding_format" => {
-                self.base64 = map.next_value::<Option<Text<'a>>>()?.is_some_and(|t| t.0 == "base64");
+                self.base64 =
+                    map.next_value::<Option<Text<'a>>>()?.is_some_and(|t| t.0 == "base64");
             }
             "requests" => self.requests = Some(map.next_value()?),
             "options" | "generationConfig" => {
@@ -110,8 +111,13 @@ impl<'a> Ask<'a> {
             return false;
         };
         let Some(asked) = memmem::rfind(conversation, b"use a tool") else { return false };
-        let results =
-            ["tool_call_id", "tool_result", "function_call_output", "functionResponse", "tool_name"];
+        let results = [
+            "tool_call_id",
+            "tool_result",
+            "function_call_output",
+            "functionResponse",
+            "tool_name",
+        ];
         let after = &conversation[asked..];
         results.iter().all(|result| memmem::find(after, result.as_bytes()).is_none())
     }

@@ -51,7 +51,11 @@ pub(super) fn put(
                 out.put(if i == 0 { "" } else { "," });
                 out.put(r#"{"object":"embedding","index":"#).num(i as u64);
                 out.put(r#","embedding":"#);
-                if ask.base64 { put_base64(&vector, out) } else { put_floats(&vector, out) }
+                if ask.base64 {
+                    put_base64(&vector, out);
+                } else {
+                    put_floats(&vector, out);
+                }
                 out.put("}");
             }
             out.put(r#"],"model":"#).quoted(model);
@@ -110,7 +114,8 @@ fn key(raw: &str, seed: u64) -> u64 {
 }
 
 fn unit_vector(key: u64, dimensions: u32) -> Vec<f32> {
-    let component = |i: u32| (mix(key.wrapping_add(i.into())) >> 40) as f32 / (1 << 23) as f32 - 1.0;
+    let component =
+        |i: u32| (mix(key.wrapping_add(i.into())) >> 40) as f32 / (1 << 23) as f32 - 1.0;
     let mut vector: Vec<f32> = (0..dimensions).map(component).collect();
     let norm = vector.iter().map(|x| x * x).sum::<f32>().sqrt().max(f32::MIN_POSITIVE);
     for x in &mut vector {
@@ -197,7 +202,8 @@ mod tests {
         let vectors = one["embeddings"].as_array().unwrap();
         assert_eq!(vectors[0], vectors[2]);
         assert_ne!(vectors[0], vectors[1]);
-        let xs: Vec<f64> = vectors[0].as_array().unwrap().iter().filter_map(Value::as_f64).collect();
+        let xs: Vec<f64> =
+            vectors[0].as_array().unwrap().iter().filter_map(Value::as_f64).collect();
         assert_eq!(xs.len(), 256);
         assert!((xs.iter().map(|x| x * x).sum::<f64>() - 1.0).abs() < 1e-5);
         let tokens = embed(Form::OpenAi, r#"{"input":[1, 2],"dimensions":4}"#).unwrap();

@@ -198,12 +198,9 @@ const fn meaning(status: u16) -> Meaning {
             "INVALID_ARGUMENT",
             "The request is not valid.",
         ),
-        503 | 529 => (
-            ("server_error", Some("overloaded")),
-            "overloaded_error",
-            "UNAVAILABLE",
-            "Overloaded.",
-        ),
+        503 | 529 => {
+            (("server_error", Some("overloaded")), "overloaded_error", "UNAVAILABLE", "Overloaded.")
+        }
         504 => (
             ("server_error", Some("timeout")),
             "timeout_error",
@@ -268,7 +265,8 @@ pub(super) fn put_retry(out: &mut Vec<u8>, form: Retry, status: u16, seconds: u3
             out.put("retry-after-ms: ").num(u64::from(seconds) * 1000).put("\r\n");
         }
         Retry::Date => {
-            let date = later().ok().map(|at| DateTimePrinter::new().timestamp_to_rfc9110_string(&at));
+            let date =
+                later().ok().map(|at| DateTimePrinter::new().timestamp_to_rfc9110_string(&at));
             let date = date.and_then(Result::ok).unwrap_or_default();
             out.put("retry-after: ").put(&date).put("\r\n");
         }

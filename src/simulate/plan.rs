@@ -28,7 +28,10 @@ pub(super) struct Plan {
 
 pub(super) enum Reply {
     /// The body is in the buffer that the planning was given.
-    Plain { status: u16, content_type: &'static str },
+    Plain {
+        status: u16,
+        content_type: &'static str,
+    },
     Stream(Box<Answer>),
     /// 101, then every byte comes back.
     Tunnel,
@@ -253,7 +256,9 @@ impl Plan {
                     .map_err(|message| (400, Some(message)))?;
             }
             Route::Count => match self.dialect {
-                Dialect::Gemini => _ = out.put(r#"{"totalTokens":"#).num(input_tokens.into()).put("}"),
+                Dialect::Gemini => {
+                    out.put(r#"{"totalTokens":"#).num(input_tokens.into()).put("}");
+                }
                 Dialect::Anthropic => {
                     out.put(r#"{"input_tokens":"#).num(input_tokens.into()).put("}");
                 }
@@ -282,8 +287,7 @@ impl Plan {
             Route::Echo => echo(received, out),
             Route::Mirror => {
                 out.extend_from_slice(body);
-                self.reply =
-                    Reply::Plain { status: 200, content_type: "application/octet-stream" };
+                self.reply = Reply::Plain { status: 200, content_type: "application/octet-stream" };
             }
             Route::Tunnel => self.tunnel(received)?,
             Route::Unknown => return Err((404, None)),
@@ -313,8 +317,8 @@ impl Plan {
         let bound = ask.max_tokens.unwrap_or(u32::MAX);
         let calls = !matches!(face, Face::Completion | Face::OllamaGenerate)
             && script.tool.unwrap_or_else(|| ask.wants_tool());
-        let asks_usage = matches!(face, Face::Chat | Face::Completion)
-            && stream.or(ask.stream) == Some(true);
+        let asks_usage =
+            matches!(face, Face::Chat | Face::Completion) && stream.or(ask.stream) == Some(true);
         let usage = match script.usage {
             _ if self.fault == Some(Fault::NoUsage) => false,
             Usage::Always => true,

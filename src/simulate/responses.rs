@@ -47,7 +47,9 @@ fn put_response(a: &Answer, done: bool, out: &mut Vec<u8>) {
         put_item(a, a.main(), true, out);
     }
     out.put(r#"],"parallel_tool_calls":true,"previous_response_id":null,"#);
-    out.put(r#""reasoning":{"effort":null,"summary":null},"service_tier":"default","store":false,"#);
+    out.put(
+        r#""reasoning":{"effort":null,"summary":null},"service_tier":"default","store":false,"#,
+    );
     out.put(r#""temperature":1.0,"text":{"format":{"type":"text"}},"tool_choice":"auto","#);
     out.put(r#""tools":[],"top_p":1.0,"truncation":"disabled","usage":"#);
     if done && a.usage {

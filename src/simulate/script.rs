@@ -210,7 +210,8 @@ mod tests {
 
     #[test]
     fn reads_every_kind_of_value() {
-        let got = script("ttft=0.2s; gap=20ms;tokens = 50;; fault=reset-mid=3; tool; early=0").unwrap();
+        let got =
+            script("ttft=0.2s; gap=20ms;tokens = 50;; fault=reset-mid=3; tool; early=0").unwrap();
         assert_eq!(got.ttft, Duration::from_millis(200));
         assert_eq!(got.gap, Duration::from_millis(20));
         assert_eq!(got.tokens, 50);

@@ -116,12 +116,7 @@ impl Connection {
         Ok(End::Keep)
     }
 
-    async fn send_stream(
-        &mut self,
-        head: &Head,
-        plan: &Plan,
-        answer: &Answer,
-    ) -> io::Result<End> {
+    async fn send_stream(&mut self, head: &Head, plan: &Plan, answer: &Answer) -> io::Result<End> {
         self.worker.counters().streams.fetch_add(1, Relaxed);
         self.slim();
         let delimited = match plan.fault {

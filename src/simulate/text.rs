@@ -3,7 +3,7 @@
 //!
 //! Token `k` of an answer is a pure function of the answer's seed and `k`, so any part of an answer
 //! can be written again at any time and no stream has to remember what it said.
-//! The mixer is the finaliser of SplitMix64 (Steele, Lea, Flood, 2014); the hash folds a 128-bit
+//! The mixer is the finaliser of `SplitMix64` (Steele, Lea, Flood, 2014); the hash folds a 128-bit
 //! product, as wyhash does. Neither is meant to resist an attacker.
 
 /// The moment every answer claims to be made at: 2026-01-01T00:00:00Z, in Unix seconds.
@@ -12,13 +12,70 @@ pub(super) const CREATED: u64 = 1_767_225_600;
 /// 64 words, each with the space before it. None needs escaping in JSON; a quarter of them holds
 /// characters of two, three or four bytes.
 const WORDS: [&str; 64] = [
-    " the", " tide", " gate", " opens", " and", " slow", " water", " moves", " over", " sand",
-    " while", " a", " harbour", " keeps", " its", " lights", " for", " ships", " that", " come",
-    " late", " under", " wind", " or", " rain", " with", " cargo", " of", " salt", " paper",
-    " maps", " then", " every", " rope", " is", " counted", " before", " dawn", " by", " quiet",
-    " hands", " at", " low", " ebb", " no", " wave", " returns", " unchanged", " café", " naïve",
-    " über", " señor", " Ærø", " smörgås", " łódź", " Привет", " море", " θάλασσα", " 潮汐",
-    " 日本", " 한국", " شاطئ", " 🌊", " ⚓",
+    " the",
+    " tide",
+    " gate",
+    " opens",
+    " and",
+    " slow",
+    " water",
+    " moves",
+    " over",
+    " sand",
+    " while",
+    " a",
+    " harbour",
+    " keeps",
+    " its",
+    " lights",
+    " for",
+    " ships",
+    " that",
+    " come",
+    " late",
+    " under",
+    " wind",
+    " or",
+    " rain",
+    " with",
+    " cargo",
+    " of",
+    " salt",
+    " paper",
+    " maps",
+    " then",
+    " every",
+    " rope",
+    " is",
+    " counted",
+    " before",
+    " dawn",
+    " by",
+    " quiet",
+    " hands",
+    " at",
+    " low",
+    " ebb",
+    " no",
+    " wave",
+    " returns",
+    " unchanged",
+    " café",
+    " naïve",
+    " über",
+    " señor",
+    " Ærø",
+    " smörgås",
+    " łódź",
+    " Привет",
+    " море",
+    " θάλασσα",
+    " 潮汐",
+    " 日本",
+    " 한국",
+    " شاطئ",
+    " 🌊",
+    " ⚓",
 ];
 
 /// Bits of `x`, thoroughly stirred.
@@ -108,8 +165,7 @@ impl Put for Vec<u8> {
     }
 
     fn hex(&mut self, n: u64) -> &mut Self {
-        let digits: [u8; 16] =
-            std::array::from_fn(|i| HEX[((n >> (60 - 4 * i)) & 15) as usize]);
+        let digits: [u8; 16] = std::array::from_fn(|i| HEX[((n >> (60 - 4 * i)) & 15) as usize]);
         self.extend_from_slice(&digits);
         self
     }
