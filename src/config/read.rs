@@ -6,6 +6,7 @@
 mod values;
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -114,14 +115,16 @@ impl<'r> Reader<'r> {
         entries: impl IntoIterator<Item = &'n Entry>,
     ) -> Vec<&'n Entry> {
         let mut kept: Vec<&Entry> = Vec::new();
+        let mut lines: HashMap<&str, u32> = HashMap::new();
         for entry in entries {
-            if let Some(first) = kept.iter().find(|first| first.key == entry.key) {
-                let path = at.child(&shown_key(&entry.key), &entry.value).path;
-                let found = format!("the key a second time; first on line {}", first.place.line);
-                self.fault(entry.place, &path, found, "each key once");
-            } else {
+            let Some(line) = lines.get(entry.key.as_str()) else {
+                lines.insert(&entry.key, entry.place.line);
                 kept.push(entry);
-            }
+                continue;
+            };
+            let path = at.child(&shown_key(&entry.key), &entry.value).path;
+            let found = format!("the key a second time; first on line {line}");
+            self.fault(entry.place, &path, found, "each key once");
         }
         kept
     }

@@ -13,6 +13,7 @@ use super::*;
 const EXAMPLE: &str = include_str!("../../config.example.yaml");
 const SCHEMA: &str = include_str!("../../packaging/config.schema.json");
 
+#[expect(clippy::unnecessary_wraps, reason = "stands in for the environment")]
 fn any_variable(_: &str) -> Option<String> {
     Some("some-value".to_owned())
 }
@@ -70,7 +71,11 @@ fn inner(shape: &Shape, path: &str, out: &mut BTreeSet<String>) {
     match shape {
         Shape::Section(section) => all_keys(section, path, out),
         Shape::Names(value) | Shape::List(value) => inner(value, path, out),
-        Shape::AnyOf(shapes) => shapes.iter().for_each(|shape| inner(shape, path, out)),
+        Shape::AnyOf(shapes) => {
+            for shape in *shapes {
+                inner(shape, path, out);
+            }
+        }
         _ => {}
     }
 }
@@ -79,7 +84,9 @@ fn inner(shape: &Shape, path: &str, out: &mut BTreeSet<String>) {
 fn used_keys(node: &Node, path: &str, chosen: bool, out: &mut BTreeSet<String>) {
     match &node.kind {
         Kind::Map(entries) if chosen => {
-            entries.iter().for_each(|entry| used_keys(&entry.value, path, false, out));
+            for entry in entries {
+                used_keys(&entry.value, path, false, out);
+            }
         }
         Kind::Map(entries) => {
             for entry in entries {
@@ -89,7 +96,11 @@ fn used_keys(node: &Node, path: &str, chosen: bool, out: &mut BTreeSet<String>) 
                 out.insert(path);
             }
         }
-        Kind::List(items) => items.iter().for_each(|item| used_keys(item, path, false, out)),
+        Kind::List(items) => {
+            for item in items {
+                used_keys(item, path, false, out);
+            }
+        }
         _ => {}
     }
 }

@@ -1,6 +1,6 @@
 //! Readers of single values: text, times, sizes, counts, words, secrets, files.
 use std::borrow::Cow;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{At, Reader, words};
@@ -129,11 +129,9 @@ impl Reader<'_> {
             return None;
         };
         let value = if let Some(path) = raw.strip_prefix("file:") {
-            let path = self.expand(at, path)?;
-            let path = self.absolute(&path.value);
-            let bytes = self.open(at, &path)?;
+            let (_, shown, bytes) = self.open(at, path)?;
             let Ok(content) = String::from_utf8(bytes) else {
-                let found = format!("file {} that is not UTF-8", path.display());
+                let found = format!("{shown}, a file that is not UTF-8");
                 self.wrong(at, found, "a file that holds a secret of printable characters");
                 return None;
             };
@@ -156,32 +154,32 @@ impl Reader<'_> {
 
     /// Path of a PEM file that can be read now.
     pub fn pem(&self, at: &At<'_>) -> Option<PathBuf> {
-        let text = self.text(at, "the path of a PEM file")?;
-        let path = self.absolute(&text.value);
-        let bytes = self.open(at, &path)?;
+        let Kind::Text(raw) = &at.node.kind else {
+            self.wrong(at, at.node.what(), "the path of a PEM file");
+            return None;
+        };
+        let (path, shown, bytes) = self.open(at, raw)?;
         if memchr::memmem::find(&bytes, b"-----BEGIN ").is_none() {
-            let found = format!("file {} without a PEM block", path.display());
-            self.wrong(at, found, "a PEM file (-----BEGIN …)");
+            self.wrong(at, format!("{shown}, a file without a PEM block"), "-----BEGIN …");
             return None;
         }
         Some(path)
     }
 
-    fn open(&self, at: &At<'_>, path: &Path) -> Option<Vec<u8>> {
-        match (self.world.read)(path) {
+    /// The file's absolute path, the path as it may be shown, and the content.
+    fn open(&self, at: &At<'_>, raw: &str) -> Option<(PathBuf, String, Vec<u8>)> {
+        let text = self.expand(at, raw)?;
+        let path = self.world.dir.join(text.value.as_ref());
+        match (self.world.read)(&path) {
             Ok(bytes) => {
-                self.files.borrow_mut().push((path.to_owned(), blake3::hash(&bytes)));
-                Some(bytes)
+                self.files.borrow_mut().push((path.clone(), blake3::hash(&bytes)));
+                Some((path, text.shown_path(), bytes))
             }
             Err(error) => {
-                let found = format!("file {} that cannot be read: {error}", path.display());
+                let found = format!("{}, a file that cannot be read: {error}", text.shown_path());
                 self.wrong(at, found, "a file that this process may read");
                 None
             }
         }
-    }
-
-    fn absolute(&self, path: &str) -> PathBuf {
-        self.world.dir.join(path)
     }
 }
