@@ -19,6 +19,9 @@ mod url;
 mod validate;
 mod vendors;
 
+#[cfg(test)]
+mod tests;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -107,9 +110,9 @@ impl Default for Server {
             head_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(75),
-            write_timeout: Duration::from_secs(60),
+            write_timeout: Duration::from_mins(1),
             drain_delay: Duration::from_secs(5),
-            drain_timeout: Duration::from_secs(600),
+            drain_timeout: Duration::from_mins(10),
         }
     }
 }
@@ -208,7 +211,7 @@ impl Default for Pool {
             connect_timeout: Duration::from_secs(5),
             idle_timeout: Duration::from_secs(55),
             max_idle: 256,
-            max_age: Duration::from_secs(300),
+            max_age: Duration::from_mins(5),
             warm: 0,
         }
     }
@@ -230,9 +233,9 @@ impl Default for Timeouts {
     fn default() -> Self {
         Self {
             queue: Duration::from_secs(10),
-            first_byte: Duration::from_secs(600),
-            idle: Duration::from_secs(120),
-            total: Duration::from_secs(3600),
+            first_byte: Duration::from_mins(10),
+            idle: Duration::from_mins(2),
+            total: Duration::from_hours(1),
         }
     }
 }

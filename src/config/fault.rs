@@ -5,6 +5,8 @@
 //! keys, and values that came from the environment, never enter `found`.
 use std::fmt;
 
+use super::file::Place;
+
 /// One fault. `line` and `column` count from 1; 0 means the file as a whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
@@ -33,10 +35,15 @@ impl Faults {
 
     /// A fault of the file as a whole.
     pub(super) fn whole(file: &str, found: String, expected: &str) -> Self {
+        Self::at(file, Place::default(), found, expected)
+    }
+
+    /// A single fault.
+    pub(super) fn at(file: &str, place: Place, found: String, expected: &str) -> Self {
         Self(vec![Fault {
             file: file.to_owned(),
-            line: 0,
-            column: 0,
+            line: place.line,
+            column: place.column,
             path: String::new(),
             found,
             expected: expected.to_owned(),

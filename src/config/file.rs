@@ -10,7 +10,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_yaml::options::DuplicateKeyPolicy;
 use serde_yaml::{Location, Spanned};
 
-use super::fault::{Fault, Faults};
+use super::fault::Faults;
 
 /// Line and column, counted from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -66,23 +66,29 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Node, Faults> {
     };
     serde_yaml::from_str_with_options(text, options).map_err(|error| {
         let place = error.location().map(place).unwrap_or_default();
-        let fault = Fault {
-            file: file.to_owned(),
-            line: place.line,
-            column: place.column,
-            path: String::new(),
-            found: first_line(&error.without_snippet().to_string()),
-            expected: "one YAML document: a mapping from keys to values".to_owned(),
-            hint: None,
+        let line = (place.line as usize).checked_sub(1).and_then(|n| text.lines().nth(n));
+        let expected = if line.is_some_and(|line| line.contains("${")) {
+            "YAML; inside { } and [ ] a variable stands in quotes: \"${NAME}\""
+        } else {
+            "one YAML document: a mapping from keys to values"
         };
-        Faults::of(vec![fault]).unwrap_or_else(|| Faults::whole(file, String::new(), ""))
+        Faults::at(file, place, found(&error), expected)
     })
 }
 
-/// The parser's own words, without its position, which is said elsewhere.
-fn first_line(message: &str) -> String {
+/// The parser's own words, without its position, which is said elsewhere, and without its
+/// advice, which is for programmers. They hold no values of the file.
+fn found(error: &serde_yaml::Error) -> String {
+    let error = error.without_snippet();
+    if let serde_yaml::Error::MultipleDocuments { .. } = error {
+        return "a second document".to_owned();
+    }
+    let message = error.to_string();
     let line = message.lines().next().unwrap_or_default();
     let line = line.split(" at line ").next().unwrap_or(line);
+    if line.starts_with("budget breached") || line.starts_with("alias replay") {
+        return "a document that is nested too deeply or grows too large".to_owned();
+    }
     format!("text that is not YAML: {line}")
 }
 

@@ -18,7 +18,8 @@ pub(super) struct ExpandFault {
     pub expected: &'static str,
 }
 
-const SHOWN: usize = 60;
+/// Longest part of a value that is shown, in characters.
+const SHOWN: usize = 80;
 
 impl<'n> Expanded<'n> {
     pub fn plain(raw: &'n str) -> Self {
@@ -26,21 +27,34 @@ impl<'n> Expanded<'n> {
     }
 
     /// For `found`. A value from the environment is never shown, nor is one that could be a
-    /// credential in the wrong place: a long run of letters and digits.
+    /// credential in the wrong place.
     pub fn shown(&self) -> String {
+        if !self.from_environment && may_be_credential(self.raw) {
+            let letters = self.raw.chars().count();
+            return format!("{letters} characters that may be a credential");
+        }
+        self.shown_path()
+    }
+
+    /// For paths of files, which may be long and hold digits.
+    pub fn shown_path(&self) -> String {
         if self.from_environment {
             return format!("the value of {}", names(self.raw));
         }
-        let letters = self.raw.chars().count();
-        let word = |c: char| c.is_ascii_alphanumeric() || "-_+=@".contains(c);
-        let longest_run = self.raw.split(|c| !word(c)).map(str::len).max().unwrap_or(0);
-        if longest_run >= 20 || self.raw.contains('@') {
-            return format!("{letters} characters that may be a credential");
-        }
-        let text: String = self.raw.escape_debug().take(SHOWN).collect();
-        let more = if letters > SHOWN { "…" } else { "" };
+        let text: String = self.raw.chars().take(SHOWN).flat_map(char::escape_debug).collect();
+        let more = if self.raw.chars().nth(SHOWN).is_some() { "…" } else { "" };
         format!("`{text}{more}`")
     }
+}
+
+/// A known beginning, a user before a host, or a long run of letters with digits among them.
+fn may_be_credential(text: &str) -> bool {
+    const BEGINNINGS: [&str; 7] = ["sk-", "sk_", "gsk_", "xai-", "AIza", "hf_", "Bearer "];
+    let of_word = |c: char| c.is_ascii_alphanumeric() || "-_+=".contains(c);
+    let long = |run: &str| run.len() >= 20 && run.contains(|c: char| c.is_ascii_digit());
+    text.contains('@')
+        || BEGINNINGS.iter().any(|beginning| text.contains(beginning))
+        || text.split(|c| !of_word(c)).any(long)
 }
 
 /// `${A} and ${B}`, without the defaults that stand in the file.
@@ -165,6 +179,9 @@ mod tests {
         let key = "sk-proj-abcdefghijklmnop";
         assert!(!shown(key).contains("sk-"));
         assert!(!shown("http://user:pass@host").contains("pass"));
-        assert!(!shown("Bearer abcdefghijklmnopqrstuvwxyz").contains("abc"));
+        assert!(!shown("Bearer abc").contains("abc"));
+        assert!(!shown("abcdefghij0123456789").contains("abc"));
+        assert_eq!(shown("my-very-long-name-of-an-upstream"), "`my-very-long-name-of-an-upstream`");
+        assert!(shown(&"é\n".repeat(100)).ends_with("…`"));
     }
 }

@@ -7,6 +7,8 @@
 pub(super) struct Section {
     pub title: &'static str,
     pub keys: &'static [Key],
+    /// Keys that must be there.
+    pub required: &'static [&'static str],
     /// Keys of the format that this version does not act on: refused, and by name.
     pub later: &'static [&'static str],
 }
@@ -100,6 +102,7 @@ pub(super) static ROOT: Section = Section {
         ),
         optional("telemetry", &Shape::Section(&TELEMETRY), "What is logged, and how."),
     ],
+    required: &[],
     later: &["state", "agents", "prices", "policies", "cache", "tasks", "limits"],
 };
 
@@ -109,12 +112,14 @@ pub(super) static LISTEN: Section = Section {
         optional("at", &ADDRESS, "The address."),
         optional("tls", &Shape::Section(&LISTEN_TLS), "Serve TLS here."),
     ],
+    required: &["at"],
     later: &[],
 };
 
 pub(super) static ADMIN: Section = Section {
     title: "The admin listener",
     keys: &[optional("at", &ADDRESS, "The address.")],
+    required: &["at"],
     later: &["tls"],
 };
 
@@ -131,6 +136,7 @@ pub(super) static LISTEN_TLS: Section = Section {
             "With client_ca: whether a client without a certificate is let in.",
         ),
     ],
+    required: &["cert", "key"],
     later: &[],
 };
 
@@ -158,6 +164,7 @@ pub(super) static SERVER: Section = Section {
         ),
         optional("drain", &Shape::Section(&DRAIN), "How the process ends."),
     ],
+    required: &[],
     later: &[],
 };
 
@@ -172,6 +179,7 @@ pub(super) static DRAIN: Section = Section {
         ),
         key("timeout", &Shape::Duration, "10m", "How long running calls may take to finish."),
     ],
+    required: &[],
     later: &[],
 };
 
@@ -229,6 +237,7 @@ pub(super) static UPSTREAM: Section = Section {
             "env: HTTPS_PROXY and NO_PROXY, for https urls.",
         ),
     ],
+    required: &[],
     later: &["balance", "retry", "breaker", "fallback", "limits", "prices", "health", "weight"],
 };
 
@@ -251,6 +260,7 @@ pub(super) static POOL: Section = Section {
         ),
         key("warm", &Shape::Count(0), "0", "Connections opened before they are needed."),
     ],
+    required: &[],
     later: &["max_requests"],
 };
 
@@ -272,6 +282,7 @@ pub(super) static TIMEOUTS: Section = Section {
             "From start to end. A stream that is sending is never cut by it.",
         ),
     ],
+    required: &[],
     later: &[],
 };
 
@@ -282,6 +293,7 @@ pub(super) static UPSTREAM_TLS: Section = Section {
         optional("cert", &Shape::File, "Client certificate chain in PEM."),
         optional("key", &Shape::File, "Its private key in PEM."),
     ],
+    required: &[],
     later: &["insecure"],
 };
 
@@ -301,6 +313,7 @@ pub(super) static ROUTE: Section = Section {
             "How logs and metrics call it. Without it: path and model.",
         ),
     ],
+    required: &["to"],
     later: &["fallback", "cache", "limits", "queue", "weight", "match"],
 };
 
@@ -318,5 +331,6 @@ pub(super) static TELEMETRY: Section = Section {
         key("form", &Shape::Word(LOG_FORMS), "auto", "auto: text on a terminal, JSON elsewhere."),
         key("access_log", &Shape::Word(ACCESS_LOGS), "stdout", "One line a request."),
     ],
+    required: &[],
     later: &["otlp", "traces", "metrics"],
 };

@@ -54,13 +54,16 @@ pub fn address(text: &str) -> Result<Address, String> {
     })
 }
 
-fn address_at(reader: &Reader<'_>, at: &At<'_>) -> Option<Address> {
+const ONE: &str = "an address like 127.0.0.1:8080 or unix:/path";
+const ONE_OR_OFF: &str = "an address like 127.0.0.1:8081 or unix:/path, or off";
+
+fn address_at(reader: &Reader<'_>, at: &At<'_>, form: &str) -> Option<Address> {
     if let Kind::Int(port) = at.node.kind {
         let expected = format!("an IP address and a port, like 127.0.0.1:{port}");
         reader.wrong(at, format!("the number {port}"), &expected);
         return None;
     }
-    let text = reader.text(at, "an address like 127.0.0.1:8080 or unix:/path")?;
+    let text = reader.text(at, form)?;
     address(&text.value).map_err(|expected| reader.wrong(at, text.shown(), &expected)).ok()
 }
 
@@ -76,12 +79,12 @@ pub(super) fn listeners<'r>(reader: &'r Reader<'r>, at: &At<'_>) -> Vec<Placed> 
 fn listener<'r>(reader: &'r Reader<'r>, at: &At<'_>) -> Option<Placed> {
     let placed = |listen| Placed { listen, place: at.node.place, path: at.path.clone() };
     if !matches!(at.node.kind, Kind::Map(_)) {
-        return address_at(reader, at).map(|at| placed(Listen { at, tls: None }));
+        return address_at(reader, at, ONE).map(|at| placed(Listen { at, tls: None }));
     }
     let fields = reader.section(at, &LISTEN)?;
     let tls_at = fields.get("tls");
     let tls = tls_at.as_ref().and_then(|tls| listen_tls(reader, tls));
-    let address = address_at(reader, &fields.needed("at", "the key `at` with an address")?)?;
+    let address = address_at(reader, &fields.needed("at", "the key `at` with an address")?, ONE)?;
     if let (Some(tls), Address::Unix(_)) = (&tls_at, &address) {
         reader.wrong(tls, "TLS on a Unix socket", "TLS on TCP only");
     }
@@ -109,9 +112,9 @@ pub(super) fn admin<'r>(reader: &'r Reader<'r>, at: &At<'_>) -> Option<Placed> {
     }
     let address = if matches!(at.node.kind, Kind::Map(_)) {
         let fields = reader.section(at, &ADMIN)?;
-        address_at(reader, &fields.needed("at", "the key `at` with an address")?)
+        address_at(reader, &fields.needed("at", "the key `at` with an address")?, ONE_OR_OFF)
     } else {
-        address_at(reader, at)
+        address_at(reader, at, ONE_OR_OFF)
     };
     let listen = Listen { at: address?, tls: None };
     Some(Placed { listen, place: at.node.place, path: at.path.clone() })

@@ -36,6 +36,7 @@ fn section(section: &Section) -> Map<String, Value> {
         "title": section.title,
         "type": "object",
         "properties": properties,
+        "required": section.required,
         "additionalProperties": false,
     }))
 }

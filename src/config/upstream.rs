@@ -3,36 +3,27 @@
 //! The preset is picked by the host of the url, else by the upstream's name. What is written
 //! wins over the preset. The version segment at the end of a url (`/v1`) moves to `api_prefix`,
 //! so that a url may be given with or without it.
+mod address;
+mod headers;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue};
+use http::HeaderName;
 
 use super::file::{Kind, Place};
 use super::keys::{BUILTINS, DIALECTS, HTTP2, POOL, TIMEOUTS, UPSTREAM, UPSTREAM_TLS};
 use super::read::{At, Fields, Reader};
+
 use super::url;
 use super::vendors::{self, VENDORS, Vendor};
 use super::{Auth, Host, Http2, Origin, Pool, ProxyRule, Timeouts, Upstream, UpstreamTls};
 use crate::wire::Dialect;
-
-const URL: &str = "http://host[:port][/path], https://… or unix:/path";
+use address::{complete, origin, urls};
+use headers::{header_name, headers};
 
 /// Most of anything that is counted per upstream.
 const MOST: u64 = 1_000_000;
-
-/// Headers that frame a message or belong to one connection: not for people to set.
-const FRAMING: [&str; 9] = [
-    "connection",
-    "content-length",
-    "expect",
-    "host",
-    "keep-alive",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
 
 /// Every known vendor that has an address, in the order of the table.
 pub(super) fn all_vendors() -> Vec<Upstream> {
@@ -103,53 +94,6 @@ fn check_name(reader: &Reader<'_>, name: &str, place: Place, at: &At<'_>) {
     }
 }
 
-/// Exactly one of `url`, `urls` and `builtin`; or none, for a vendor that is known by name.
-fn urls(
-    reader: &Reader<'_>,
-    fields: &Fields<'_, '_>,
-    name: &str,
-    at: &At<'_>,
-) -> Option<Vec<Origin>> {
-    let given: Vec<At<'_>> =
-        ["url", "urls", "builtin"].iter().filter_map(|key| fields.get(key)).collect();
-    for extra in given.iter().skip(1) {
-        reader.wrong(extra, "a second source of addresses", "only one of url, urls and builtin");
-    }
-    if let Some(url) = fields.get("url") {
-        return origin(reader, &url).map(|origin| vec![origin]);
-    }
-    if let Some(list) = fields.get("urls") {
-        let items = reader.list(&list, "a list of urls");
-        let mut origins: Vec<Origin> = Vec::with_capacity(items.len());
-        for item in &items {
-            match origin(reader, item) {
-                Some(origin) if origins.contains(&origin) => {
-                    reader.wrong(item, "the same url a second time", "each url once");
-                }
-                Some(origin) => origins.push(origin),
-                None => {}
-            }
-        }
-        return (!origins.is_empty()).then_some(origins);
-    }
-    if fields.get("builtin").is_some() {
-        return Some(Vec::new());
-    }
-    if let Some(base) = vendors::by_name(name).and_then(|vendor| vendor.base) {
-        return url::origin(base).ok().map(|origin| vec![origin]);
-    }
-    let known = VENDORS.iter().filter(|vendor| vendor.base.is_some()).map(|vendor| vendor.name);
-    let hint = super::fault::nearest(name, known);
-    let expected = "`url`, `urls` or `builtin`: no vendor of this name is known";
-    reader.fault_near(fields.place, &at.path, "no address", expected, hint);
-    None
-}
-
-fn origin(reader: &Reader<'_>, at: &At<'_>) -> Option<Origin> {
-    let text = reader.text(at, URL)?;
-    url::origin(&text.value).map_err(|expected| reader.wrong(at, text.shown(), expected)).ok()
-}
-
 /// An upstream at these urls with everything else as the vendor or the defaults say.
 fn build(
     reader: &Reader<'_>,
@@ -183,67 +127,6 @@ fn build(
     })
 }
 
-/// Takes the version off the urls and says which one it is. A bare host of a vendor whose API
-/// lives under a path gets that path.
-fn complete(
-    mut urls: Vec<Origin>,
-    vendor: Option<&Vendor>,
-    dialect: Dialect,
-) -> Result<(Vec<Origin>, Arc<str>), &'static str> {
-    let vendor = vendor.filter(|vendor| vendor.dialect == dialect);
-    let usual = vendor.map_or(usual_prefix(dialect), |vendor| vendor.api_prefix);
-    let mut prefix: Option<Arc<str>> = None;
-    for origin in &mut urls {
-        let (path, version) = split_version(&origin.path, usual);
-        let version = Arc::from(version.unwrap_or(usual));
-        if prefix.as_ref().is_some_and(|prefix| *prefix != version) {
-            return Err("the same version (or none) at the end of each url");
-        }
-        let path = match vendor {
-            Some(vendor) if path.is_empty() && is_host_of(vendor, origin) => vendor.path,
-            _ => path,
-        };
-        origin.path = Arc::from(path);
-        prefix = Some(version);
-    }
-    Ok((urls, prefix.unwrap_or_else(|| Arc::from(usual))))
-}
-
-fn is_host_of(vendor: &Vendor, origin: &Origin) -> bool {
-    matches!(&origin.host, Host::Name(host)
-        if vendors::by_host(host).is_some_and(|found| found.name == vendor.name))
-}
-
-/// `/openai/v1` → (`/openai`, `/v1`). The vendor's own prefix may have several segments.
-fn split_version<'p>(path: &'p str, usual: &str) -> (&'p str, Option<&'p str>) {
-    if !usual.is_empty() && path.ends_with(usual) {
-        let (path, version) = path.split_at(path.len() - usual.len());
-        return (path, Some(version));
-    }
-    match path.rfind('/') {
-        Some(at) if is_version(&path[at + 1..]) => (&path[..at], Some(&path[at..])),
-        _ => (path, None),
-    }
-}
-
-/// `v1`, `v1beta`, `v1beta2`, `v1alpha`
-fn is_version(segment: &str) -> bool {
-    let Some(rest) = segment.strip_prefix('v') else { return false };
-    let word = rest.trim_start_matches(|c: char| c.is_ascii_digit());
-    let stage = word.trim_end_matches(|c: char| c.is_ascii_digit());
-    rest.len() > word.len()
-        && matches!(stage, "" | "alpha" | "beta")
-        && (!stage.is_empty() || word.is_empty())
-}
-
-fn usual_prefix(dialect: Dialect) -> &'static str {
-    match dialect {
-        Dialect::OpenAi | Dialect::Anthropic => "/v1",
-        Dialect::Gemini => "/v1beta",
-        Dialect::Ollama | Dialect::Http => "",
-    }
-}
-
 fn dialect_of(index: usize) -> Dialect {
     match index {
         1 => Dialect::Anthropic,
@@ -272,43 +155,6 @@ fn auth(reader: &Reader<'_>, at: &At<'_>) -> Option<Auth> {
         reader.wrong(at, text.shown(), EXPECTED);
     }
     name.map(Auth::Header)
-}
-
-/// A name that people may set.
-fn header_name(text: &str) -> Option<HeaderName> {
-    let name: HeaderName = text.parse().ok()?;
-    let framing = FRAMING.contains(&name.as_str())
-        || name.as_str().starts_with("proxy-")
-        || name.as_str().starts_with("x-tidegate-");
-    (!framing).then_some(name)
-}
-
-fn headers(reader: &Reader<'_>, at: &At<'_>) -> Vec<(HeaderName, HeaderValue)> {
-    let mut out: Vec<(HeaderName, HeaderValue)> = Vec::new();
-    for (name, place, value) in reader.names(at, "names of headers, each with its value") {
-        let Some(name) = header_name(name) else {
-            let found = "no name of a header that may be set";
-            reader.fault(place, &value.path, found, "a header that is not of the connection's own");
-            continue;
-        };
-        if out.iter().any(|(other, _)| *other == name) {
-            reader.fault(place, &value.path, "the header a second time", "each header once");
-            continue;
-        }
-        let Some(text) = reader.text(&value, "text, the header's value") else { continue };
-        match HeaderValue::from_str(&text.value) {
-            Ok(mut header) => {
-                // it may well be a credential
-                header.set_sensitive(true);
-                out.push((name, header));
-            }
-            Err(_) => {
-                let found = "a value with control characters";
-                reader.wrong(&value, found, "visible ASCII characters and spaces");
-            }
-        }
-    }
-    out
 }
 
 fn pool<'r>(reader: &'r Reader<'r>, at: &At<'_>) -> Option<Pool> {
