@@ -202,7 +202,7 @@ async fn a_proxy_that_refuses_or_is_gone_is_named_without_its_password() {
     let rule = |port| ProxyRule::Through {
         host: "127.0.0.1".into(),
         port,
-        authorization: Some(Secret::new("user:hunter2")),
+        authorization: Some(Secret::new("Basic hunter2")),
     };
     let to = origin(true, "backend.test", 443);
     let connector = Connector::new(&through(&authority, rule(port)), &no_env).unwrap();
