@@ -197,7 +197,9 @@ mod tests {
             });
             trigger.advance(Stage::Ending);
             waiter.join().unwrap();
-            threads.into_iter().for_each(|thread| thread.join().unwrap());
+            for thread in threads {
+                thread.join().unwrap();
+            }
         }
     }
 }

@@ -16,7 +16,7 @@ use thiserror::Error;
 /// Why a certificate, a key or a CA cannot be used.
 #[derive(Debug, Error)]
 pub enum TlsSetupError {
-    #[error("{}: {what} cannot be read: {source}", path.display())]
+    #[error("{}: the {what} cannot be read: {source}", path.display())]
     Read { path: PathBuf, what: &'static str, source: pem::Error },
     #[error("{}: no {what} in this file (expected PEM)", path.display())]
     Empty { path: PathBuf, what: &'static str },
@@ -27,7 +27,7 @@ pub enum TlsSetupError {
     NoKey { path: PathBuf },
     #[error("{} does not belong to the certificate {}", key.display(), cert.display())]
     Mismatch { cert: PathBuf, key: PathBuf },
-    #[error("{}: {what} cannot be used: {source}", path.display())]
+    #[error("{}: the {what} cannot be used: {source}", path.display())]
     Unusable { path: PathBuf, what: &'static str, source: rustls::Error },
     #[error("{}: client certificates cannot be verified with it: {source}", path.display())]
     Verifier { path: PathBuf, source: rustls::server::VerifierBuilderError },
@@ -59,19 +59,19 @@ pub fn certificates(
 
 /// A certificate chain, leaf first, with its key; they are checked to belong together.
 pub fn identity(cert: &Path, key: &Path) -> Result<CertifiedKey, TlsSetupError> {
-    let chain = certificates(cert, "the certificate")?;
+    let chain = certificates(cert, "certificate")?;
     let secret = PrivateKeyDer::from_pem_file(key).map_err(|source| match source {
         pem::Error::NoItemsFound => TlsSetupError::NoKey { path: key.to_owned() },
-        source => TlsSetupError::Read { path: key.to_owned(), what: "the private key", source },
+        source => TlsSetupError::Read { path: key.to_owned(), what: "private key", source },
     })?;
     CertifiedKey::from_der(chain, secret, &provider()).map_err(|source| match source {
         rustls::Error::InconsistentKeys(_) => {
             TlsSetupError::Mismatch { cert: cert.to_owned(), key: key.to_owned() }
         }
         rustls::Error::InvalidCertificate(_) => {
-            TlsSetupError::Unusable { path: cert.to_owned(), what: "the certificate", source }
+            TlsSetupError::Unusable { path: cert.to_owned(), what: "certificate", source }
         }
-        source => TlsSetupError::Unusable { path: key.to_owned(), what: "the private key", source },
+        source => TlsSetupError::Unusable { path: key.to_owned(), what: "private key", source },
     })
 }
 
@@ -79,10 +79,10 @@ pub fn identity(cert: &Path, key: &Path) -> Result<CertifiedKey, TlsSetupError> 
 /// somebody chose this file.
 pub fn authorities(path: &Path) -> Result<Arc<RootCertStore>, TlsSetupError> {
     let mut roots = RootCertStore::empty();
-    for cert in certificates(path, "the CA certificate")? {
+    for cert in certificates(path, "CA certificate")? {
         roots.add(cert).map_err(|source| TlsSetupError::Unusable {
             path: path.to_owned(),
-            what: "the CA certificate",
+            what: "CA certificate",
             source,
         })?;
     }

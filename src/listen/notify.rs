@@ -171,7 +171,7 @@ mod tests {
         let period = [("WATCHDOG_USEC", "30000000"), ("WATCHDOG_PID", "1")];
         let (manager, notifier) = manager("tidegate-test-other", &period);
         manager.set_nonblocking(true).unwrap();
-        let hour = Duration::from_secs(3600);
+        let hour = Duration::from_hours(1);
         assert!(tokio::time::timeout(hour, notifier.watchdog(|| true)).await.is_err());
         assert!(manager.recv(&mut [0; 64]).is_err());
     }

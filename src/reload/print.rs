@@ -67,3 +67,30 @@ fn hash(path: &Path) -> io::Result<blake3::Hash> {
     hasher.update_reader(File::open(path)?)?;
     Ok(hasher.finalize())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Same size, inode and time: what a second write within one clock tick looks like.
+    fn rewritten_unnoticed(age: Duration) -> bool {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        let at = SystemTime::now() - age;
+        let write = |content: &str| {
+            std::fs::write(&path, content).unwrap();
+            File::options().write(true).open(&path).unwrap().set_modified(at).unwrap();
+        };
+        write("a");
+        let then = Print::read(&path);
+        write("b");
+        let now = then.clone().again(&path);
+        !now.differs(&then)
+    }
+
+    #[test]
+    fn a_young_file_is_read_again_and_an_old_one_is_not() {
+        assert!(!rewritten_unnoticed(Duration::ZERO));
+        assert!(rewritten_unnoticed(Duration::from_mins(1)));
+    }
+}

@@ -49,20 +49,6 @@ async fn new_content_is_told_once_and_a_touch_is_not() {
     assert_eq!(files(&mut watch).await, Some(vec![one]));
 }
 
-/// Same size, same inode, and within one tick of the file system's clock.
-#[tokio::test]
-async fn a_write_right_after_the_first_look_is_seen() {
-    let _signals = SIGNALS.read().await;
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("racy");
-    for _ in 0..5 {
-        fs::write(&path, "a").unwrap();
-        let mut watch = watch(&[&path]);
-        fs::write(&path, "b").unwrap();
-        assert!(files(&mut watch).await.is_some());
-    }
-}
-
 /// A Kubernetes `ConfigMap`: `config.yaml` → `..data/config.yaml`, `..data` → `..2026_1`; an
 /// update renames a new `..data` over the old one and never touches `config.yaml`.
 #[tokio::test]

@@ -69,10 +69,7 @@ impl Proxy {
         match rule {
             ProxyRule::Never => Ok(Self::default()),
             ProxyRule::Through { host, port, authorization } => {
-                let authorization = authorization.as_ref().map(|given| match given.expose() {
-                    header if header.starts_with("Basic ") => given.clone(),
-                    pair => basic(pair.as_bytes()),
-                });
+                let authorization = authorization.clone();
                 let via = Via { host: Arc::clone(host), port: *port, authorization };
                 Ok(Self { via: Some(via), bypass: Vec::new() })
             }

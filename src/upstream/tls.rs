@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock};
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::sign::SingleCertAndKey;
 use rustls::{ClientConfig, RootCertStore};
+use rustls_native_certs::CertificateResult;
 use tokio::sync::OnceCell;
 
 use crate::config::{Http2, UpstreamTls};
@@ -80,18 +81,35 @@ impl ClientTls {
 /// The roots of this machine, or Mozilla's. Blocks at its first call, for some ten milliseconds.
 pub fn system_roots() -> Arc<RootCertStore> {
     static ROOTS: OnceLock<Arc<RootCertStore>> = OnceLock::new();
-    Arc::clone(ROOTS.get_or_init(|| {
-        let mut roots = RootCertStore::empty();
-        let found = rustls_native_certs::load_native_certs();
-        for error in &found.errors {
-            tracing::warn!(%error, "a part of the system's certificate store cannot be read");
-        }
-        // stores of systems carry a few certificates that no verifier takes; they are passed over
-        let (usable, _) = roots.add_parsable_certificates(found.certs);
-        if usable == 0 {
-            tracing::info!("no certificate store on this system: Mozilla's roots are used");
-            roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-        }
-        Arc::new(roots)
-    }))
+    Arc::clone(ROOTS.get_or_init(|| Arc::new(usable(rustls_native_certs::load_native_certs()))))
+}
+
+fn usable(found: CertificateResult) -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    for error in &found.errors {
+        tracing::warn!(%error, "a part of the system's certificate store cannot be read");
+    }
+    // stores of systems carry a few certificates that no verifier takes; they are passed over
+    let (usable, _) = roots.add_parsable_certificates(found.certs);
+    if usable == 0 {
+        tracing::info!("no certificate store on this system: Mozilla's roots are used");
+        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    }
+    roots
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_system_comes_first_and_mozilla_fills_in() {
+        let mut found = CertificateResult::default();
+        assert_eq!(usable(found).len(), webpki_roots::TLS_SERVER_ROOTS.len());
+
+        let own = rcgen::generate_simple_self_signed(vec!["ca.test".into()]).unwrap();
+        found = CertificateResult::default();
+        found.certs = vec![own.cert.der().clone(), b"not a certificate".to_vec().into()];
+        assert_eq!(usable(found).len(), 1);
+    }
 }

@@ -33,10 +33,10 @@ impl Scripted {
             let script = script.clone();
             Box::pin(async move {
                 tokio::time::sleep(script.takes).await;
-                match script.down.load(Ordering::SeqCst) {
-                    true => Err(io::Error::new(io::ErrorKind::HostUnreachable, "resolver down")),
-                    false => Ok(script.answer.lock().clone()),
+                if script.down.load(Ordering::SeqCst) {
+                    return Err(io::Error::new(io::ErrorKind::HostUnreachable, "resolver down"));
                 }
+                Ok(script.answer.lock().clone())
             })
         }))
     }
@@ -70,7 +70,7 @@ async fn an_old_answer_serves_while_the_resolver_is_down() {
     let dns = script.dns();
     first(&dns, "a.test").await;
     script.down.store(true, Ordering::SeqCst);
-    tokio::time::advance(Duration::from_secs(3600)).await;
+    tokio::time::advance(Duration::from_hours(1)).await;
     for _ in 0..5 {
         assert_eq!(first(&dns, "a.test").await, "10.0.0.1");
     }
@@ -86,7 +86,7 @@ async fn an_old_answer_serves_while_the_resolver_hangs() {
     let mut script = Scripted::answering(&["10.0.0.1"]);
     let dns = script.dns();
     first(&dns, "a.test").await;
-    script.takes = Duration::from_secs(60);
+    script.takes = Duration::from_mins(1);
     let slow = script.dns();
     *slow.names.lock() = std::mem::take(&mut *dns.names.lock());
     tokio::time::advance(Duration::from_secs(31)).await;
