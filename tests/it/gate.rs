@@ -56,7 +56,7 @@ async fn exchange(raw: &mut Raw, row: &Row, origin: &OriginLog) -> Result<(), St
     let mut fault = Ok(());
     for wanted in &row.statuses {
         let Some(reply) = raw.reply().await else {
-            fault = Err(format!("closed instead of {wanted}"));
+            fault = Err(format!("no reply instead of {wanted}"));
             break;
         };
         if reply.status != *wanted {
