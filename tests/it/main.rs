@@ -3,3 +3,5 @@
 mod cli;
 mod config;
 mod net;
+mod gate;
+mod support;
