@@ -36,12 +36,13 @@ use crate::telemetry::metrics::Metrics;
 use crate::upstream::SetupError;
 
 /// What is needed to serve, and to load the policy again later.
-#[derive(Debug)]
 pub struct Start {
     pub source: Source,
     pub loaded: Loaded,
     /// `None`: one for each processor.
     pub workers: Option<usize>,
+    /// Made before anything is logged, because lost log lines are counted.
+    pub metrics: Arc<Metrics>,
 }
 
 /// Why nothing is served.
@@ -81,6 +82,8 @@ pub struct Running {
     crew: Arc<Crew>,
     log: AccessLog,
     admin_handle: Option<AdminHandle>,
+    /// Keeps a Unix socket's file for as long as it is served.
+    _admin_bound: Option<Bound>,
 }
 
 /// What a reload needs again, and what outlives every policy.
@@ -94,9 +97,8 @@ struct Shared {
 
 /// Starts everything; returns when all sockets listen.
 pub fn start(start: Start) -> Result<Running, StartError> {
-    let Start { source, loaded, workers } = start;
+    let Start { source, loaded, workers, metrics } = start;
     let mut config = loaded.config;
-    let metrics = Arc::new(Metrics::new());
     let simulator = simulator_for(&config)?;
     point_to(&mut config, simulator.as_ref());
     let lasting = Lasting::default();
@@ -106,7 +108,6 @@ pub fn start(start: Start) -> Result<Running, StartError> {
     let telemetry = &snapshot.config.telemetry;
     let log = AccessLog::start(telemetry.access_log, telemetry.form, metrics.access_lines())
         .map_err(StartError::system("the access log cannot be started"))?;
-    let admin_listen = snapshot.config.admin.is_some();
     let live = Arc::new(Live::new(snapshot));
     let shared = Arc::new(Shared { source, lasting, simulator, health: state::Health::default() });
 
@@ -124,9 +125,10 @@ pub fn start(start: Start) -> Result<Running, StartError> {
 
     let admin = admin_bound.as_ref().and_then(|bound| bound.addr);
     let doors = state::doors(&shared, &live, &metrics, &drain, &crew);
-    let admin_handle = match admin_bound {
-        Some(bound) if admin_listen => Some(
-            admin::spawn(vec![bound], doors)
+    let admin_handle = match &admin_bound {
+        Some(bound) => Some(
+            admin_door(bound)
+                .and_then(|door| admin::spawn(vec![door], doors))
                 .map_err(StartError::system("the admin listener cannot be started"))?,
         ),
         _ => None,
@@ -144,6 +146,7 @@ pub fn start(start: Start) -> Result<Running, StartError> {
         crew,
         log,
         admin_handle,
+        _admin_bound: admin_bound,
     })
 }
 
@@ -173,6 +176,15 @@ pub(crate) fn environment(name: &str) -> Option<String> {
 
 fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, NonZero::get)
+}
+
+fn admin_door(bound: &Bound) -> std::io::Result<admin::Listener> {
+    let socket = bound.duplicate()?;
+    Ok(if bound.addr.is_some() {
+        admin::Listener::Tcp(socket.into())
+    } else {
+        admin::Listener::Unix(socket.into())
+    })
 }
 
 /// The sockets of the policy, those of the admin listener apart.

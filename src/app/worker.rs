@@ -9,17 +9,18 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::Mutex;
-use tokio::runtime::{LocalRuntime, Builder};
+use tokio::runtime::LocalRuntime;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Mailbox;
+use super::state::Report;
 use crate::drain::{Drain, Stage};
-use crate::flight::{Seen, TICK};
+use crate::flight::TICK;
 use crate::io::Stream;
 use crate::listen::Door;
 use crate::listen::connection::Bounds;
@@ -68,7 +69,7 @@ pub enum Message {
     /// A connection that another worker accepted at this entrance.
     Connection { entrance: usize, socket: Socket, peer: Peer },
     /// What is in flight?
-    Report(oneshot::Sender<Vec<Seen>>),
+    Report(oneshot::Sender<Vec<Report>>),
 }
 
 /// A connection between two runtimes.
@@ -81,7 +82,6 @@ pub enum Socket {
 pub struct Crew {
     members: Vec<Member>,
     begun: Instant,
-    pub ready: AtomicBool,
 }
 
 struct Member {
@@ -101,7 +101,6 @@ impl Crew {
         Self {
             members: (0..workers.max(1)).map(member).collect(),
             begun: Instant::now(),
-            ready: AtomicBool::new(false),
         }
     }
 
@@ -140,12 +139,6 @@ pub fn spawn_all(parts: &Parts) -> io::Result<Vec<JoinHandle<()>>> {
     for me in 0..parts.crew.len() {
         let (mailbox, messages) = mpsc::unbounded_channel();
         *parts.crew.members[me].mailbox.lock() = Some(mailbox);
-        let runtime = Builder::new_current_thread()
-            .enable_all()
-            .max_blocking_threads(16)
-            .thread_keep_alive(Duration::from_secs(5))
-            .build_local(tokio::runtime::LocalOptions::default());
-        drop(runtime?);
         let seat = Seat {
             me,
             live: Arc::clone(&parts.live),
@@ -244,9 +237,8 @@ impl Shift {
             crew.members[to].connections.fetch_add(1, Relaxed);
             if to == *me {
                 self.admit(at, stream, peer);
-            } else if let Err(stream) = self.hand_over(to, at, stream, peer) {
+            } else if self.hand_over(to, at, stream, peer).is_err() {
                 // it went down on the way; the client sees a closed connection
-                drop(stream);
                 crew.members[to].connections.fetch_sub(1, Relaxed);
                 metrics.connection_closed();
             }
@@ -270,7 +262,7 @@ impl Shift {
             match message {
                 Message::Report(to) => {
                     // nobody may be waiting any more
-                    let _ = to.send(self.worker.flights.list());
+                    let _ = to.send(self.worker.flights.list().into_iter().map(Report::from).collect());
                 }
                 Message::Connection { entrance, socket, peer } => {
                     let stream = match socket {

@@ -106,6 +106,11 @@ impl Pools {
         }
     }
 
+    /// Whether any address has fewer connections than it should have warm.
+    pub fn wants_warming(&self, upstream: &Upstream) -> bool {
+        upstream.addresses.iter().any(|address| self.missing_warm(upstream, address) > 0)
+    }
+
     /// How many connections each worker's pool should have and has not.
     pub fn missing_warm(&self, upstream: &Upstream, address: &Address) -> usize {
         let pool = self.pool(upstream, address);

@@ -5,3 +5,5 @@ mod config;
 mod net;
 mod gate;
 mod support;
+
+mod telemetry;
