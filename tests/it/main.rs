@@ -7,3 +7,7 @@ mod gate;
 mod support;
 
 mod telemetry;
+// the settings that allow these in tests do not reach helper functions
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod simulate;
