@@ -173,11 +173,7 @@ pub enum ProxyRule {
     Environment,
     Never,
     /// `http://[user:password@]host:port`
-    Through {
-        host: Arc<str>,
-        port: u16,
-        authorization: Option<Secret>,
-    },
+    Through { host: Arc<str>, port: u16, authorization: Option<Secret> },
 }
 
 /// First match wins.
