@@ -2,4 +2,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panic")]
 mod cli;
 mod config;
+mod gate;
 mod net;
+mod support;

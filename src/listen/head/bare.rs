@@ -36,8 +36,8 @@ pub fn replace_bare_error(
     // a target that fills the whole bound never ends its line: the parser calls that a large head
     let endless_target = status.starts_with("431") && scan.in_request_line();
     let (kind, message) = match status.get(..3)? {
-        "414" => (FaultKind::UriTooLong, "the request target is too long"),
-        "431" if endless_target => (FaultKind::UriTooLong, "the request target is too long"),
+        "414" => (FaultKind::UriTooLong, "the request line is too long"),
+        "431" if endless_target => (FaultKind::UriTooLong, "the request line is too long"),
         "431" => {
             (FaultKind::HeadersTooLarge, "the request head is too large or has too many lines")
         }

@@ -13,11 +13,19 @@ use super::fields::{is_protected, tokens};
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
-/// Of both directions, in the order of their bits.
-const HOP: [HeaderName; 7] =
-    [CONNECTION, KEEP_ALIVE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, HTTP2_SETTINGS];
-/// Of requests alone.
-const OURS: [HeaderName; 3] = [EXPECT, CONTENT_LENGTH, FORWARDED];
+/// Removed by name: those of both directions, then those of requests alone.
+const DROPPED: [HeaderName; 10] = [
+    CONNECTION,
+    KEEP_ALIVE,
+    TE,
+    TRAILER,
+    TRANSFER_ENCODING,
+    UPGRADE,
+    HTTP2_SETTINGS,
+    EXPECT,
+    CONTENT_LENGTH,
+    FORWARDED,
+];
 
 /// A request's headers as they may go upstream. With `upgrade`, the two lines that ask for it
 /// are written anew.
@@ -33,12 +41,12 @@ pub fn strip_response(headers: &mut HeaderMap, upgrade: Option<Upgrade>) {
 /// Whether a request header of this name goes upstream, as far as the name alone tells: for a
 /// writer that filters instead of removing. What `Connection` names is [`named_by_connection`].
 pub fn passes_request(name: &HeaderName) -> bool {
-    !matches!(class(name.as_str(), true), Class::Drop | Class::Prefix)
+    matches!(class(name.as_str(), true), Class::Pass)
 }
 
 /// Like [`passes_request`], for a reply.
 pub fn passes_response(name: &HeaderName) -> bool {
-    !matches!(class(name.as_str(), false), Class::Drop | Class::Prefix)
+    matches!(class(name.as_str(), false), Class::Pass)
 }
 
 /// Whether `Connection` names this header as hop-by-hop. Protected headers are never taken for it.
@@ -53,17 +61,24 @@ pub fn named_by_connection(headers: &HeaderMap, name: &HeaderName) -> bool {
 
 enum Class {
     Pass,
-    /// In `HOP` or `OURS`.
-    Drop,
+    /// By its place in `DROPPED`.
+    Drop(u8),
     /// By its beginning.
     Prefix,
 }
 
 fn class(name: &str, request: bool) -> Class {
     match name {
-        "connection" | "keep-alive" | "te" | "trailer" | "transfer-encoding" | "upgrade"
-        | "http2-settings" => Class::Drop,
-        "expect" | "content-length" | "forwarded" if request => Class::Drop,
+        "connection" => Class::Drop(0),
+        "keep-alive" => Class::Drop(1),
+        "te" => Class::Drop(2),
+        "trailer" => Class::Drop(3),
+        "transfer-encoding" => Class::Drop(4),
+        "upgrade" => Class::Drop(5),
+        "http2-settings" => Class::Drop(6),
+        "expect" if request => Class::Drop(7),
+        "content-length" if request => Class::Drop(8),
+        "forwarded" if request => Class::Drop(9),
         _ if name.starts_with("proxy-") || name.starts_with("x-tidegate-") => Class::Prefix,
         _ if request && name.starts_with("x-forwarded-") => Class::Prefix,
         _ => Class::Pass,
@@ -71,23 +86,21 @@ fn class(name: &str, request: bool) -> Class {
 }
 
 fn strip(headers: &mut HeaderMap, request: bool, upgrade: Option<Upgrade>) {
-    let (mut fixed, mut prefixed) = (false, false);
+    // one look at all names: to remove a header costs far more than to see that it is not there
+    let (mut present, mut prefixed) = (0_u16, false);
     for name in headers.keys() {
         match class(name.as_str(), request) {
             Class::Pass => {}
-            Class::Drop => fixed = true,
+            Class::Drop(at) => present |= 1 << at,
             Class::Prefix => prefixed = true,
         }
     }
-    if fixed {
+    if present & 1 != 0 {
         remove_named(headers);
-        for name in &HOP {
+    }
+    for (at, name) in DROPPED.iter().enumerate() {
+        if present >> at & 1 != 0 {
             headers.remove(name);
-        }
-        if request {
-            for name in &OURS {
-                headers.remove(name);
-            }
         }
     }
     while prefixed {
