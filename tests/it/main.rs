@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panic")]
 mod cli;
 mod config;
-mod net;
 mod gate;
+mod net;
 mod support;
 
 mod telemetry;
