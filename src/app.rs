@@ -213,7 +213,7 @@ fn simulator_for(config: &Config) -> Result<Option<Simulator>, StartError> {
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         ..simulate::Options::default()
     };
-    let simulator = simulate::start(&options)
+    let simulator = simulate::start(options)
         .map_err(StartError::system("the built-in simulator cannot be started"))?;
     Ok(Some(simulator))
 }
