@@ -198,14 +198,12 @@ fn run(args: Run) -> ExitCode {
         },
     };
     match source.load() {
-        Ok(loaded) => {
-            start::serve(app::Start {
-                source,
-                loaded,
-                workers: args.workers.map(usize::from),
-                metrics: Arc::default(),
-            })
-        }
+        Ok(loaded) => start::serve(app::Start {
+            source,
+            loaded,
+            workers: args.workers.map(usize::from),
+            metrics: Arc::default(),
+        }),
         Err(faults) => refuse(&faults),
     }
 }

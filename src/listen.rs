@@ -5,8 +5,8 @@
 //! take, idle time, and how long a client may leave our bytes unread.
 pub mod connection;
 pub mod head;
-pub mod inherited;
 mod held;
+pub mod inherited;
 mod io;
 pub mod notify;
 pub mod socket;

@@ -97,7 +97,10 @@ impl Life {
         self.enter(Stage::Draining);
         tracing::info!(running = trigger.held(), "no new calls are taken");
         if tokio::time::timeout(server.drain_timeout, trigger.idle()).await.is_err() {
-            tracing::warn!(running = trigger.held(), "the drain's time is over: cutting what is left");
+            tracing::warn!(
+                running = trigger.held(),
+                "the drain's time is over: cutting what is left"
+            );
         }
     }
 

@@ -98,10 +98,7 @@ impl Crew {
             last_beat: AtomicU64::new(0),
             mailbox: Mutex::new(None),
         };
-        Self {
-            members: (0..workers.max(1)).map(member).collect(),
-            begun: Instant::now(),
-        }
+        Self { members: (0..workers.max(1)).map(member).collect(), begun: Instant::now() }
     }
 
     pub fn len(&self) -> usize {
@@ -262,7 +259,8 @@ impl Shift {
             match message {
                 Message::Report(to) => {
                     // nobody may be waiting any more
-                    let _ = to.send(self.worker.flights.list().into_iter().map(Report::from).collect());
+                    let _ =
+                        to.send(self.worker.flights.list().into_iter().map(Report::from).collect());
                 }
                 Message::Connection { entrance, socket, peer } => {
                     let stream = match socket {
@@ -358,11 +356,7 @@ impl Shift {
 
 fn bounds(snapshot: &Snapshot) -> Bounds {
     let server = &snapshot.config.server;
-    Bounds {
-        head: server.head_timeout,
-        idle: server.idle_timeout,
-        write: server.write_timeout,
-    }
+    Bounds { head: server.head_timeout, idle: server.idle_timeout, write: server.write_timeout }
 }
 
 fn unix_ms() -> u64 {

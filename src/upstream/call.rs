@@ -125,7 +125,10 @@ pub async fn send(
             Some(checkout) => checkout,
             None => {
                 flight.enter(Stage::Connecting, pools.clock.now());
-                match flight.guard(pool.dial(upstream, address)).await.map_err(CallError::Expired)?
+                match flight
+                    .guard(pool.dial(upstream, address))
+                    .await
+                    .map_err(CallError::Expired)?
                 {
                     Ok(checkout) => checkout,
                     Err(error) if refused.len() + 1 < upstream.addresses.len() => {

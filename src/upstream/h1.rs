@@ -109,11 +109,7 @@ impl Connection {
         .await
     }
 
-    fn poll_head(
-        &mut self,
-        head_only: bool,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<Head, Failure>> {
+    fn poll_head(&mut self, head_only: bool, cx: &mut Context<'_>) -> Poll<Result<Head, Failure>> {
         let io = &mut self.io;
         let (left, reusable) = (&mut self.left, &mut self.reusable);
         loop {

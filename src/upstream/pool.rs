@@ -216,7 +216,8 @@ impl Pool {
         let open = OpenGuard(Arc::clone(&self.gauges));
         self.speaks_h2.set(connected.http2);
         if connected.http2 {
-            let shared = h2::Shared::open(connected.stream, self.clock.now(), move || drop(open)).await?;
+            let shared =
+                h2::Shared::open(connected.stream, self.clock.now(), move || drop(open)).await?;
             self.shared.borrow_mut().push(Rc::clone(&shared));
             return Ok(Checkout::H2(shared.enter()));
         }
@@ -266,7 +267,8 @@ impl Pool {
                 shared.retired.set(true);
             }
             let spent = shared.is_idle()
-                && (shared.retired.get() || now.since(shared.idle_since.get()) > limits.idle_timeout);
+                && (shared.retired.get()
+                    || now.since(shared.idle_since.get()) > limits.idle_timeout);
             !shared.is_closed() && !spent
         });
     }

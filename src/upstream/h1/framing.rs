@@ -28,10 +28,17 @@ pub struct Chunks {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum At {
     /// In the digits of a size; `digits` of them so far.
-    Size { value: u64, digits: u8 },
+    Size {
+        value: u64,
+        digits: u8,
+    },
     /// After the digits, up to the line's end.
-    Extension { value: u64 },
-    SizeLf { value: u64 },
+    Extension {
+        value: u64,
+    },
+    SizeLf {
+        value: u64,
+    },
     Data(u64),
     DataCr,
     DataLf,
