@@ -194,23 +194,15 @@ impl Answer {
         }
     }
 
-    /// Appends the event that tells of an error inside the stream.
-    pub fn put_error(&self, out: &mut Vec<u8>, status: u16) {
-        let mut body = Vec::new();
-        super::faults::put_error(&mut body, self.face.dialect(), status, None, self.id);
+    /// Appends the event that tells of an error in the place of `part`.
+    pub fn put_error(&self, out: &mut Vec<u8>, part: Part, status: u16) {
         match self.face {
+            Face::Responses => return responses::error(self, part, out),
             Face::Messages => out.put("event: error\ndata: "),
-            Face::Responses => {
-                out.put("event: error\ndata: ").put(
-                    r#"{"type":"error","code":"server_error","message":"Internal server error.","#,
-                );
-                out.put(r#""param":null,"sequence_number":0}"#).put("\n\n");
-                return;
-            }
             Face::OllamaChat | Face::OllamaGenerate | Face::Gemini { array: true } => out,
-            _ => out.put("data: "),
+            Face::Chat | Face::Completion | Face::Gemini { array: false } => out.put("data: "),
         };
-        out.extend_from_slice(&body);
+        super::faults::put_error(out, self.face.dialect(), status, None, self.id);
         out.put(if self.face.dialect() == Dialect::Ollama { "\n" } else { "\n\n" });
     }
 }

@@ -209,6 +209,14 @@ pub(super) fn part(a: &Answer, part: Part, out: &mut Vec<u8>) {
     }
 }
 
+/// The event that tells of an error in the place of `part`.
+pub(super) fn error(a: &Answer, part: Part, out: &mut Vec<u8>) {
+    let mut events = Events { a, kind: a.main(), next: sequence(a, part), out };
+    events.event("error", |_, _, out| {
+        out.put(r#""code":"server_error","message":"Internal server error.","param":null"#);
+    });
+}
+
 /// The events that repeat a block in full.
 fn shut(events: &mut Events<'_>, kind: Kind) {
     match kind {

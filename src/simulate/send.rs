@@ -172,7 +172,7 @@ impl Connection {
                 _ => false,
             };
             if breaks_here {
-                return self.break_off(plan, answer, wire).await;
+                return self.break_off(plan, answer, part, wire).await;
             }
             if part == Part::Shut(answer.main()) && plan.fault == Some(Fault::Truncated) {
                 return Ok(None);
@@ -211,10 +211,11 @@ impl Connection {
         &mut self,
         plan: &Plan,
         answer: &Answer,
+        part: Part,
         wire: &mut Wire,
     ) -> io::Result<Option<End>> {
         if let Some(Fault::ErrorEvent(_)) = plan.fault {
-            answer.put_error(&mut self.body, 500);
+            answer.put_error(&mut self.body, part, 500);
             return Ok(None);
         }
         self.deliver(wire).await?;
