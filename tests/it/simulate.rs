@@ -20,7 +20,7 @@ const TOOLS: &str = r#""tools":[{"name":"f","input_schema":{"properties":{"a":{"
     "functionDeclarations":[{"name":"f","parameters":{"properties":{"a":{"type":"STRING"}}}}]}]"#;
 
 fn simulator() -> Simulator {
-    start(&Options { listen: ([127, 0, 0, 1], 0).into(), ..Options::default() }).unwrap()
+    start(Options { listen: ([127, 0, 0, 1], 0).into(), ..Options::default() }).unwrap()
 }
 
 fn connect(simulator: &Simulator) -> TcpStream {

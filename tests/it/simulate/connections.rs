@@ -150,7 +150,7 @@ fn a_tunnel_returns_every_byte() {
 #[test]
 fn several_threads_share_a_port_and_stop_together() {
     let listen = ([127, 0, 0, 1], 0).into();
-    let simulator = start(&Options { listen, threads: 3, ..Options::default() }).unwrap();
+    let simulator = start(Options { listen, threads: 3, ..Options::default() }).unwrap();
     let kept: Vec<_> = (0..30).map(|_| connect(&simulator)).collect();
     for _ in 0..30 {
         ask(&simulator, CHAT, "", PLAIN);

@@ -65,7 +65,7 @@ fn the_same_request_gets_the_same_bytes() {
 }
 
 fn simulator_with_seed(seed: u64) -> Simulator {
-    start(&Options { listen: ([127, 0, 0, 1], 0).into(), seed, ..Options::default() }).unwrap()
+    start(Options { listen: ([127, 0, 0, 1], 0).into(), seed, ..Options::default() }).unwrap()
 }
 
 #[test]

@@ -186,7 +186,7 @@ fn a_fault_can_be_rare_or_pass() {
 fn the_processes_fault_spares_the_control_paths() {
     let fault = Some("500".parse().unwrap());
     let listen = ([127, 0, 0, 1], 0).into();
-    let simulator = start(&Options { listen, fault, ..Options::default() }).unwrap();
+    let simulator = start(Options { listen, fault, ..Options::default() }).unwrap();
     assert!(ask(&simulator, CHAT, "", PLAIN).0.starts_with("HTTP/1.1 500"));
     assert!(ask(&simulator, CHAT, "fault=none", PLAIN).0.starts_with("HTTP/1.1 200"));
     assert!(ask(&simulator, "/simulate/echo", "", "").0.starts_with("HTTP/1.1 200"));
