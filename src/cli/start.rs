@@ -43,7 +43,7 @@ fn end(served: Result<(), StartError>) -> ExitCode {
 }
 
 pub(super) fn simulate(options: &simulate::Options) -> ExitCode {
-    simulate::run(options.clone())
+    simulate::run(*options)
 }
 
 pub(super) fn demo() -> ExitCode {

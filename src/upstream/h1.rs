@@ -135,13 +135,10 @@ impl Connection {
                     Ok(parsed)
                 }
             });
-            match ready!(result)? {
-                Some((head, _)) => {
-                    self.framing = head.framing;
-                    *reusable &= head.keep_alive && head.framing != Framing::UntilClose;
-                    return Poll::Ready(Ok(head));
-                }
-                None => {}
+            if let Some((head, _)) = ready!(result)? {
+                self.framing = head.framing;
+                *reusable &= head.keep_alive && head.framing != Framing::UntilClose;
+                return Poll::Ready(Ok(head));
             }
         }
     }

@@ -87,15 +87,13 @@ impl Pools {
                 named.insert(address.key, Limits::of(upstream, self.workers));
             }
         }
-        self.by_key.borrow_mut().retain(|key, pool| match named.get(key) {
-            Some(limits) => {
-                pool.limits.set(*limits);
-                true
+        self.by_key.borrow_mut().retain(|key, pool| {
+            let limits = named.get(key);
+            match limits {
+                Some(limits) => pool.limits.set(*limits),
+                None => pool.close_idle(),
             }
-            None => {
-                pool.close_idle();
-                false
-            }
+            limits.is_some()
         });
     }
 
@@ -274,7 +272,8 @@ impl Pool {
     }
 
     fn close_idle(&self) {
-        let closed = std::mem::take(&mut *self.idle.borrow_mut()).len() as i64;
+        let closed = std::mem::take(&mut *self.idle.borrow_mut()).len();
+        let closed = i64::try_from(closed).unwrap_or(0);
         self.gauges.idle.fetch_sub(closed, Relaxed);
         self.gauges.open.fetch_sub(closed, Relaxed);
         self.shared.borrow_mut().clear();

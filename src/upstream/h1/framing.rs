@@ -137,7 +137,7 @@ impl Chunks {
                 self.spend()?;
                 At::Extension { value }
             }
-            (At::SizeLf { value: 0 }, b'\n') => At::TrailerStart,
+            (At::SizeLf { value: 0 } | At::TrailerLf, b'\n') => At::TrailerStart,
             (At::SizeLf { value }, b'\n') => At::Data(value),
             (At::DataCr, b'\r') => At::DataLf,
             (At::DataLf, b'\n') => At::Size { value: 0, digits: 0 },
@@ -147,7 +147,6 @@ impl Chunks {
                 self.spend()?;
                 At::Trailer
             }
-            (At::TrailerLf, b'\n') => At::TrailerStart,
             (At::EndLf, b'\n') => At::End,
             _ => return Err(H1Error::Malformed("broken chunk framing")),
         })
