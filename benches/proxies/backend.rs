@@ -40,7 +40,7 @@ async fn serve(mut stream: TcpStream, answer: &[u8]) -> anyhow::Result<()> {
     let mut buffer = vec![0; 8 * 1024];
     let mut end = 0;
     loop {
-        let Some((head, length, script)) = head(&buffer[..end])? else {
+        let Some((head, length, script, close)) = head(&buffer[..end])? else {
             end += more(&mut stream, &mut buffer[end..]).await?;
             continue;
         };
@@ -62,6 +62,9 @@ async fn serve(mut stream: TcpStream, answer: &[u8]) -> anyhow::Result<()> {
         } else {
             stream.write_all(answer).await?;
         }
+        if close {
+            return Ok(());
+        }
     }
 }
 
@@ -71,8 +74,9 @@ async fn more(stream: &mut TcpStream, into: &mut [u8]) -> anyhow::Result<usize> 
     Ok(read)
 }
 
-/// Length of the head, length of the body, and the script in `x-simulate`.
-fn head(bytes: &[u8]) -> anyhow::Result<Option<(usize, usize, String)>> {
+/// Length of the head, length of the body, the script in `x-simulate`, and whether this is the
+/// connection's last request.
+fn head(bytes: &[u8]) -> anyhow::Result<Option<(usize, usize, String, bool)>> {
     let mut headers = [httparse::EMPTY_HEADER; 64];
     let mut request = httparse::Request::new(&mut headers);
     let httparse::Status::Complete(head) = request.parse(bytes)? else { return Ok(None) };
@@ -81,7 +85,8 @@ fn head(bytes: &[u8]) -> anyhow::Result<Option<(usize, usize, String)>> {
         header.map(|header| String::from_utf8_lossy(header.value).into_owned())
     };
     let length = value("content-length").map_or(Ok(0), |length| length.parse())?;
-    Ok(Some((head, length, value("x-simulate").unwrap_or_default())))
+    let close = value("connection").is_some_and(|value| value == "close");
+    Ok(Some((head, length, value("x-simulate").unwrap_or_default(), close)))
 }
 
 async fn events(stream: &mut TcpStream, tag: &str, script: &str) -> anyhow::Result<()> {
