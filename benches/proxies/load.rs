@@ -43,8 +43,10 @@ pub struct Outcome {
     pub fault: Option<String>,
     pub seconds: f64,
     pub usage: Usage,
-    /// Requests: to the answer's last byte. Streams: to the body's first.
+    /// Requests: to the answer's last byte.
     pub latency: Quantiles,
+    /// Streams: to the end of the first event, in milliseconds, one for each.
+    pub firsts: Vec<f64>,
     /// Between one event of a stream and the next.
     pub gap: Quantiles,
     /// One for each stream, in order.
@@ -95,10 +97,14 @@ fn request(body_bytes: usize, stream: bool, tag: usize, simulate: &str) -> Vec<u
     let end = "\"}]}";
     let words = "the quick brown fox jumps over the lazy dog and ";
     let text = body_bytes.saturating_sub(start.len() + end.len());
+    let simulate = match simulate {
+        "" => String::new(),
+        script => format!("x-simulate: {script}\r\n"),
+    };
     let mut request = format!(
         "POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\nuser-agent: bench/1\r\n\
          accept: application/json\r\nauthorization: Bearer sk-bench-0000\r\n\
-         content-type: application/json\r\nx-simulate: {simulate}\r\ncontent-length: {}\r\n\r\n",
+         content-type: application/json\r\n{simulate}content-length: {}\r\n\r\n",
         start.len() + text + end.len()
     )
     .into_bytes();

@@ -199,8 +199,7 @@ fn streams(found: &mut Findings, peer: Peer, outcome: &Outcome) {
     let mut add = |what: &str, value: f64| found.results.add(peer.name, what, value);
     add("streams.count", count);
     add("streams.same", same);
-    add("streams.ttft50", outcome.latency.p50);
-    add("streams.ttft99", outcome.latency.p99);
+    outcome.firsts.iter().for_each(|&first| add("streams.first", first));
     add("streams.gap50", outcome.gap.p50);
     add("streams.gap99", outcome.gap.p99);
     if peer.name != DIRECT {

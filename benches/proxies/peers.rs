@@ -124,7 +124,7 @@ impl Bench {
         let stderr = self.dir.path().join("backend.err");
         let cpus = self.pins.backend.as_deref();
         let mut process = Process::start(program, &args, cpus, &Output::Null, &stderr)?;
-        process.ready(at).with_context(|| first_line(&stderr))?;
+        process.ready(at).map_err(|why| explain(why, &stderr))?;
         Ok((process, at))
     }
 
@@ -141,7 +141,7 @@ impl Bench {
         let pins = if peer.wide { &self.pins.wide } else { &self.pins.proxy };
         let stderr = dir.join("stderr");
         let mut process = Process::start(&program, &args, pins.as_deref(), &output, &stderr)?;
-        let start = process.ready(at).with_context(|| first_line(&stderr))?;
+        let start = process.ready(at).map_err(|why| explain(why, &stderr))?;
         Ok(Running { peer, at, process: Some(process), start })
     }
 
@@ -206,6 +206,7 @@ http {{
   client_body_temp_path {dir}; proxy_temp_path {dir}; fastcgi_temp_path {dir};
   uwsgi_temp_path {dir}; scgi_temp_path {dir};
   tcp_nodelay on; keepalive_timeout 75s; keepalive_requests 1000000000; client_max_body_size 64m;
+  client_body_buffer_size 128k;
   upstream backend {{
     server {backend};
     keepalive 512; keepalive_requests 1000000000; keepalive_time 24h;
@@ -224,11 +225,8 @@ http {{
 }
 
 fn haproxy(at: SocketAddr, backend: SocketAddr, log: bool) -> String {
-    let (target, option) = if log {
-        ("log stdout format raw local0 info", "option httplog")
-    } else {
-        ("", "")
-    };
+    let (target, option) =
+        if log { ("log stdout format raw local0 info", "option httplog") } else { ("", "") };
     format!(
         "global
   nbthread 1
@@ -267,7 +265,11 @@ telemetry: {{ access_log: stdout }}
     )
 }
 
-fn first_line(file: &Path) -> String {
-    let text = fs::read_to_string(file).unwrap_or_default();
-    text.lines().next().unwrap_or("no word of why").to_owned()
+/// Adds what the process said on its way out.
+fn explain(why: anyhow::Error, stderr: &Path) -> anyhow::Error {
+    let said = fs::read_to_string(stderr).unwrap_or_default();
+    match said.lines().next() {
+        Some(line) => why.context(line.to_owned()),
+        None => why,
+    }
 }

@@ -133,7 +133,7 @@ fn probe(at: SocketAddr) -> anyhow::Result<u16> {
     write!(
         stream,
         "POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\
-         content-type: application/json\r\nx-simulate: tokens=1\r\ncontent-length: {}\r\n\r\n{body}",
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     )?;
     let mut answer = String::new();

@@ -16,6 +16,8 @@ enum Show {
     Ratio,
     /// As the difference to direct; direct's own figure as it is.
     Added,
+    /// The same of a quantile over the values of all rounds.
+    AddedAt(f64),
     /// Of that many, summed over the rounds.
     Of(&'static str),
     /// Summed over the rounds.
@@ -50,8 +52,8 @@ const ROWS: [Row; 29] = [
     row("c256.p99", "latency p99 µs, 256", 0, Show::Plain),
     row("streams.cpu", "CPU ms/stream (100 tokens)", 2, Show::Ratio),
     row("streams.wakeups", "wake-ups/token", 2, Show::Plain),
-    row("streams.ttft50", "first token p50 ms, added", 2, Show::Added),
-    row("streams.ttft99", "first token p99 ms, added", 2, Show::Added),
+    row("streams.first", "first token p50 ms, added", 2, Show::AddedAt(0.5)),
+    row("streams.first", "first token p99 ms, added", 2, Show::AddedAt(0.99)),
     row("streams.gap50", "between tokens p50 ms", 2, Show::Plain),
     row("streams.gap99", "between tokens p99 ms", 2, Show::Plain),
     row("streams.same", "streams with the same bytes", 0, Show::Of("streams.count")),
@@ -134,6 +136,13 @@ fn cell(results: &Results, peer: &str, row: &Row) -> String {
             Some(added) => format!("{added:+.digits$}"),
             None => format!("{median:.digits$}"),
         },
+        Show::AddedAt(q) => {
+            let own = results.quantile(peer, key, q).unwrap_or(f64::NAN);
+            match results.quantile(DIRECT, key, q).filter(|_| peer != DIRECT) {
+                Some(direct) => format!("{:+.digits$}", own - direct),
+                None => format!("{own:.digits$}"),
+            }
+        }
         Show::Ratio => match results.against(peer, FLOOR, key, |own, floor| own / floor) {
             Some(ratio) => format!("{median:.digits$} ({ratio:.2})"),
             None => format!("{median:.digits$}"),
@@ -154,7 +163,8 @@ fn verdicts(results: &Results, judge: &str) -> String {
     };
     let differing = sums("streams.count").zip(sums("streams.same")).map(|(all, same)| all - same);
     let missing = sums("held.count").zip(sums("held.ok")).map(|(all, held)| all - held);
-    let later = results.against(judge, FLOOR, "streams.ttft99", |own, floor| own - floor);
+    let first = |peer: &str| results.quantile(peer, "streams.first", 0.99);
+    let later = first(judge).zip(first(FLOOR)).map(|(own, floor)| own - floor);
     let at_most = |what: &str, found: Option<f64>, limit: f64| verdict(what, found, limit, f64::le);
     let mut out = format!("\nTargets, for {judge}:\n");
     out += &at_most("CPU per request at 64 connections / floor", ratio("c64.cpu", FLOOR), 1.0);

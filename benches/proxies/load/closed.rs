@@ -23,7 +23,7 @@ pub(super) async fn run(job: &Job) -> anyhow::Result<Outcome> {
         bail!("not a closed loop")
     };
     let shared = Rc::new(Shared::default());
-    let request = Rc::new(request(body_bytes, false, 0, "tokens=1"));
+    let request = Rc::new(request(body_bytes, false, 0, ""));
     for _ in 0..connections {
         let (shared, request, to) = (Rc::clone(&shared), Rc::clone(&request), job.to);
         tokio::task::spawn_local(async move {

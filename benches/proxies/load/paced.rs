@@ -58,13 +58,13 @@ async fn streams(job: &Job, count: usize, tokens: usize, gap_ms: u64) -> anyhow:
     let before = Usage::of(job.proxy);
     let start = Instant::now();
     let mut outcome = Outcome { hashes: vec![String::new(); count], ..Outcome::default() };
-    let (mut firsts, mut gaps) = (Vec::new(), Vec::new());
+    let mut gaps = Vec::new();
     let deadline = start + lasts * 2 + SLACK;
     while let Ok(Some(joined)) = tokio::time::timeout_at(deadline, tasks.join_next()).await {
         match joined? {
             Ok((index, seen)) => {
                 outcome.done += 1;
-                firsts.push(seen.first);
+                outcome.firsts.push(f64::from(seen.first) / 1e6);
                 gaps.extend(seen.gaps);
                 outcome.hashes[index] = seen.hash;
             }
@@ -74,7 +74,6 @@ async fn streams(job: &Job, count: usize, tokens: usize, gap_ms: u64) -> anyhow:
     outcome.seconds = start.elapsed().as_secs_f64();
     outcome.usage = Usage::of(job.proxy).since(before);
     outcome.broken = count as u64 - outcome.done;
-    outcome.latency = Quantiles::of(firsts);
     outcome.gap = Quantiles::of(gaps);
     Ok(outcome)
 }
@@ -149,7 +148,7 @@ async fn hold(job: &Job, count: usize, hold_ms: u64) -> anyhow::Result<Outcome> 
             let result: anyhow::Result<()> = async {
                 let permit = opening.acquire().await?;
                 let mut connection = Connection::open(to, 4 * 1024).await?;
-                let request = request(1024, true, index, "tokens=1000; gap=2s");
+                let request = request(1024, true, index, "tokens=1000; gap=2000ms");
                 let status = connection.send(&request).await?;
                 ensure!(status == 200, "status {status}");
                 ensure!(connection.data(|_| ()).await?, "no event");
