@@ -13,6 +13,9 @@ use serde::{Deserialize, Serialize};
 pub struct Usage {
     /// On a CPU, user and system together, over all threads.
     pub cpu_ns: u64,
+    /// By the kernel's clock ticks: good for the proportion of the two only.
+    pub user_ticks: u64,
+    pub system_ticks: u64,
     /// Times a thread went to sleep of its own will, and had to be woken.
     pub wakeups: u64,
 }
@@ -21,6 +24,11 @@ impl Usage {
     pub fn of(process: Option<u32>) -> Self {
         let mut sum = Self::default();
         for pid in process.map(tree).unwrap_or_default() {
+            let stat = read(&format!("/proc/{pid}/stat").into());
+            // The name in brackets may hold spaces.
+            let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+            sum.user_ticks += number(fields, 11);
+            sum.system_ticks += number(fields, 12);
             for task in tasks(pid) {
                 sum.cpu_ns += number(&read(&task.join("schedstat")), 0);
                 sum.wakeups += field(&task.join("status"), "voluntary_ctxt_switches:");
@@ -32,6 +40,8 @@ impl Usage {
     pub fn since(self, before: Self) -> Self {
         Self {
             cpu_ns: self.cpu_ns.saturating_sub(before.cpu_ns),
+            user_ticks: self.user_ticks.saturating_sub(before.user_ticks),
+            system_ticks: self.system_ticks.saturating_sub(before.system_ticks),
             wakeups: self.wakeups.saturating_sub(before.wakeups),
         }
     }

@@ -30,7 +30,7 @@ pub struct Options {
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<measure::Part>,
     /// Rounds: in each, every peer is measured once
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
     /// Only these peers (direct and floor-legacy always take part)
     #[arg(long, value_delimiter = ',')]

@@ -61,12 +61,14 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         }
     }
     let rounds = if options.quick { 1 } else { options.rounds as usize };
+    let steps: Vec<Step> = parts.iter().flat_map(|&part| steps(part)).copied().collect();
     for round in 0..rounds {
-        for &part in parts.iter().filter(|&&part| part != Part::Memory) {
-            progress(&format!("round {} of {rounds}: {part:?}", round + 1));
+        // Each step goes through all peers before the next: what is compared lies close in time.
+        for &step in &steps {
+            progress(&format!("round {} of {rounds}: {step:?}", round + 1));
             each(&mut running, round, &mut found, |running, found| {
                 bench.forget_logs()?;
-                steady(&bench, part, running, options, found)
+                steady(&bench, step, running, options, found)
             });
         }
     }
@@ -131,49 +133,64 @@ fn each(
     running.retain(|running| !failed.contains(&running.peer));
 }
 
-/// One peer, one round, of the parts that run against long-lived processes.
+/// One measurement of one peer.
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    Requests { connections: usize },
+    Streams,
+    Body { megabytes: usize },
+}
+
+/// What a part does in a round; memory is not measured in rounds.
+fn steps(part: Part) -> &'static [Step] {
+    match part {
+        Part::Requests => &[
+            Step::Requests { connections: 1 },
+            Step::Requests { connections: 64 },
+            Step::Requests { connections: 256 },
+        ],
+        Part::Streams => &[Step::Streams],
+        Part::Bodies => &[Step::Body { megabytes: 1 }, Step::Body { megabytes: 10 }],
+        Part::Memory => &[],
+    }
+}
+
 fn steady(
     bench: &Bench,
-    part: Part,
+    step: Step,
     running: &Running,
     options: &Options,
     found: &mut Findings,
 ) -> anyhow::Result<()> {
-    let window = |ms: u64| if options.quick { ms / 4 } else { ms };
-    match part {
-        Part::Requests => {
-            for connections in [1, 64, 256] {
-                let kind = Kind::Requests {
-                    connections,
-                    body_bytes: 1024,
-                    warm_ms: 300,
-                    window_ms: window(2_000),
-                };
-                let outcome = load(bench, running, kind)?;
-                requests(&mut found.results, running.peer, connections, &outcome);
-                broken(found, running.peer, &outcome);
-            }
+    let peer = running.peer;
+    let closed = |connections, body_bytes, window_ms| {
+        let window_ms = if options.quick { window_ms / 4 } else { window_ms };
+        Kind::Requests { connections, body_bytes, warm_ms: 300, window_ms }
+    };
+    let outcome = match step {
+        Step::Requests { connections } => {
+            let outcome = load(bench, running, closed(connections, 1024, 1_200))?;
+            requests(&mut found.results, peer, connections, &outcome);
+            outcome
         }
-        Part::Streams => {
+        Step::Streams => {
             let count = if options.quick { 50 } else { 200 };
-            let outcome = load(bench, running, Kind::Streams { count, tokens: 100, gap_ms: 20 })?;
-            streams(found, running.peer, &outcome);
-            broken(found, running.peer, &outcome);
+            let kind = Kind::Streams { count, tokens: 100, gap_ms: 20 };
+            let outcome = load(bench, running, kind)?;
+            streams(found, peer, &outcome);
+            outcome
         }
-        Part::Bodies => {
-            for (megabytes, window_ms) in [(1, window(1_500)), (10, window(3_000))] {
-                let body_bytes = megabytes * 1_000_000;
-                let kind = Kind::Requests { connections: 1, body_bytes, warm_ms: 200, window_ms };
-                let outcome = load(bench, running, kind)?;
-                if running.process.is_some() {
-                    let cpu = outcome.usage.cpu_ns as f64 / outcome.done as f64 / 1e6;
-                    found.results.add(running.peer.name, &format!("body{megabytes}.cpu"), cpu);
-                }
-                broken(found, running.peer, &outcome);
+        Step::Body { megabytes } => {
+            let window_ms = if megabytes > 1 { 2_000 } else { 1_000 };
+            let outcome = load(bench, running, closed(1, megabytes * 1_000_000, window_ms))?;
+            if peer.name != DIRECT {
+                let cpu = outcome.usage.cpu_ns as f64 / outcome.done as f64 / 1e6;
+                found.results.add(peer.name, &format!("body{megabytes}.cpu"), cpu);
             }
+            outcome
         }
-        Part::Memory => {}
-    }
+    };
+    broken(found, peer, &outcome);
     Ok(())
 }
 
@@ -185,7 +202,10 @@ fn requests(results: &mut Results, peer: Peer, connections: usize, outcome: &Out
     add("p50", outcome.latency.p50 * 1e3);
     add("p99", outcome.latency.p99 * 1e3);
     if peer.name != DIRECT {
-        add("cpu", outcome.usage.cpu_ns as f64 / done / 1e3);
+        let cpu = outcome.usage.cpu_ns as f64 / done / 1e3;
+        add("cpu", cpu);
+        let (user, system) = (outcome.usage.user_ticks as f64, outcome.usage.system_ticks as f64);
+        add("user", cpu * user / (user + system));
         add("wakeups", outcome.usage.wakeups as f64 / done);
     }
 }

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use crate::machine;
 use crate::measure::Findings;
 use crate::peers::{DIRECT, FLOOR, Peer};
-use crate::results::Results;
+use crate::results::{Results, median};
 
 #[derive(Clone, Copy)]
 enum Show {
@@ -35,12 +35,13 @@ const fn row(key: &'static str, title: &'static str, digits: usize, show: Show) 
     Row { key, title, digits, show }
 }
 
-const ROWS: [Row; 29] = [
+const ROWS: [Row; 30] = [
     row("c1.rate", "req/s, 1 connection", 0, Show::Ratio),
     row("c64.rate", "req/s, 64 connections", 0, Show::Ratio),
     row("c256.rate", "req/s, 256 connections", 0, Show::Ratio),
     row("c1.cpu", "CPU µs/request, 1 connection", 1, Show::Ratio),
     row("c64.cpu", "CPU µs/request, 64", 1, Show::Ratio),
+    row("c64.user", "  of that in user space", 1, Show::Ratio),
     row("c256.cpu", "CPU µs/request, 256", 1, Show::Ratio),
     row("c1.wakeups", "wake-ups/request, 1 connection", 2, Show::Plain),
     row("c64.wakeups", "wake-ups/request, 64", 2, Show::Plain),
@@ -154,39 +155,55 @@ fn cell(results: &Results, peer: &str, row: &Row) -> String {
 
 /// What is demanded of the judged peer: found, and the limit, in the unit of the words.
 fn verdicts(results: &Results, judge: &str) -> String {
-    let ratio =
-        |key: &str, other: &str| results.against(judge, other, key, |own, floor| own / floor);
-    let plain = |key: &str| results.median(judge, key);
-    let sums = |key: &str| {
+    let ratios =
+        |key: &str, other: &str| results.each_against(judge, other, key, |own, other| own / other);
+    let sum = |key: &str| {
         let rounds = results.rounds(judge, key);
         (!rounds.is_empty()).then(|| rounds.iter().sum::<f64>())
     };
-    let differing = sums("streams.count").zip(sums("streams.same")).map(|(all, same)| all - same);
-    let missing = sums("held.count").zip(sums("held.ok")).map(|(all, held)| all - held);
+    let less = |all: Option<f64>, part: Option<f64>| {
+        all.zip(part).map(|(all, part)| all - part).into_iter().collect::<Vec<f64>>()
+    };
     let first = |peer: &str| results.quantile(peer, "streams.first", 0.99);
-    let later = first(judge).zip(first(FLOOR)).map(|(own, floor)| own - floor);
-    let at_most = |what: &str, found: Option<f64>, limit: f64| verdict(what, found, limit, f64::le);
-    let mut out = format!("\nTargets, for {judge}:\n");
-    out += &at_most("CPU per request at 64 connections / floor", ratio("c64.cpu", FLOOR), 1.0);
-    out += &at_most("  stretch: the same / nginx, logging", ratio("c64.cpu", "nginx-logged"), 1.0);
-    out += &at_most("  stretch: the same / nginx, silent", ratio("c64.cpu", "nginx"), 1.0);
-    let rate = ratio("c64.rate", FLOOR);
-    out += &verdict("requests/s at 64 connections / floor", rate, 1.0, f64::ge);
-    out += &at_most("CPU per stream / floor", ratio("streams.cpu", FLOOR), 1.15);
+    let plain = |key: &str| results.rounds(judge, key).to_vec();
+    let at_most =
+        |what: &str, rounds: Vec<f64>, limit: f64| verdict(what, rounds, "≤", limit, f64::le);
+    let below =
+        |what: &str, rounds: Vec<f64>, limit: f64| verdict(what, rounds, "<", limit, f64::lt);
+    let mut out =
+        format!("\nTargets, for {judge} (in brackets: the rounds' lowest and highest):\n");
+    out += &at_most("CPU per request at 64 connections / floor", ratios("c64.cpu", FLOOR), 1.0);
+    out += &at_most("  stretch: the same / nginx, logging", ratios("c64.cpu", "nginx-logged"), 1.0);
+    out += &at_most("  stretch: the same / nginx, silent", ratios("c64.cpu", "nginx"), 1.0);
+    let rates = ratios("c64.rate", FLOOR);
+    out += &verdict("requests/s at 64 connections / floor", rates, "≥", 1.0, f64::ge);
+    out += &at_most("CPU per stream / floor", ratios("streams.cpu", FLOOR), 1.15);
+    let differing = less(sum("streams.count"), sum("streams.same"));
     out += &at_most("streams whose bytes differ", differing, 0.0);
-    out += &at_most("first token p99 after the floor's, ms", later, 1.0);
+    out += &at_most("first token p99 after the floor's, ms", less(first(judge), first(FLOOR)), 1.0);
     out += &at_most("idle memory, MB", plain("idle"), 10.0);
     out += &at_most("kB for each open stream", plain("held.each"), 28.0);
-    out += &at_most("held streams that ended", missing, 0.0);
-    out += &verdict("start to first answer, ms", plain("start"), 50.0, f64::lt);
-    out += &verdict("stripped binary, MB", plain("size"), 15.0, f64::lt);
-    out += &at_most("CPU for a 10 MB body / floor", ratio("body10.cpu", FLOOR), 2.0);
-    out += &at_most("broken calls", sums("broken"), 0.0);
+    out += &at_most("held streams that ended", less(sum("held.count"), sum("held.ok")), 0.0);
+    out += &below("start to first answer, ms", plain("start"), 50.0);
+    out += &below("stripped binary, MB", plain("size"), 15.0);
+    out += &at_most("CPU for a 10 MB body / floor", ratios("body10.cpu", FLOOR), 2.0);
+    out += &at_most("broken calls", sum("broken").into_iter().collect(), 0.0);
     out
 }
 
-fn verdict(what: &str, found: Option<f64>, limit: f64, holds: fn(&f64, &f64) -> bool) -> String {
-    let Some(found) = found else { return format!("-     {what}: not measured\n") };
+/// The median decides.
+fn verdict(
+    what: &str,
+    rounds: Vec<f64>,
+    sign: &str,
+    limit: f64,
+    holds: fn(&f64, &f64) -> bool,
+) -> String {
+    let low = rounds.iter().copied().fold(f64::INFINITY, f64::min);
+    let high = rounds.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let several = rounds.len() > 1;
+    let Some(found) = median(rounds) else { return format!("-     {what}: not measured\n") };
     let word = if holds(&found, &limit) { "PASS " } else { "SHORT" };
-    format!("{word} {what}: {found:.2} (limit {limit})\n")
+    let range = if several { format!(" [{low:.2} to {high:.2}]") } else { String::new() };
+    format!("{word} {what}: {found:.2}{range}, wanted {sign} {limit}\n")
 }

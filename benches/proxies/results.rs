@@ -36,8 +36,19 @@ impl Results {
         measure: &str,
         combine: fn(f64, f64) -> f64,
     ) -> Option<f64> {
+        median(self.each_against(peer, other, measure, combine))
+    }
+
+    /// The same for each round.
+    pub fn each_against(
+        &self,
+        peer: &str,
+        other: &str,
+        measure: &str,
+        combine: fn(f64, f64) -> f64,
+    ) -> Vec<f64> {
         let (own, others) = (self.rounds(peer, measure), self.rounds(other, measure));
-        median(own.iter().zip(others).map(|(&own, &other)| combine(own, other)).collect())
+        own.iter().zip(others).map(|(&own, &other)| combine(own, other)).collect()
     }
 
     /// How far the rounds of one figure lie apart, as a part of their median.
@@ -58,7 +69,7 @@ impl Results {
     }
 }
 
-fn median(mut values: Vec<f64>) -> Option<f64> {
+pub fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
     match values.len() {
