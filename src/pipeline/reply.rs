@@ -224,6 +224,12 @@ impl Streamed {
         }
     }
 
+    /// Whether it came to a clean end. Asked after each frame, the error event too: hyper would
+    /// take a yes there for the end of the body, and finish it.
+    fn has_ended(&self) -> bool {
+        matches!(self.failing, Failing::No) && self.record.is_none() && self.body.ended()
+    }
+
     /// The answer has ended by its own framing.
     fn end(&mut self) {
         self.lease = None;
@@ -249,6 +255,9 @@ impl Streamed {
     /// first where there can be one.
     fn fail(&mut self, refusal: &Refusal) -> Result<Bytes, BrokenOff> {
         self.lease = None;
+        self.failing = Failing::Flush;
+        // the client may be slow to take the rest: the upstream call does not wait for that
+        self.body.abandon();
         let Some(mut record) = self.record.take() else { return Err(BrokenOff) };
         let whole_events = self.meter.as_ref().is_none_or(Meter::between_events);
         if let Some(meter) = &self.meter {
@@ -260,7 +269,6 @@ impl Streamed {
             None
         };
         record.fail(refusal);
-        self.failing = Failing::Flush;
         event
             .map(|event| if whole_events { event } else { after_a_torn_event(self.form, &event) })
             .ok_or(BrokenOff)
@@ -294,7 +302,7 @@ impl Body for ReplyBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Whole(body) => body.is_empty(),
-            Self::Streamed(streamed) => streamed.record.is_none() && streamed.body.ended(),
+            Self::Streamed(streamed) => streamed.has_ended(),
         }
     }
 

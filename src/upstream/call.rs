@@ -331,6 +331,11 @@ impl AnswerBody {
         }
     }
 
+    /// Ends the call at the upstream now; there is no more to be read.
+    pub fn abandon(&mut self) {
+        self.from = From::Done;
+    }
+
     /// All of it has been handed out.
     pub fn ended(&self) -> bool {
         match &self.from {
