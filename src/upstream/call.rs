@@ -4,6 +4,7 @@
 //! to the next one, and a call on a reused connection that died before any byte of an answer goes
 //! once to a fresh connection (RFC 9112 section 9.3.1: such a connection was most likely closed
 //! while idle). Never after a timeout: the work may have been done.
+use std::cell::Cell;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -240,26 +241,25 @@ async fn over_h2(
     let request = h2_request(address, target, call, body)
         .map_err(|error| (CallError::Request(error), false))?;
     let mut sender = share.of().sender();
+    // the connection's own state says nothing about this call: others share it
+    let unsent = Cell::new(true);
     let sending = async {
         sender.ready().await?;
         sender.try_send_request(request).await.map_err(|mut refused| {
             // handed back: it never went out
-            if refused.take_message().is_some() {
-                share.of().retired.set(true);
-            }
+            unsent.set(refused.take_message().is_some());
             refused.into_error()
         })
     };
     let answer = match flight.guard(sending).await {
         Err(expired) => return Err((CallError::Expired(expired), false)),
         Ok(Err(error)) => {
-            let unsent = share.of().retired.get() || error.is_closed() || error.is_canceled();
             let whole = again.is_some();
             if let Some(body) = again {
                 call.body = Outgoing::whole(body);
             }
             share.of().retired.set(true);
-            return Err((CallError::H2(error), unsent && whole));
+            return Err((CallError::H2(error), unsent.get() && whole));
         }
         Ok(Ok(answer)) => answer,
     };
