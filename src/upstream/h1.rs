@@ -20,6 +20,7 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::task::coop::unconstrained;
 
 use self::framing::{Decoded, Framing};
 pub use self::head::Head;
@@ -127,11 +128,11 @@ impl Connection {
                     };
                     let parsed = head::parse(whole, head_only)
                         .map_err(|error| Failure { error, answered: true })?;
-                    let rest = match &parsed {
-                        Some((_, used)) => BytesMut::from(&whole[*used..]),
-                        None => BytesMut::from(whole),
-                    };
-                    *left = rest;
+                    match &parsed {
+                        Some((_, used)) => *left = BytesMut::from(&whole[*used..]),
+                        None if was == 0 => *left = BytesMut::from(whole),
+                        None => {}
+                    }
                     Ok(parsed)
                 }
             });
@@ -146,6 +147,12 @@ impl Connection {
     /// The next piece of the answer's body, as it arrived, without its chunk framing. `None` after
     /// its end; an early end of the connection is an error.
     pub fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, H1Error>>> {
+        let data = ready!(self.poll_framed(cx));
+        self.reusable &= !matches!(data, Some(Err(_)));
+        Poll::Ready(data)
+    }
+
+    fn poll_framed(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, H1Error>>> {
         loop {
             if self.framing.ended() {
                 self.reusable &= self.left.is_empty();
@@ -224,7 +231,9 @@ impl Connection {
 
     /// Whether the backend has closed, or sent what nobody asked for, while nothing was going on.
     pub fn is_stale(&mut self, cx: &mut Context<'_>) -> bool {
-        with_scratch(&mut self.io, cx, |_| ()).is_ready()
+        let look = std::future::poll_fn(|cx| with_scratch(&mut self.io, cx, |_| ()));
+        // a task that has used up its budget would be told that there is nothing to read
+        std::pin::pin!(unconstrained(look)).poll(cx).is_ready()
     }
 
     /// After 101: the bare stream, and what was read beyond the head.
@@ -304,8 +313,13 @@ impl Sending {
                         self.state = State::Flushing;
                         break;
                     }
-                    // the head need not wait for a body that is slow to come
-                    Poll::Pending if self.head.is_empty() => return Poll::Pending,
+                    // the head need not wait for a body that is slow to come, nor what was written
+                    Poll::Pending if self.head.is_empty() => {
+                        return match Pin::new(io).poll_flush(cx) {
+                            Poll::Ready(Err(error)) => Poll::Ready(Err(H1Error::Io(error))),
+                            _ => Poll::Pending,
+                        };
+                    }
                     Poll::Ready(None) | Poll::Pending => {}
                 }
             }
