@@ -25,6 +25,7 @@ use super::h2;
 use super::outgoing::Outgoing;
 use super::pool::{Checkout, DialError, Pooled, Pools};
 use super::{Address, PoolKey, Upstream};
+use crate::clock::Clock;
 use crate::flight::{Expired, Flight, Stage};
 use crate::io::Stream;
 
@@ -139,7 +140,10 @@ pub async fn send(
         };
         flight.enter(Stage::FirstByte, pools.clock.now());
         call.headers.insert(header::HOST, address.host.clone());
-        match once(flight, checkout, address, &mut call, busy).await {
+        match once(flight, &pools.clock, checkout, address, &mut call, busy).await {
+            Ok(answer) if answer.status == StatusCode::SWITCHING_PROTOCOLS => {
+                return Err(H1Error::Malformed("101 to a call that asked for no upgrade").into());
+            }
             Ok(mut answer) => {
                 flight.enter(Stage::Answering, pools.clock.now());
                 (answer.tries, answer.reused) = (tries, reused);
@@ -169,13 +173,14 @@ pub async fn send_upgrade(
     let pooled = flight.guard(dialling).await.map_err(CallError::Expired)??;
     flight.enter(Stage::FirstByte, pools.clock.now());
     call.headers.insert(header::HOST, address.host.clone());
-    let answer = once(flight, Checkout::H1(pooled), address, &mut call, busy).await;
+    let answer = once(flight, &pools.clock, Checkout::H1(pooled), address, &mut call, busy).await;
     answer.map_err(|(error, _)| error)
 }
 
 /// One attempt. The flag of an error: nothing came back, so a fresh connection may be tried.
 async fn once(
     flight: &Flight,
+    clock: &Clock,
     checkout: Checkout,
     address: &Address,
     call: &mut Outbound<'_>,
@@ -190,13 +195,14 @@ async fn once(
         &joined
     };
     match checkout {
-        Checkout::H1(pooled) => over_h1(flight, pooled, target, call, busy).await,
+        Checkout::H1(pooled) => over_h1(flight, clock, pooled, target, call, busy).await,
         Checkout::H2(share) => over_h2(flight, share, address, target, call, busy).await,
     }
 }
 
 async fn over_h1(
     flight: &Flight,
+    clock: &Clock,
     mut pooled: Pooled,
     target: &str,
     call: &mut Outbound<'_>,
@@ -205,7 +211,10 @@ async fn over_h1(
     let Some(connection) = pooled.connection() else {
         return Err((H1Error::Closed.into(), false));
     };
-    let exchange = connection.exchange(call.method, target, call.headers, &mut call.body);
+    // an upload that goes on is no silence
+    let progress = |stage| flight.enter(stage, clock.now());
+    let exchange =
+        connection.exchange(call.method, target, call.headers, &mut call.body, &progress);
     let head = match flight.guard(exchange).await {
         Err(expired) => return Err((CallError::Expired(expired), false)),
         Ok(Err(h1::Failure { error, answered })) => {
