@@ -21,6 +21,11 @@ impl Tick {
         Self(raw)
     }
 
+    #[must_use]
+    pub fn before(self, by: Duration) -> Self {
+        Self(self.0.wrapping_sub(by.as_millis() as u32))
+    }
+
     pub fn since(self, earlier: Tick) -> Duration {
         Duration::from_millis(u64::from(self.0.wrapping_sub(earlier.0)))
     }
