@@ -160,3 +160,6 @@ impl Chunks {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

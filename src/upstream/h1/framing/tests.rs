@@ -27,18 +27,14 @@ fn decode(mut framing: Framing, input: &[u8], cuts: &[usize]) -> Read {
         if piece.is_empty() || framing.ended() {
             continue;
         }
-        match framing.decode(&mut piece) {
-            Ok(decoded) => {
-                assert!(decoded.used <= piece.len() && decoded.data.len() <= decoded.used);
-                assert!(decoded.used == piece.len() || framing.ended(), "input left over");
-                read.data.extend_from_slice(&decoded.data);
-                read.used += decoded.used;
-            }
-            Err(_) => {
-                read.failed = true;
-                return read;
-            }
-        }
+        let Ok(decoded) = framing.decode(&mut piece) else {
+            read.failed = true;
+            return read;
+        };
+        assert!(decoded.used <= piece.len() && decoded.data.len() <= decoded.used);
+        assert!(decoded.used == piece.len() || framing.ended(), "input left over");
+        read.data.extend_from_slice(&decoded.data);
+        read.used += decoded.used;
         read.ended = framing.ended();
     }
     read

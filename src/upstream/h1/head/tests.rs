@@ -178,7 +178,15 @@ fn interim_heads_are_passed_over() {
 
 #[test]
 fn the_bounds_are_exact() {
-    let lines = |n: usize| with(&(0..n).map(|i| format!("x{i}: {i}\r\n")).collect::<String>());
+    let lines = |n: usize| {
+        with(
+            &(0..n)
+                .map(|i| format!("x{i}: {i}"))
+                .chain([String::new()])
+                .collect::<Vec<_>>()
+                .join("\r\n"),
+        )
+    };
     assert_eq!(head(&lines(200)).headers.len(), 200);
     assert!(parse_text(&lines(201)).is_err());
 

@@ -97,7 +97,7 @@ async fn by_hyper(answer: &[u8]) -> Option<Seen> {
     tokio::select! {
         biased;
         seen = call => seen,
-        _ = async { let _ = connection.await; std::future::pending::<()>().await } => None,
+        () = async { let _ = connection.await; std::future::pending::<()>().await } => None,
     }
 }
 
