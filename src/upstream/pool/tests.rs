@@ -73,6 +73,10 @@ fn gauges(pool: &Pool) -> (i64, i64) {
     (pool.gauges.open.load(Relaxed), pool.gauges.idle.load(Relaxed))
 }
 
+fn count(of: usize) -> i64 {
+    i64::try_from(of).unwrap()
+}
+
 fn block_on<F: Future>(future: F) -> F::Output {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     LocalSet::new().block_on(&runtime, async {
@@ -217,9 +221,10 @@ proptest! {
                 }
                 world.run(step).await;
                 tokio::task::yield_now().await;
-                let idle = world.pool.idle.borrow().len() as i64;
+                let idle = world.pool.idle.borrow().len();
                 assert!(idle <= 3);
-                assert_eq!(gauges(&world.pool), (world.held.len() as i64 + idle, idle), "{step:?}");
+                let want = (count(world.held.len() + idle), count(idle));
+                assert_eq!(gauges(&world.pool), want, "{step:?}");
             }
             drop(world);
             assert_eq!(gauges_after.open.load(Relaxed), 0);
@@ -287,10 +292,11 @@ fn the_sweep_closes_what_is_spent_and_keeps_the_rest() {
 
 #[test]
 fn ages_differ_by_a_fifth_at_most() {
-    let ages: Vec<Duration> = (0..200).map(|_| jittered(Duration::from_secs(1000))).collect();
-    let (least, most) = (ages.iter().min().unwrap(), ages.iter().max().unwrap());
-    assert!(*least >= Duration::from_secs(800) && *most <= Duration::from_secs(1200));
-    assert!(*most - *least > Duration::from_secs(100), "they would all end at once");
+    let age = |_| jittered(Duration::from_secs(1000)).as_secs();
+    let ages: Vec<u64> = (0..200).map(age).collect();
+    let (least, most) = (*ages.iter().min().unwrap(), *ages.iter().max().unwrap());
+    assert!(least >= 800 && most <= 1200, "{least} to {most} s");
+    assert!(most - least > 100, "they would all end at once");
 }
 
 #[test]
