@@ -41,6 +41,8 @@ struct Facts {
     stream: bool,
     status: u16,
     error: Option<&'static str>,
+    /// How a call with an answer of our own is to end.
+    refused: Option<Outcome>,
     attempts: u32,
     reused: bool,
     request_bytes: u64,
@@ -81,6 +83,7 @@ impl Record {
             stream: false,
             status: CLIENT_GONE,
             error: None,
+            refused: None,
             attempts: 0,
             reused: false,
             request_bytes: 0,
@@ -178,7 +181,10 @@ impl Record {
     pub fn refused(&mut self, refusal: &Refusal) {
         self.worker.metrics.refused(refusal.source(), refusal.code());
         self.say(refusal);
-        self.note(|facts| facts.error = Some(refusal.code()));
+        self.note(|facts| {
+            facts.error = Some(refusal.code());
+            facts.refused = Some(refusal.outcome());
+        });
     }
 
     fn say(&self, refusal: &Refusal) {
@@ -203,11 +209,7 @@ impl Record {
 
     pub fn close(mut self, outcome: Outcome) {
         if let Some(facts) = self.facts.take() {
-            let outcome = if facts.error.is_some() && outcome == Outcome::Complete {
-                Outcome::Refused
-            } else {
-                outcome
-            };
+            let outcome = facts.refused.unwrap_or(outcome);
             facts.write(&self.worker, &self.id, outcome);
         }
     }
@@ -242,6 +244,9 @@ impl Facts {
         };
         if let Some(routed) = &self.route {
             routed.target.finished(&finished);
+            if let Outcome::Deadline(which) = outcome {
+                routed.target.pool().deadline(which);
+            }
         }
         let mut lines = worker.lines.borrow_mut();
         if !lines.enabled() {
