@@ -115,9 +115,13 @@ impl Flight {
         self.moved.set(now);
     }
 
-    /// Bytes of the answer went by.
+    /// Bytes of the answer went by. They may have waited for a client that paused: then the silence
+    /// was not the backend's.
     pub fn moved(&self, bytes: usize, now: Tick) {
         self.moved.set(now);
+        if self.fate.get() == Some(Expired::Idle) {
+            self.fate.set(None);
+        }
         self.bytes.set(self.bytes.get() + bytes as u64);
     }
 
@@ -163,7 +167,8 @@ impl Flight {
         .await
     }
 
-    fn overdue(&self, now: Tick) -> Option<Expired> {
+    /// `slack`: how old a tick may have been when it was stored.
+    fn overdue(&self, now: Tick, slack: Duration) -> Option<Expired> {
         let limits = self.limits.get();
         let silent = now.since(self.moved.get());
         let (bound, why) = match self.stage.get() {
@@ -173,12 +178,12 @@ impl Flight {
             Stage::FirstByte => (limits.first_byte, Expired::FirstByte),
             Stage::Answering => (limits.idle, Expired::Idle),
         };
-        // the tick that was stored may be one old: late rather than early
-        if silent > bound.saturating_add(TICK) {
+        // late rather than early
+        if silent > bound.saturating_add(slack) {
             return Some(why);
         }
         let sending = self.streaming.get() && self.stage.get() == Stage::Answering;
-        (!sending && now.since(self.begun) > limits.total.saturating_add(TICK))
+        (!sending && now.since(self.begun) > limits.total.saturating_add(slack))
             .then_some(Expired::Total)
     }
 }
@@ -196,6 +201,8 @@ pub struct Seen {
 #[derive(Debug, Default)]
 pub struct Flights {
     all: RefCell<Slab<Rc<Flight>>>,
+    /// The tick of the last sweep. Until the next one, every tick that is stored is this one.
+    swept: Cell<Tick>,
     /// The sweep has stopped for want of calls; the next call wakes it.
     asleep: Cell<bool>,
     wake: Notify,
@@ -235,11 +242,13 @@ impl Flights {
         self.all.borrow().is_empty()
     }
 
-    /// Ends what is overdue.
+    /// Ends what is overdue. A thread that was busy for long sweeps late: what moved meanwhile
+    /// bears the old tick and is given that time.
     pub fn sweep(&self, now: Tick) {
+        let slack = now.since(self.swept.replace(now)).max(TICK);
         for (_, flight) in self.all.borrow().iter() {
             if flight.fate.get().is_none()
-                && let Some(why) = flight.overdue(now)
+                && let Some(why) = flight.overdue(now, slack)
             {
                 flight.fate.set(Some(why));
                 if let Some(waker) = flight.waker.take() {
