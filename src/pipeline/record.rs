@@ -10,7 +10,7 @@ use http::{HeaderValue, Method, StatusCode, header, request};
 use super::Origin;
 use super::admit::Lease;
 use super::call::Call;
-use super::refusal::Refusal;
+use super::refusal::{CLIENT_GONE, Refusal};
 use super::worker::Worker;
 use crate::request_id::RequestId;
 use crate::route::Route;
@@ -18,9 +18,6 @@ use crate::telemetry::access::Entry;
 use crate::telemetry::metrics::{Finished, Outcome, Target};
 use crate::upstream::call::Answer;
 use crate::wire::{Kind, Meter, Usage};
-
-/// The status that logs give a call whose client left before an answer.
-const CLIENT_GONE: u16 = 499;
 
 pub struct Record {
     pub id: RequestId,
