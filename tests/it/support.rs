@@ -3,6 +3,7 @@
 pub mod app;
 pub mod client;
 pub mod gated;
+pub mod h2;
 pub mod h2frames;
 pub mod origin;
 pub mod raw;
