@@ -105,6 +105,10 @@ async fn run(
     if unexpected_body && endpoint.kind != Kind::Other {
         return Err(in_dialect(Refusal::unexpected_body()));
     }
+    let max_body = snapshot.config.server.max_body;
+    if endpoint.kind.reads_body() && body_len.is_some_and(|length| length > max_body) {
+        return Err(in_dialect(Refusal::body_too_large(max_body)));
+    }
 
     let ticket = begin(worker, snapshot, &endpoint, record);
     let call = Call::read(worker, snapshot, &ticket, &head.headers, &endpoint, body, body_len)
@@ -166,7 +170,8 @@ fn bounds(snapshot: &Snapshot) -> Bounds {
         max_head: server.max_head,
         max_headers: server.max_headers,
         max_target: server.max_target,
-        max_body: server.max_body,
+        // a bound on what is read into memory; uploads that stream through have none
+        max_body: u64::MAX,
     }
 }
 

@@ -5,6 +5,7 @@ mod cli;
 mod config;
 mod gate;
 mod net;
+mod proxy;
 mod simulate;
 mod support;
 mod telemetry;
