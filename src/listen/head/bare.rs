@@ -6,7 +6,7 @@
 use bytes::Bytes;
 
 use super::HeadScan;
-use crate::pipeline::gate::FaultKind;
+use crate::wire::FaultKind;
 
 /// An error that the parser found before there was a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -15,7 +15,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use parking_lot::Mutex;
 use tidegate::listen::head::{HeadTrail, replace_bare_error};
-use tidegate::pipeline::gate::{self, Bounds, FaultKind};
+use tidegate::pipeline::gate::{self, Bounds};
+use tidegate::wire::FaultKind;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -120,15 +121,7 @@ async fn answer(
 }
 
 fn refusal(kind: FaultKind, message: &str, closes: bool) -> Response<Full<Bytes>> {
-    let status = match kind {
-        FaultKind::BadRequest => 400,
-        FaultKind::MethodNotAllowed => 405,
-        FaultKind::TooLarge => 413,
-        FaultKind::UriTooLong => 414,
-        FaultKind::HeadersTooLarge => 431,
-        FaultKind::ExpectationFailed => 417,
-    };
-    reply(status, &error_body(message), closes)
+    reply(kind.status(), &error_body(message), closes)
 }
 
 fn error_body(message: &str) -> String {
