@@ -7,6 +7,8 @@ mod law;
 #[path = "architecture/source.rs"]
 mod source;
 
+use std::path::Path;
+
 use source::{Breach, Source};
 
 type Rule = fn(&[Source]) -> Vec<Breach>;
@@ -166,6 +168,31 @@ fn files_say_what_they_are_for() {
     caught(law::module_docs, "io.rs", "use std::io;\n", &[1]);
     caught(law::module_docs, "io.rs", "//!\nuse std::io;\n", &[1]);
     caught(law::module_docs, "io.rs", "//! Sockets.\n", &[]);
+}
+
+/// What ARCHITECTURE.md says of the rooms is what the law says, and its links lead somewhere.
+#[test]
+fn the_document_says_what_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let document = std::fs::read_to_string(root.join("ARCHITECTURE.md")).unwrap();
+    assert!(document.lines().count() <= 150, "ARCHITECTURE.md is read in one go");
+    let links: Vec<_> =
+        document.split("](").skip(1).filter_map(|rest| Some(rest.split_once(')')?.0)).collect();
+    assert!(links.len() > 10, "{links:?}");
+    for link in links {
+        assert!(root.join(link).exists(), "ARCHITECTURE.md points to {link}");
+    }
+    for (layer, rooms) in law::LAYERS.iter().enumerate() {
+        let row = document.lines().find(|line| line.starts_with(&format!("| {layer} |")));
+        let named: Vec<_> = row.unwrap_or_default().split('`').skip(1).step_by(2).collect();
+        assert_eq!(sorted(&named), sorted(rooms), "layer {layer} of ARCHITECTURE.md");
+    }
+}
+
+fn sorted<'w>(words: &[&'w str]) -> Vec<&'w str> {
+    let mut words = words.to_vec();
+    words.sort_unstable();
+    words
 }
 
 /// The views of a file hold what the rules rely on.
