@@ -64,14 +64,14 @@ pub const BANS: &[Ban] = &[
             "thread::Builder",
             "JoinSet",
         ],
-        place: Place::OutsideOf(&["app", "listen", "reload", "admin", "simulate"]),
+        place: Place::OutsideOf(&["app", "demo", "listen", "reload", "admin", "simulate"]),
         exceptions: &[
             ("telemetry/sink.rs", "the log's writer is a thread, so that no call waits for a disk"),
             ("upstream/h2.rs", "hyper splits an HTTP/2 connection from its calls; it needs a task"),
             ("upstream/tls.rs", "reading the system's roots blocks for milliseconds"),
             ("pipeline/upgrade.rs", "a tunnel outlives the answer that opened it"),
         ],
-        why: "who starts a task or a thread must own its end: app, listen, reload, admin, simulate",
+        why: "who starts a task or a thread must own its end: app, demo, listen, reload, admin, simulate",
     },
     Ban {
         words: &["serde_yaml", "serde_saphyr"],
