@@ -143,9 +143,11 @@ pub fn layers(sources: &[Source]) -> Vec<Breach> {
     breaches
 }
 
-/// No room comes back to itself by what it uses. One breach a circle, at its last step.
+/// No room comes back to itself by the siblings that it uses; through other layers it cannot, by
+/// `layers`. One breach a circle, at its last step.
 pub fn circles(sources: &[Source]) -> Vec<Breach> {
-    let edges = edges(sources);
+    let mut edges = edges(sources);
+    edges.retain(|(source, _, room)| layer(source.room()) == layer(room));
     let mut breaches = Vec::new();
     let mut done: Vec<&str> = Vec::new();
     for source in sources {
