@@ -41,7 +41,7 @@ use crate::wire::{Dialect, Endpoint, Kind};
 
 /// What the listener knows of a request beside the request itself.
 #[derive(Debug, Clone)]
-pub struct Origin {
+pub struct Caller {
     /// How logs call the caller: an address, or `unix`.
     pub peer: Arc<str>,
     /// What was read of the raw head; nothing over HTTP/2.
@@ -51,15 +51,15 @@ pub struct Origin {
 /// Answers one request. Never fails: what goes wrong is an answer in the caller's dialect.
 pub async fn serve(
     worker: Rc<Worker>,
-    origin: Origin,
+    caller: Caller,
     request: Request<Incoming>,
 ) -> Response<ReplyBody> {
     let started = Instant::now();
     let snapshot = worker.snapshot();
     let (head, body) = request.into_parts();
-    let mut record = Record::open(&worker, &origin, &head, started);
+    let mut record = Record::open(&worker, &caller, &head, started);
     let dialect = caller_dialect(&head);
-    match run(&worker, &snapshot, &origin, head, body, &mut record).await {
+    match run(&worker, &snapshot, &caller, head, body, &mut record).await {
         Ok(reply) => reply.into_response(record),
         Err(refused) => refused.refusal.answer(refused.dialect.unwrap_or(dialect), record),
     }
@@ -80,7 +80,7 @@ impl From<Refusal> for Refused {
 async fn run(
     worker: &Rc<Worker>,
     snapshot: &Arc<Snapshot>,
-    origin: &Origin,
+    caller: &Caller,
     head: request::Parts,
     body: Incoming,
     record: &mut Record,
@@ -89,7 +89,7 @@ async fn run(
         return Err(Refusal::draining().into());
     }
     let Cleared { path, query, body_len, upgrade, asterisk, unexpected_body } =
-        gate::check(&head, origin.facts, &bounds(snapshot)).map_err(|fault| {
+        gate::check(&head, caller.facts, &bounds(snapshot)).map_err(|fault| {
             worker.metrics.gate_refused(fault.reason());
             Refusal::gate(&fault)
         })?;

@@ -91,8 +91,7 @@ impl WatchedIo {
 
 fn body(error: &BareError<'_>) -> Bytes {
     let dialect = wire::endpoint(&Method::POST, error.path).dialect.unwrap_or(Dialect::Http);
-    let kind = crate::pipeline::refusal::wire_kind(error.kind);
-    wire::error_body(dialect, &Fault::new(kind, error.message, ""))
+    wire::error_body(dialect, &Fault::new(error.kind, error.message, ""))
 }
 
 impl AsyncRead for WatchedIo {

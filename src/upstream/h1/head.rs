@@ -48,27 +48,13 @@ pub fn render(method: &Method, target: &str, headers: &HeaderMap, body: &Outgoin
         Sized::Known(0) if !matches!(*method, Method::POST | Method::PUT | Method::PATCH) => {}
         Sized::Known(length) => {
             out.put_slice(b"content-length: ");
-            put_decimal(&mut out, length);
+            out.put_slice(itoa::Buffer::new().format(length).as_bytes());
             out.put_slice(b"\r\n");
         }
         Sized::Chunked => out.put_slice(b"transfer-encoding: chunked\r\n"),
     }
     out.put_slice(b"\r\n");
     out.freeze()
-}
-
-fn put_decimal(out: &mut BytesMut, mut value: u64) {
-    let mut digits = [0_u8; 20];
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (value % 10) as u8;
-        value /= 10;
-        if value == 0 {
-            break;
-        }
-    }
-    out.put_slice(&digits[at..]);
 }
 
 /// Reads a final head (or 101) from the front of `read` and says how long it was, 1xx heads before
