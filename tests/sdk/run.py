@@ -156,7 +156,7 @@ def node_tests():
         return True
     # beside its node_modules, where Node looks for what is imported
     test = shutil.copy(HERE / "openai.test.mjs", modules)
-    return run("node", "node", "--test", test)
+    return run("node", "node", "--test", "--test-reporter=spec", test)
 
 
 def main():

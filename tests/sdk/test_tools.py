@@ -2,6 +2,7 @@
 skipped where its tool is not installed."""
 
 import json
+import re
 import shutil
 import subprocess
 import time
@@ -85,11 +86,11 @@ class Http2(unittest.TestCase):
     def test_multiplexed_requests(self):
         got = run("nghttp", "-n", "-s", "-m", "20", f"{PROXY}/v1/models")
         self.assertEqual(got.returncode, 0)
-        self.assertEqual(got.stdout.count(b" 200 "), 20, got.stdout)
+        self.assertEqual(got.stdout.count(b" 200 "), 20, got.stdout[-400:])
 
     def test_continuation_and_padding(self):
         got = run("nghttp", "-v", "-n", "--continuation", "-b", "32", f"{PROXY}/v1/models")
-        self.assertIn(b":status: 200", got.stdout)
+        self.assertIn(b":status: 200", got.stdout[-4000:])
 
     @tool("h2load")
     def test_load(self):
@@ -99,38 +100,35 @@ class Http2(unittest.TestCase):
 
 @tool("slowhttptest")
 class SlowClients(unittest.TestCase):
-    """600 slow connections for ten seconds: they are ended, and others are served meanwhile."""
+    """600 slow connections for eight seconds: they are ended, and others are served meanwhile."""
 
     def attack(self, *mode):
-        process = subprocess.Popen(
-            ["slowhttptest", "-c", "600", "-r", "300", "-l", "10", "-i", "1", "-p", "3", "-u", PROXY + PATH, *mode],
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )
+        """How many of them were still connected at the last report."""
+        command = ["slowhttptest", "-c", "600", "-r", "300", "-l", "8", "-p", "3", "-u", PROXY + PATH, *mode]
         slowest = 0.0
-        try:
-            while process.poll() is None:
-                begun = time.monotonic()
-                with urllib.request.urlopen(f"{PROXY}/v1/models", timeout=5) as answer:
-                    self.assertTrue(json.load(answer))
-                slowest = max(slowest, time.monotonic() - begun)
-                time.sleep(0.2)
-        finally:
-            process.kill() if process.poll() is None else None
-            said = process.stdout.read().decode(errors="replace")
-            process.wait()
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+            try:
+                while process.poll() is None:
+                    begun = time.monotonic()
+                    with urllib.request.urlopen(f"{PROXY}/v1/models", timeout=5) as answer:
+                        self.assertTrue(json.load(answer))
+                    slowest = max(slowest, time.monotonic() - begun)
+                    time.sleep(0.1)
+            finally:
+                if process.poll() is None:
+                    process.kill()
+                said = process.stdout.read().decode(errors="replace")
         self.assertLess(slowest, 1.0, "others were served late")
-        return said
+        without_colours = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", said)
+        reports = re.findall(r"connected:\s+(\d+)", without_colours)
+        self.assertTrue(reports, said[-500:])
+        return int(reports[-1])
 
     def test_slow_head(self):
-        said = self.attack("-H", "-x", "24")
-        self.assertIn("NO open connections left", plain_text(said), said[-800:])
+        self.assertEqual(self.attack("-H", "-i", "1", "-x", "24"), 0)
 
     def test_slow_body(self):
-        self.attack("-B", "-s", "8192", "-x", "10")
+        self.assertEqual(self.attack("-B", "-i", "4", "-s", "8192", "-x", "10"), 0)
 
     def test_slow_read(self):
-        self.attack("-X", "-w", "10", "-y", "20", "-n", "5", "-z", "32", "-k", "3")
-
-
-def plain_text(said):
-    return said.replace("No open", "NO open")
+        self.attack("-X", "-i", "1", "-w", "10", "-y", "20", "-n", "5", "-z", "32", "-k", "3")
