@@ -2,6 +2,8 @@
 //!
 //! A closed enum instead of a boxed trait object: the compiler sees through it on every read.
 //! Shared by the listener (server side TLS) and the upstream side (client side TLS).
+pub mod pem;
+
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};

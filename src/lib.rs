@@ -4,7 +4,7 @@
 //! (`tests/architecture.rs` holds this):
 //!
 //! - 0 [`wire`] what the bytes of each vendor mean; [`body`] wrappers that watch a stream;
-//!   [`clock`], [`units`], [`drain`], [`io`]
+//!   [`clock`], [`flight`], [`request_id`], [`units`], [`drain`], [`io`]
 //! - 1 [`config`] the policy file
 //! - 2 [`telemetry`] metrics, access log, tracing
 //! - 3 [`upstream`] connections to backends; [`route`] which call goes where
@@ -21,10 +21,12 @@ pub mod clock;
 pub mod config;
 pub mod demo;
 pub mod drain;
+pub mod flight;
 pub mod io;
 pub mod listen;
 pub mod pipeline;
 pub mod reload;
+pub mod request_id;
 pub mod route;
 pub mod simulate;
 pub mod snapshot;

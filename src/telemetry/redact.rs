@@ -1,0 +1,169 @@
+//! Masks what looks like a credential, as a last guard behind code that does not log any.
+//!
+//! One pass over words (`[A-Za-z0-9_-]`), no regular expressions: a word with the prefix of a
+//! known kind of key, what follows `Bearer` or `Basic`, and the value of a header or parameter
+//! that carries a key. Errs on the side of masking.
+use std::borrow::Cow;
+use std::ops::Range;
+
+const MASK: &str = "***";
+
+/// Prefixes of keys, with the least length of the whole word.
+const PREFIXES: &[(&str, usize)] = &[
+    ("sk-", 12),
+    ("AIza", 20),
+    ("gsk_", 16),
+    ("xai-", 16),
+    ("pplx-", 16),
+    ("hf_", 16),
+    ("r8_", 16),
+    ("ghp_", 16),
+    ("github_pat_", 16),
+    ("xoxb-", 16),
+    ("AKIA", 16),
+    ("eyJ", 20),
+    ("tidegate_", 32),
+];
+/// Schemes of the `Authorization` header: the next word is the credential.
+const SCHEMES: &[&str] = &["bearer", "basic"];
+/// Names of headers and parameters; the value follows `:` or `=`.
+const NAMES: &[&str] = &[
+    "x-api-key",
+    "api-key",
+    "api_key",
+    "apikey",
+    "x-goog-api-key",
+    "authorization",
+    "proxy-authorization",
+    "cookie",
+    "set-cookie",
+    "password",
+    "secret",
+    "access_token",
+    "client_secret",
+];
+/// The value of a shorter one is left: `Bearer token`, `Basic auth`.
+const MIN_VALUE: usize = 8;
+
+/// `text` with credentials replaced by `***`; borrowed when there are none.
+pub(super) fn mask(text: &str) -> Cow<'_, str> {
+    let mut out = String::new();
+    let mut copied = 0;
+    let mut from = 0;
+    while let Some(secret) = next_secret(text, from) {
+        out.push_str(&text[copied..secret.start]);
+        out.push_str(MASK);
+        copied = secret.end;
+        from = secret.end;
+    }
+    if copied == 0 {
+        return Cow::Borrowed(text);
+    }
+    out.push_str(&text[copied..]);
+    Cow::Owned(out)
+}
+
+/// Whether `mask` would change anything.
+pub(super) fn finds_any(text: &str) -> bool {
+    next_secret(text, 0).is_some()
+}
+
+/// Only ASCII is looked at, and ranges begin and end at ASCII: always on character boundaries.
+fn next_secret(text: &str, mut from: usize) -> Option<Range<usize>> {
+    let bytes = text.as_bytes();
+    loop {
+        let start = from + bytes[from..].iter().position(|byte| is_word(*byte))?;
+        let end = start + length(&bytes[start..], is_word);
+        let secret = match end - start {
+            0..=2 => None,
+            3..=20 => in_short_word(text, start..end).or_else(|| by_prefix(text, start..end)),
+            _ => by_prefix(text, start..end),
+        };
+        if secret.is_some() {
+            return secret;
+        }
+        from = end;
+    }
+}
+
+fn by_prefix(text: &str, word: Range<usize>) -> Option<Range<usize>> {
+    let inside = &text[word.clone()];
+    let known =
+        |(prefix, least): &(&str, usize)| inside.len() >= *least && inside.starts_with(prefix);
+    PREFIXES.iter().any(known).then(|| word.start..value_end(text, word.start))
+}
+
+fn in_short_word(text: &str, word: Range<usize>) -> Option<Range<usize>> {
+    let inside = &text[word.clone()];
+    let among = |words: &[&str]| words.iter().any(|known| inside.eq_ignore_ascii_case(known));
+    let rest = &text.as_bytes()[word.end..];
+    let (gap, marked) = separators(rest);
+    let start = word.end + gap;
+    let found = if among(SCHEMES) {
+        gap > 0
+    } else {
+        (marked && among(NAMES))
+            || (rest.first() == Some(&b'=') && inside.eq_ignore_ascii_case("key"))
+    };
+    let end = value_end(text, start);
+    let scheme = SCHEMES.iter().any(|known| text[start..end].eq_ignore_ascii_case(known));
+    (found && !scheme && end - start >= MIN_VALUE).then_some(start..end)
+}
+
+/// Bytes between a name and its value, and whether a `:` or `=` is among them.
+fn separators(rest: &[u8]) -> (usize, bool) {
+    let gap = length(rest, |byte| b" :=\"'\\\t".contains(&byte));
+    (gap, rest[..gap].iter().any(|byte| b":=".contains(byte)))
+}
+
+fn value_end(text: &str, start: usize) -> usize {
+    start + length(&text.as_bytes()[start..], |byte| is_word(byte) || b".~+/=%".contains(&byte))
+}
+
+fn length(bytes: &[u8], is: impl Fn(u8) -> bool) -> usize {
+    bytes.iter().position(|byte| !is(*byte)).unwrap_or(bytes.len())
+}
+
+fn is_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-'
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_are_masked_wherever_they_stand() {
+        for (text, want) in [
+            ("key sk-abcdefghij0123 refused", "key *** refused"),
+            ("sk-ant-api03-AAAA_bbbb-cccc", "***"),
+            ("(AIzaSyA1234567890abcdefghijk)", "(***)"),
+            ("Authorization: Bearer abc.def/ghi+jkl==", "Authorization: Bearer ***"),
+            ("{\"authorization\":\"Bearer my-own-token\"}", "{\"authorization\":\"Bearer ***\"}"),
+            ("{\\\"x-api-key\\\": \\\"0123456789\\\"}", "{\\\"x-api-key\\\": \\\"***\\\"}"),
+            ("X-API-KEY: plainsecret", "X-API-KEY: ***"),
+            ("GET /v1beta/models?key=abcdefgh1234&alt=sse", "GET /v1beta/models?key=***&alt=sse"),
+            ("proxy-authorization=Basic dXNlcjpwYXNz", "proxy-authorization=Basic ***"),
+            ("é sk-abcdefghij0123 é gsk_abcdefghijklmnop", "é *** é ***"),
+            ("password=hunter2hunter2;", "password=***;"),
+        ] {
+            assert_eq!(mask(text), want, "{text}");
+        }
+    }
+
+    #[test]
+    fn plain_words_pass_untouched() {
+        for text in [
+            "",
+            "task-force disk-cache sk-8",
+            "unknown key `upstreams.local.timeout`, expected `timeouts`",
+            "/openai/v1/chat/completions",
+            "gpt-4o-2024-08-06 claude-opus-4-5-20251101",
+            "the Authorization header is missing",
+            "Bearer token",
+            "request 0190a5c0-7b7e-7cc3-98c4-dc0c0c07398f é…",
+        ] {
+            assert!(matches!(mask(text), Cow::Borrowed(same) if same == text), "{text}");
+        }
+    }
+}
