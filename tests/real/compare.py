@@ -174,43 +174,67 @@ def sdks(direct, proxied):
     return good
 
 
-def agents(cache, proxied):
+def agents(cache):
     """Claude Code and Codex, one question each, with an empty environment and a home of their own.
-    A model of 270 million parameters says nothing useful: what counts is that the run ends well."""
-    good = True
+    Behind the sidecar stands the simulator: a model of 270 million parameters would talk on until
+    their patience ends. What counts is that each run ends well and prints the simulator's words."""
+    backend, proxy, admin = free_port(), free_port(), free_port()
+    plain = "x-simulate: tool=0; tokens=12"
     with tempfile.TemporaryDirectory() as home:
+        simulator = Process(cache / "simulator.log", os.environ["TIDEGATE_BIN"], "simulate", "--listen", f"127.0.0.1:{backend}")
+        sidecar = start_sidecar(cache / "agents.log", cache / "agents.yaml", proxy, admin, backend)
         codex_home = pathlib.Path(home, "codex")
         codex_home.mkdir()
+        name, value = plain.split(": ")
         (codex_home / "config.toml").write_text(
             f'model = "{MODEL}"\nmodel_provider = "sidecar"\n[model_providers.sidecar]\nname = "sidecar"\n'
-            f'base_url = "http://127.0.0.1:{proxied}/v1"\nenv_key = "SIDECAR_KEY"\nwire_api = "responses"\n'
+            f'base_url = "http://127.0.0.1:{proxy}/v1"\nenv_key = "SIDECAR_KEY"\nwire_api = "responses"\n'
+            f'http_headers = {{ "{name}" = "{value}" }}\n'
         )
         environment = {
             "PATH": f"{cache}/agents/node_modules/.bin:{os.environ['PATH']}",
             "HOME": home,
             "CODEX_HOME": str(codex_home),
             "SIDECAR_KEY": "dummy",
-            "ANTHROPIC_BASE_URL": f"http://127.0.0.1:{proxied}",
+            "ANTHROPIC_BASE_URL": f"http://127.0.0.1:{proxy}",
             "ANTHROPIC_API_KEY": "dummy",
-            "ANTHROPIC_MODEL": MODEL,
+            "ANTHROPIC_MODEL": "claude-sim",
+            "ANTHROPIC_CUSTOM_HEADERS": plain,
             "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
-            "CLAUDE_CODE_MAX_OUTPUT_TOKENS": "64",
         }
-        for name, command in [
-            ("Claude Code", ["claude", "--bare", "-p", "Say hello."]),
-            ("Codex", ["codex", "exec", "--skip-git-repo-check", "Say hello."]),
-        ]:
-            begun = time.monotonic()
-            try:
-                done = subprocess.run(
-                    command, env=environment, cwd=home, stdin=subprocess.DEVNULL, capture_output=True, timeout=420
-                )
-                code, said = done.returncode, (done.stdout or done.stderr).decode(errors="replace")
-            except subprocess.TimeoutExpired:
-                code, said = "timeout", ""
-            good &= code == 0
-            print(f"{name:20} exit {code} after {time.monotonic() - begun:.0f} s  {said.strip()[-90:]!r}")
-    return good
+        try:
+            simulator.wait_ready(backend, "/simulate/seen", 10)
+            sidecar.wait_ready(admin, "/readyz", 10)
+            return all([
+                agent("Claude Code", ["claude", "--bare", "-p", "Say hello."], environment, home),
+                agent("Codex", ["codex", "exec", "--skip-git-repo-check", "Say hello."], environment, home),
+            ])
+        finally:
+            sidecar.end()
+            simulator.end()
+
+
+def agent(name, command, environment, home):
+    begun = time.monotonic()
+    try:
+        done = subprocess.run(
+            command, env=environment, cwd=home, stdin=subprocess.DEVNULL, capture_output=True, timeout=120
+        )
+        code, said = done.returncode, (done.stdout or done.stderr).decode(errors="replace").strip()
+    except subprocess.TimeoutExpired:
+        code, said = "timeout", ""
+    print(f"{name:20} exit {code} after {time.monotonic() - begun:.0f} s  {said[-90:]!r}")
+    return code == 0 and said != ""
+
+
+def start_sidecar(log, policy, proxy, admin, backend):
+    policy.write_text(
+        f"listen: 127.0.0.1:{proxy}\nadmin: 127.0.0.1:{admin}\nupstreams:\n"
+        f'  openai: {{ url: "http://127.0.0.1:{backend}" }}\n'
+        f'  anthropic: {{ url: "http://127.0.0.1:{backend}" }}\n'
+    )
+    # nothing of this shell's environment but the path
+    return Process(log, os.environ["TIDEGATE_BIN"], "run", "-c", policy, environment={"PATH": os.environ["PATH"]})
 
 
 def main():
@@ -222,32 +246,22 @@ def main():
     cache = options.cache
     backend, proxy, admin = free_port(), free_port(), free_port()
 
-    context = "32768" if options.agents else "8192"  # agents send long instructions
     llama = Process(
         cache / "llama-server.log", cache / "llama-server", "-m", cache / "model.gguf", "--alias", MODEL,
-        "--host", "127.0.0.1", "--port", str(backend), "-c", context, "-np", "1", "-t", "1", "-tb", "1",
+        "--host", "127.0.0.1", "--port", str(backend), "-c", "8192", "-np", "1", "-t", "1", "-tb", "1",
         "--jinja", "--chat-template-file", options.template,
     )  # fmt: skip
     running = [llama]
     try:
         llama.wait_ready(backend, "/health", 120)
-        policy = cache / "tidegate.yaml"
-        policy.write_text(
-            f"listen: 127.0.0.1:{proxy}\nadmin: 127.0.0.1:{admin}\nupstreams:\n"
-            f'  openai: {{ url: "http://127.0.0.1:{backend}" }}\n'
-            f'  anthropic: {{ url: "http://127.0.0.1:{backend}" }}\n'
-        )
-        sidecar = Process(
-            cache / "tidegate.log", os.environ["TIDEGATE_BIN"], "run", "-c", policy,
-            environment={"PATH": os.environ["PATH"]},
-        )
+        sidecar = start_sidecar(cache / "tidegate.log", cache / "tidegate.yaml", proxy, admin, backend)
         running.append(sidecar)
         sidecar.wait_ready(admin, "/readyz", 10)
         post(backend, "/v1/chat/completions", {"model": MODEL, "messages": [{"role": "user", "content": "hi"}], "max_tokens": 1})
         good = compare(backend, proxy)
         good &= sdks(backend, proxy)
         if options.agents:
-            good &= agents(cache, proxy)
+            good &= agents(cache)
     finally:
         for process in reversed(running):
             process.end()
