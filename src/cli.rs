@@ -9,11 +9,13 @@ mod start;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 
+use crate::app;
 use crate::config::{self, Address, Config, Faults, LogForm, Overrides, Source};
 
 /// The policy file is wrong.
@@ -21,6 +23,8 @@ const BAD_POLICY: u8 = 1;
 /// What the command line says makes no sense.
 const BAD_USAGE: u8 = 2;
 /// A fault of this program.
+/// Something that it needs is not to be had.
+const CANNOT_START: u8 = 3;
 const INTERNAL: u8 = 70;
 
 const EXIT_CODES: &str = "\
@@ -64,7 +68,7 @@ enum Command {
     /// Print the JSON Schema of the policy file
     Schema,
     /// Serve a simulated backend, for tests and trials
-    Simulate(start::Simulate),
+    Simulate(crate::simulate::Options),
     /// Show Tidegate at work in front of a simulated backend
     Demo,
     /// Print a completion script for a shell
@@ -176,7 +180,7 @@ fn parse_and_run() -> ExitCode {
         Some(Command::Run(args)) => run(args),
         Some(Command::Check(args)) => check(args),
         Some(Command::Schema) => say(&format!("{:#}\n", config::schema())),
-        Some(Command::Simulate(args)) => start::simulate(args),
+        Some(Command::Simulate(args)) => start::simulate(&args),
         Some(Command::Demo) => start::demo(),
         Some(Command::Completions { shell }) => completions(shell),
         Some(Command::Version { json }) => version(json),
@@ -194,9 +198,12 @@ fn run(args: Run) -> ExitCode {
         },
     };
     match source.load() {
-        Ok(loaded) => {
-            start::serve(start::Start { source, loaded, workers: args.workers.map(usize::from) })
-        }
+        Ok(loaded) => start::serve(app::Start {
+            source,
+            loaded,
+            workers: args.workers.map(usize::from),
+            metrics: Arc::default(),
+        }),
         Err(faults) => refuse(&faults),
     }
 }

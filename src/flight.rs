@@ -178,7 +178,8 @@ impl Flight {
             return Some(why);
         }
         let sending = self.streaming.get() && self.stage.get() == Stage::Answering;
-        (!sending && now.since(self.begun) > limits.total.saturating_add(TICK)).then_some(Expired::Total)
+        (!sending && now.since(self.begun) > limits.total.saturating_add(TICK))
+            .then_some(Expired::Total)
     }
 }
 

@@ -5,8 +5,8 @@
 //! take, idle time, and how long a client may leave our bytes unread.
 pub mod connection;
 pub mod head;
-pub mod inherited;
 mod held;
+pub mod inherited;
 mod io;
 pub mod notify;
 pub mod socket;
@@ -40,10 +40,13 @@ pub struct Door {
 }
 
 /// Most memory that hyper may use for one connection's reads, and for its writes.
-const BUFFER: usize = 128 * 1024;
+const BUFFER: usize = 64 * 1024;
+/// What hyper has room for without being asked.
+const USUAL_HEADERS: usize = 100;
 
 impl Door {
-    pub fn new(worker: Rc<Worker>, max_headers: usize) -> Self {
+    /// `max_headers` lines and `max_head` bytes are what the gate allows; hyper must allow no less.
+    pub fn new(worker: Rc<Worker>, max_headers: usize, max_head: usize) -> Self {
         let mut builder = auto::Builder::new(LocalExecutor);
         builder
             .http1()
@@ -53,9 +56,12 @@ impl Door {
             // without a timer it does nothing, and with one it ends idle connections as well:
             // both times are kept by the sweep instead
             .header_read_timeout(None)
-            .max_headers(max_headers)
-            .max_buf_size(BUFFER)
+            .max_buf_size(BUFFER.max(2 * max_head))
             .pipeline_flush(false);
+        if max_headers > USUAL_HEADERS {
+            // setting it costs an allocation a request, so only where it is needed
+            builder.http1().max_headers(max_headers);
+        }
         builder
             .http2()
             .timer(TokioTimer::new())

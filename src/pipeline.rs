@@ -98,10 +98,8 @@ async fn run(
     }
     let (path, query) = own(path, query);
     let method = head.method.clone();
-    let asked =
-        Asked { method: &method, path: &path, anthropic: speaks_anthropic(&head.headers) };
-    let endpoint =
-        snapshot.routes.endpoint(asked).ok_or_else(|| Refusal::no_route(&path))?;
+    let asked = Asked { method: &method, path: &path, anthropic: speaks_anthropic(&head.headers) };
+    let endpoint = snapshot.routes.endpoint(asked).ok_or_else(|| Refusal::no_route(&path))?;
     let dialect = endpoint.dialect;
     let in_dialect = |refusal| Refused { refusal, dialect };
     if unexpected_body && endpoint.kind != Kind::Other {
@@ -113,8 +111,7 @@ async fn run(
         .await
         .map_err(in_dialect)?;
     record.read(&call);
-    let Some(Match { route, endpoint, rest }) = snapshot.routes.select(asked, call.model())
-    else {
+    let Some(Match { route, endpoint, rest }) = snapshot.routes.select(asked, call.model()) else {
         return Err(in_dialect(Refusal::no_route_for_model(call.model())));
     };
     record.routed(route, endpoint.kind);

@@ -89,7 +89,11 @@ impl Routes {
     }
 
     /// The route of a call.
-    pub fn select<'r, 'p>(&'r self, asked: Asked<'p>, model: Option<&str>) -> Option<Match<'r, 'p>> {
+    pub fn select<'r, 'p>(
+        &'r self,
+        asked: Asked<'p>,
+        model: Option<&str>,
+    ) -> Option<Match<'r, 'p>> {
         self.all.iter().find_map(|route| {
             let (endpoint, rest) = route.matches_path(asked)?;
             let fits = match (&route.model, model) {

@@ -43,7 +43,7 @@ pub use self::faults::{Fault, Split};
 use self::script::{Retry, Script, Sse};
 
 /// What every answer is like, unless its request says otherwise.
-#[derive(clap::Args, Debug, Clone, PartialEq)]
+#[derive(clap::Args, Debug, Clone, Copy, PartialEq)]
 #[command(after_long_help = include_str!("simulate/help.txt"))]
 pub struct Options {
     /// Where to listen; port 0 takes a free one
@@ -164,8 +164,9 @@ pub struct Seen {
     pub faults: u64,
     /// Answers that the client did not wait for.
     pub cancelled: u64,
-    /// Connections ever, and now.
+    /// Connections ever.
     pub accepted: u64,
+    /// Connections now.
     pub open: u64,
     pub bytes_in: u64,
     pub bytes_out: u64,
@@ -181,7 +182,7 @@ pub struct Simulator {
 }
 
 /// Starts a simulator. The error is the listener's.
-pub fn start(options: &Options) -> io::Result<Simulator> {
+pub fn start(options: Options) -> io::Result<Simulator> {
     let threads = options.threads.max(1);
     let listeners = worker::bind(options.listen, threads)?;
     let shared = Arc::new(worker::Shared::new(options.script(), threads));
@@ -224,7 +225,7 @@ impl Drop for Simulator {
 }
 
 /// Serves until SIGINT or SIGTERM. Says on standard output where, and how to point SDKs at it.
-pub fn run(options: &Options) -> ExitCode {
+pub fn run(options: Options) -> ExitCode {
     match serve(options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
@@ -235,7 +236,7 @@ pub fn run(options: &Options) -> ExitCode {
     }
 }
 
-fn serve(options: &Options) -> io::Result<()> {
+fn serve(options: Options) -> io::Result<()> {
     let simulator = start(options)?;
     let addr = simulator.addr;
     let mut out = io::stdout();

@@ -34,7 +34,9 @@ impl Snapshot {
         let upstreams = config
             .upstreams
             .iter()
-            .map(|upstream| Upstream::prepare(upstream, &lasting.upstreams, metrics, env).map(Arc::new))
+            .map(|upstream| {
+                Upstream::prepare(upstream, &lasting.upstreams, metrics, env).map(Arc::new)
+            })
             .collect::<Result<Vec<_>, _>>()?;
         let routes = config
             .routes

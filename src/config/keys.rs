@@ -267,7 +267,12 @@ pub(super) static POOL: Section = Section {
 pub(super) static TIMEOUTS: Section = Section {
     title: "How long each part of a call may take",
     keys: &[
-        key("queue", &Shape::Duration, "10s", "Waiting for a place under `concurrency`."),
+        key(
+            "queue",
+            &Shape::Duration,
+            "10s",
+            "Waiting for a place under `concurrency`, which must be set.",
+        ),
         key(
             "first_byte",
             &Shape::Duration,

@@ -132,15 +132,13 @@ fn write_transport(out: &mut String, upstream: &Upstream) -> fmt::Result {
         ],
     )?;
     writeln!(out, "    timeouts:")?;
+    if upstream.concurrency.is_some() {
+        times(out, "      ", &[("queue", timeouts.queue)])?;
+    }
     times(
         out,
         "      ",
-        &[
-            ("queue", timeouts.queue),
-            ("first_byte", timeouts.first_byte),
-            ("idle", timeouts.idle),
-            ("total", timeouts.total),
-        ],
+        &[("first_byte", timeouts.first_byte), ("idle", timeouts.idle), ("total", timeouts.total)],
     )?;
     let files = [("ca", &tls.ca), ("cert", &tls.cert), ("key", &tls.key)];
     if files.iter().any(|(_, file)| file.is_some()) {

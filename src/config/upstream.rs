@@ -70,7 +70,8 @@ fn upstream(reader: &Reader<'_>, name: &str, place: Place, at: &At<'_>) -> Optio
     built.concurrency =
         fields.maybe("concurrency", |r, at| r.count(at, 1, MOST)).map(|n| n as usize);
     built.pool = fields.read("pool", built.pool, pool);
-    built.timeouts = fields.read("timeouts", built.timeouts, timeouts);
+    let bulkhead = fields.get("concurrency").is_some();
+    built.timeouts = fields.read("timeouts", built.timeouts, |r, at| timeouts(r, at, bulkhead));
     built.tls = fields.read("tls", built.tls, tls);
     built.http2 = match fields.maybe("http2", |r, at| r.word(at, HTTP2)) {
         Some(1) => Http2::Never,
@@ -177,8 +178,11 @@ fn pool<'r>(reader: &'r Reader<'r>, at: &At<'_>) -> Option<Pool> {
 
 /// A default that would outlast a shorter `total` is shortened to it; one that was written is a
 /// fault.
-fn timeouts<'r>(reader: &'r Reader<'r>, at: &At<'_>) -> Option<Timeouts> {
+fn timeouts<'r>(reader: &'r Reader<'r>, at: &At<'_>, bulkhead: bool) -> Option<Timeouts> {
     let fields = reader.section(at, &TIMEOUTS)?;
+    if let Some(at) = fields.get("queue").filter(|_| !bulkhead) {
+        reader.wrong(&at, "`queue`, but no bound to wait for", "`concurrency` in this upstream");
+    }
     let default = Timeouts::default();
     let total = fields.read("total", default.total, Reader::some_time);
     let part = |name: &str, default: Duration| {

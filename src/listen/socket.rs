@@ -219,6 +219,11 @@ impl Bound {
         Ok(Listener { kind, faults: Arc::clone(&self.faults) })
     }
 
+    /// The socket itself, once more: for a listener that is not ours.
+    pub fn duplicate(&self) -> io::Result<Socket> {
+        self.socket.try_clone()
+    }
+
     /// What kept connections out, over all listeners of this socket.
     pub fn faults(&self) -> &Arc<Faults> {
         &self.faults

@@ -60,13 +60,16 @@ impl Call {
             call.body = Outgoing::streaming(body, announced);
             return Ok(call);
         }
-        let whole = collect(worker, flight, body, announced, snapshot.config.server.max_body).await?;
+        let whole =
+            collect(worker, flight, body, announced, snapshot.config.server.max_body).await?;
         call.complete = Some(Instant::now());
         call.bytes = whole.len() as u64;
         if !is_encoded(headers) {
             match view(kind, &whole) {
                 Ok(view) => call.look(&view),
-                Err(fault @ ViewFault::Duplicate { .. }) => return Err(Refusal::unreadable(&fault)),
+                Err(fault @ ViewFault::Duplicate { .. }) => {
+                    return Err(Refusal::unreadable(&fault));
+                }
                 Err(fault) if snapshot.routes.need_model() => {
                     return Err(Refusal::unreadable(&fault));
                 }

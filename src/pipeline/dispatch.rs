@@ -96,7 +96,12 @@ pub async fn dispatch(
     match send(&worker.pools, flight, &to.upstream, outbound).await {
         Ok(answer) => {
             record.answered(&answer);
-            Ok(Sent { answer, kind: call.kind, metered: to.metered, clock: Arc::clone(&worker.clock) })
+            Ok(Sent {
+                answer,
+                kind: call.kind,
+                metered: to.metered,
+                clock: Arc::clone(&worker.clock),
+            })
         }
         Err(error) => Err(Refusal::call(error, &to.upstream.config)),
     }

@@ -247,7 +247,8 @@ impl Facts {
         if !lines.enabled() {
             return;
         }
-        let name = |of: fn(&Routed) -> &Arc<str>| self.route.as_ref().map_or("", |routed| of(routed));
+        let name =
+            |of: fn(&Routed) -> &Arc<str>| self.route.as_ref().map_or("", |routed| of(routed));
         lines.write(&Entry {
             time_ms: unix_ms(),
             call: &finished,
@@ -267,7 +268,9 @@ impl Facts {
 }
 
 fn unix_ms() -> u64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+    SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis() as u64)
 }
 
 /// An error and what caused it, in one line.

@@ -253,7 +253,9 @@ impl Refusal {
             CallError::H1(H1Error::Malformed(_)) => {
                 ("upstream_malformed", "The upstream's answer is not valid HTTP.")
             }
-            _ => ("upstream_broken", "The upstream's connection broke before its answer was whole."),
+            _ => {
+                ("upstream_broken", "The upstream's connection broke before its answer was whole.")
+            }
         };
         Self::new(StatusCode::BAD_GATEWAY, code, Source::Upstream, message).because(error)
     }
@@ -288,7 +290,13 @@ impl Refusal {
     }
 
     /// The error as an event of a stream that has begun.
-    pub fn event(&self, dialect: Dialect, form: Form, kind: Kind, record: &Record) -> Option<Bytes> {
+    pub fn event(
+        &self,
+        dialect: Dialect,
+        form: Form,
+        kind: Kind,
+        record: &Record,
+    ) -> Option<Bytes> {
         error_event(dialect, form, kind, &self.fault(record))
     }
 

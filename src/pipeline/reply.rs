@@ -261,7 +261,8 @@ impl Streamed {
         };
         record.fail(refusal);
         self.failing = Failing::Flush;
-        event.map(|event| if whole_events { event } else { after_a_torn_event(self.form, &event) })
+        event
+            .map(|event| if whole_events { event } else { after_a_torn_event(self.form, &event) })
             .ok_or(BrokenOff)
     }
 }

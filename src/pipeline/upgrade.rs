@@ -68,8 +68,7 @@ pub async fn upgrade(
     }
     let mut headers = answer.headers;
     headers.insert(header::CONNECTION, UPGRADE);
-    let (backend, first) =
-        answer.body.into_upgraded().ok_or_else(Refusal::upgrade_not_possible)?;
+    let (backend, first) = answer.body.into_upgraded().ok_or_else(Refusal::upgrade_not_possible)?;
     let tunnel = Tunnel { client, backend, first, ticket, lease, drain: worker.drain.clone() };
     Ok(Reply { status: answer.status, headers, content: Content::Tunnel(Box::new(tunnel)) })
 }

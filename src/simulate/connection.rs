@@ -137,7 +137,7 @@ impl Connection {
         }
         let end = self.send(&head, plan).await?;
         self.served += 1;
-        Ok(if early { End::Close } else { end })
+        Ok(if early && end == End::Keep { End::Close } else { end })
     }
 
     /// Decides the answer to the request in the buffer.

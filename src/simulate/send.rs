@@ -66,7 +66,7 @@ impl Connection {
             plan.fault,
             Some(Fault::KeepAliveClose | Fault::SilentClose | Fault::LengthLong)
         );
-        Ok(if closes || !head.keep_alive { End::Close } else { end })
+        Ok(if end == End::Keep && (closes || !head.keep_alive) { End::Close } else { end })
     }
 
     async fn send_plain(

@@ -18,7 +18,7 @@ mod format;
 #[cfg(test)]
 mod tests;
 
-use format::{Form, Stamp};
+use format::{Form, Kept};
 
 /// A block is handed over at this size.
 const BLOCK: usize = 16 * 1024;
@@ -99,7 +99,7 @@ impl AccessLog {
             block: Vec::new(),
             count: 0,
             first_ms: 0,
-            stamp: Stamp::default(),
+            kept: Kept::default(),
         }
     }
 
@@ -118,7 +118,7 @@ pub struct Lines {
     count: u64,
     /// Time of the block's first line.
     first_ms: u64,
-    stamp: Stamp,
+    kept: Kept,
 }
 
 impl Lines {
@@ -137,7 +137,7 @@ impl Lines {
             // Room for the line that fills the block too.
             self.block.reserve(BLOCK + 2048);
         }
-        self.form.write(&mut self.block, &mut self.stamp, entry);
+        self.form.write(&mut self.block, &mut self.kept, entry);
         self.count += 1;
         if self.block.len() >= BLOCK {
             self.flush();

@@ -31,6 +31,9 @@ pub use target::Target;
 /// Distinct model names that get a label of their own, over the life of the process. Names that
 /// come later, that are too long or malformed, or that never had an answer count as `other`.
 pub const MAX_MODELS: usize = 1000;
+/// Of these, the first ones that also get histograms of their own; the others share those of
+/// `other`. A thousand would make a scrape of 13 MB.
+pub const MAX_DETAILED: usize = 100;
 /// Longest model name that is used as a label, in bytes.
 pub const MAX_MODEL_BYTES: usize = 128;
 

@@ -6,6 +6,8 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+const LONGEST_NAME: usize = "proxy-authorization".len();
+const SHORTEST_KEY: usize = 12;
 const MASK: &str = "***";
 
 /// Prefixes of keys, with the least length of the whole word.
@@ -72,48 +74,53 @@ pub(super) fn finds_any(text: &str) -> bool {
 fn next_secret(text: &str, mut from: usize) -> Option<Range<usize>> {
     let bytes = text.as_bytes();
     loop {
-        let start = from + bytes[from..].iter().position(|byte| is_word(*byte))?;
+        let start = from + length(&bytes[from..], |byte| !is_word(byte));
         let end = start + length(&bytes[start..], is_word);
-        let secret = match end - start {
-            0..=2 => None,
-            3..=20 => in_short_word(text, start..end).or_else(|| by_prefix(text, start..end)),
-            _ => by_prefix(text, start..end),
-        };
-        if secret.is_some() {
-            return secret;
+        if start == bytes.len() {
+            return None;
+        }
+        // Most words are cleared by their length or by what follows, without a comparison.
+        let named = end - start <= LONGEST_NAME && bytes.get(end).is_some_and(|b| is_separator(*b));
+        if named && let Some(secret) = after_name(text, start..end) {
+            return Some(secret);
+        }
+        if end - start >= SHORTEST_KEY && has_prefix(&text[start..end]) {
+            return Some(start..value_end(text, start));
         }
         from = end;
     }
 }
 
-fn by_prefix(text: &str, word: Range<usize>) -> Option<Range<usize>> {
-    let inside = &text[word.clone()];
-    let known =
-        |(prefix, least): &(&str, usize)| inside.len() >= *least && inside.starts_with(prefix);
-    PREFIXES.iter().any(known).then(|| word.start..value_end(text, word.start))
+fn has_prefix(word: &str) -> bool {
+    PREFIXES.iter().any(|(prefix, least)| word.len() >= *least && word.starts_with(prefix))
 }
 
-fn in_short_word(text: &str, word: Range<usize>) -> Option<Range<usize>> {
-    let inside = &text[word.clone()];
-    let among = |words: &[&str]| words.iter().any(|known| inside.eq_ignore_ascii_case(known));
+/// The value that belongs to the word, when the word is a scheme or a name.
+fn after_name(text: &str, word: Range<usize>) -> Option<Range<usize>> {
+    let name = &text[word.clone()];
+    let is_scheme = |text: &str| SCHEMES.iter().any(|known| text.eq_ignore_ascii_case(known));
     let rest = &text.as_bytes()[word.end..];
     let (gap, marked) = separators(rest);
+    let found = is_scheme(name)
+        || (marked && NAMES.iter().any(|known| name.eq_ignore_ascii_case(known)))
+        || (rest.starts_with(b"=") && name.eq_ignore_ascii_case("key"));
+    if !found {
+        return None;
+    }
     let start = word.end + gap;
-    let found = if among(SCHEMES) {
-        gap > 0
-    } else {
-        (marked && among(NAMES))
-            || (rest.first() == Some(&b'=') && inside.eq_ignore_ascii_case("key"))
-    };
     let end = value_end(text, start);
-    let scheme = SCHEMES.iter().any(|known| text[start..end].eq_ignore_ascii_case(known));
-    (found && !scheme && end - start >= MIN_VALUE).then_some(start..end)
+    // `Authorization: Bearer …`: the scheme is no secret, what follows it is found next.
+    (end - start >= MIN_VALUE && !is_scheme(&text[start..end])).then_some(start..end)
 }
 
 /// Bytes between a name and its value, and whether a `:` or `=` is among them.
 fn separators(rest: &[u8]) -> (usize, bool) {
-    let gap = length(rest, |byte| b" :=\"'\\\t".contains(&byte));
+    let gap = length(rest, is_separator);
     (gap, rest[..gap].iter().any(|byte| b":=".contains(byte)))
+}
+
+fn is_separator(byte: u8) -> bool {
+    b" :=\"'\\\t".contains(&byte)
 }
 
 fn value_end(text: &str, start: usize) -> usize {
@@ -125,8 +132,19 @@ fn length(bytes: &[u8], is: impl Fn(u8) -> bool) -> usize {
 }
 
 fn is_word(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-'
+    WORD[usize::from(byte)]
 }
+
+static WORD: [bool; 256] = {
+    let mut word = [false; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        word[byte] =
+            (byte as u8).is_ascii_alphanumeric() || byte == b'_' as usize || byte == b'-' as usize;
+        byte += 1;
+    }
+    word
+};
 
 #[cfg(test)]
 mod tests {
@@ -149,6 +167,13 @@ mod tests {
         ] {
             assert_eq!(mask(text), want, "{text}");
         }
+    }
+
+    #[test]
+    fn the_bounds_cover_the_tables() {
+        assert_eq!(NAMES.iter().map(|name| name.len()).max(), Some(LONGEST_NAME));
+        assert!(SCHEMES.iter().all(|name| name.len() <= LONGEST_NAME));
+        assert_eq!(PREFIXES.iter().map(|(_, least)| *least).min(), Some(SHORTEST_KEY));
     }
 
     #[test]

@@ -121,20 +121,19 @@ pub async fn send(
         tries += 1;
         let taken = if fresh { None } else { pool.take() };
         let reused = taken.is_some();
-        let checkout = match taken {
-            Some(checkout) => checkout,
-            None => {
-                flight.enter(Stage::Connecting, pools.clock.now());
-                match flight.guard(pool.dial(upstream, address)).await.map_err(CallError::Expired)?
-                {
-                    Ok(checkout) => checkout,
-                    Err(error) if refused.len() + 1 < upstream.addresses.len() => {
-                        tracing::debug!(%error, upstream = %upstream.config.name, "trying another address");
-                        refused.push(address.key);
-                        continue;
-                    }
-                    Err(error) => return Err(error.into()),
+        let checkout = if let Some(checkout) = taken {
+            checkout
+        } else {
+            flight.enter(Stage::Connecting, pools.clock.now());
+            let dialling = flight.guard(pool.dial(upstream, address)).await;
+            match dialling.map_err(CallError::Expired)? {
+                Ok(checkout) => checkout,
+                Err(error) if refused.len() + 1 < upstream.addresses.len() => {
+                    tracing::debug!(%error, upstream = %upstream.config.name, "another address");
+                    refused.push(address.key);
+                    continue;
                 }
+                Err(error) => return Err(error.into()),
             }
         };
         flight.enter(Stage::FirstByte, pools.clock.now());

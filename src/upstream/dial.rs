@@ -22,7 +22,8 @@ const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
     .with_interval(Duration::from_secs(10))
     .with_retries(3);
 
-/// How long sent bytes may stay unacknowledged.
+/// How long sent bytes may stay unacknowledged, or unsent before a window that stays shut: Linux
+/// counts both. So this bounds an upload that the backend does not read, too.
 const USER_TIMEOUT: Duration = Duration::from_secs(30);
 
 type Attempt = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;

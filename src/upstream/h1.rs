@@ -109,11 +109,7 @@ impl Connection {
         .await
     }
 
-    fn poll_head(
-        &mut self,
-        head_only: bool,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<Head, Failure>> {
+    fn poll_head(&mut self, head_only: bool, cx: &mut Context<'_>) -> Poll<Result<Head, Failure>> {
         let io = &mut self.io;
         let (left, reusable) = (&mut self.left, &mut self.reusable);
         loop {
@@ -139,13 +135,10 @@ impl Connection {
                     Ok(parsed)
                 }
             });
-            match ready!(result)? {
-                Some((head, _)) => {
-                    self.framing = head.framing;
-                    *reusable &= head.keep_alive && head.framing != Framing::UntilClose;
-                    return Poll::Ready(Ok(head));
-                }
-                None => {}
+            if let Some((head, _)) = ready!(result)? {
+                self.framing = head.framing;
+                *reusable &= head.keep_alive && head.framing != Framing::UntilClose;
+                return Poll::Ready(Ok(head));
             }
         }
     }

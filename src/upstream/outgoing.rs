@@ -53,6 +53,7 @@ impl Outgoing {
     }
 
     /// HTTP/2 has framing of its own.
+    #[must_use]
     pub fn unframed(mut self) -> Self {
         if let Self::Streaming { framed, .. } = &mut self {
             *framed = false;

@@ -87,15 +87,13 @@ impl Pools {
                 named.insert(address.key, Limits::of(upstream, self.workers));
             }
         }
-        self.by_key.borrow_mut().retain(|key, pool| match named.get(key) {
-            Some(limits) => {
-                pool.limits.set(*limits);
-                true
+        self.by_key.borrow_mut().retain(|key, pool| {
+            let limits = named.get(key);
+            match limits {
+                Some(limits) => pool.limits.set(*limits),
+                None => pool.close_idle(),
             }
-            None => {
-                pool.close_idle();
-                false
-            }
+            limits.is_some()
         });
     }
 
@@ -104,6 +102,11 @@ impl Pools {
         for pool in self.by_key.borrow().values() {
             pool.sweep();
         }
+    }
+
+    /// Whether any address has fewer connections than it should have warm.
+    pub fn wants_warming(&self, upstream: &Upstream) -> bool {
+        upstream.addresses.iter().any(|address| self.missing_warm(upstream, address) > 0)
     }
 
     /// How many connections each worker's pool should have and has not.
@@ -211,7 +214,8 @@ impl Pool {
         let open = OpenGuard(Arc::clone(&self.gauges));
         self.speaks_h2.set(connected.http2);
         if connected.http2 {
-            let shared = h2::Shared::open(connected.stream, self.clock.now(), move || drop(open)).await?;
+            let shared =
+                h2::Shared::open(connected.stream, self.clock.now(), move || drop(open)).await?;
             self.shared.borrow_mut().push(Rc::clone(&shared));
             return Ok(Checkout::H2(shared.enter()));
         }
@@ -261,13 +265,15 @@ impl Pool {
                 shared.retired.set(true);
             }
             let spent = shared.is_idle()
-                && (shared.retired.get() || now.since(shared.idle_since.get()) > limits.idle_timeout);
+                && (shared.retired.get()
+                    || now.since(shared.idle_since.get()) > limits.idle_timeout);
             !shared.is_closed() && !spent
         });
     }
 
     fn close_idle(&self) {
-        let closed = std::mem::take(&mut *self.idle.borrow_mut()).len() as i64;
+        let closed = std::mem::take(&mut *self.idle.borrow_mut()).len();
+        let closed = i64::try_from(closed).unwrap_or(0);
         self.gauges.idle.fetch_sub(closed, Relaxed);
         self.gauges.open.fetch_sub(closed, Relaxed);
         self.shared.borrow_mut().clear();

@@ -11,7 +11,7 @@ use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::config::{ProxyRule, Secret};
+use crate::config::{self, ProxyRule, Secret};
 
 /// Longest answer head that a proxy may send, in bytes.
 const MAX_HEAD: usize = 8 * 1024;
@@ -99,24 +99,16 @@ impl Proxy {
 }
 
 impl Via {
+    /// As in the policy file; a bare `host:port`, usual in the environment, is taken too.
     fn parse(url: &str) -> Option<Self> {
-        let rest = match url.split_once("://") {
-            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => rest,
-            Some(_) => return None,
-            None => url,
-        };
-        let authority = rest.split(['/', '?', '#']).next()?;
-        let (credential, address) = match authority.rsplit_once('@') {
-            Some((credential, address)) => (Some(credential), address),
-            None => (None, authority),
-        };
-        let (host, port) = split_port(address)?;
-        let well_formed = !host.is_empty() && !host.contains(|c: char| c.is_whitespace());
-        let authorization = match credential {
-            Some(credential) => Some(basic(&percent_decoded(credential)?)),
-            None => None,
-        };
-        well_formed.then(|| Self { host: host.into(), port: port.unwrap_or(80), authorization })
+        let bare = !url.contains("://");
+        let rule = if bare { config::proxy(&format!("http://{url}")) } else { config::proxy(url) };
+        match rule.ok()? {
+            ProxyRule::Through { host, port, authorization } => {
+                Some(Self { host, port, authorization })
+            }
+            ProxyRule::Environment | ProxyRule::Never => None,
+        }
     }
 
     /// Asks for a tunnel to `host:port` on a fresh connection to the proxy.
@@ -225,36 +217,6 @@ fn split_port(text: &str) -> Option<(&str, Option<u16>)> {
         Some(port) => Some((host, Some(port.parse().ok()?))),
         None => rest.is_empty().then_some((host, None)),
     }
-}
-
-fn percent_decoded(text: &str) -> Option<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        bytes.push(match byte {
-            b'%' => {
-                let mut digit = || char::from(rest.next()?).to_digit(16);
-                (digit()? * 16 + digit()?) as u8
-            }
-            byte => byte,
-        });
-    }
-    Some(bytes)
-}
-
-/// The value of a `Proxy-Authorization` header for `user:password` (RFC 7617).
-fn basic(pair: &[u8]) -> Secret {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut value = String::from("Basic ");
-    for three in pair.chunks(3) {
-        let group = three.iter().fold(0, |group, byte| group << 8 | u32::from(*byte));
-        let group = group << (8 * (3 - three.len()));
-        for place in 0..4 {
-            let digit = DIGITS[(group >> (18 - 6 * place) & 63) as usize];
-            value.push(if place <= three.len() { char::from(digit) } else { '=' });
-        }
-    }
-    Secret::new(value)
 }
 
 #[cfg(test)]

@@ -150,15 +150,14 @@ pub fn error_event(dialect: Dialect, form: Form, kind: Kind, fault: &Fault<'_>) 
         (Form::Sse, Dialect::OpenAi | Dialect::Http) => Some(openai::error_event(kind, fault)),
         (Form::Sse, Dialect::Anthropic) => Some(anthropic::error_event(fault)),
         (Form::Sse, Dialect::Gemini) => Some(gemini::error_event(fault)),
-        (Form::Sse, Dialect::Ollama) => Some(event(None, &ollama::error_body(fault))),
-        (Form::NdJson, _) => {
-            let body = error_body(dialect, fault);
+        (Form::NdJson, Dialect::Ollama) => {
+            let body = ollama::error_body(fault);
             let mut line = BytesMut::with_capacity(body.len() + 1);
             line.put_slice(&body);
             line.put_u8(b'\n');
             Some(line.freeze())
         }
-        (Form::Json | Form::Opaque, _) => None,
+        _ => None,
     }
 }
 

@@ -14,6 +14,7 @@ use super::fault::{Fault, FaultKind};
 use super::json::Raw;
 use super::meter::Tally;
 use super::seek::{Seek, needle};
+use super::split::Event;
 use super::usage::{Usage, count, set};
 use super::{Dialect, fault};
 
@@ -62,10 +63,11 @@ static MODEL: Seek = LazyLock::new(|| needle(b"\"modelVersion\""));
 static PARTS: Seek = LazyLock::new(|| needle(b"\"parts\""));
 
 /// One chunk of a stream.
-pub(super) fn event(tally: &mut Tally, data: &[u8], tail: Option<&[u8]>) {
-    if let Some(tail) = tail {
+pub(super) fn event(tally: &mut Tally, event: Event<'_>) {
+    if let Some(tail) = event.tail {
         return large(tally, tail);
     }
+    let data = event.data;
     let whole = Raw(data);
     if ERROR.says(data) && whole.get(b"error").is_some_and(|error| !error.is_empty()) {
         return tally.fail();

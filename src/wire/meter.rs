@@ -7,7 +7,7 @@
 //! it. What only one dialect knows is in its own file. Memory is bounded, see `split` and `watch`.
 use super::endpoint::Kind;
 use super::json::Raw;
-use super::split::{Event, Line, NdJsonSplit, SseSplit};
+use super::split::{Event, NdJsonSplit, SseSplit};
 use super::usage::Usage;
 use super::watch::JsonWatch;
 use super::{Dialect, anthropic, gemini, ollama, openai};
@@ -131,14 +131,16 @@ impl Tally {
 }
 
 impl Meter {
-    /// For an answer to a call of this kind. A kind that we know nothing of is not looked into.
+    /// For an answer to a call of this kind. A form that this kind is not known to have is not
+    /// looked into, as if it were [`Form::Opaque`].
     pub fn new(kind: Kind, form: Form) -> Self {
-        let split = match form {
-            _ if kind == Kind::Other => Split::Opaque,
-            Form::Json => Split::Json(JsonWatch::default()),
-            Form::Sse => Split::Sse(SseSplit::new()),
-            Form::NdJson => Split::NdJson(NdJsonSplit::new()),
-            Form::Opaque => Split::Opaque,
+        let split = match (form, kind.dialect()) {
+            (Form::Json, _) if kind != Kind::Other => Split::Json(JsonWatch::default()),
+            (Form::Sse, Dialect::OpenAi | Dialect::Anthropic | Dialect::Gemini) => {
+                Split::Sse(SseSplit::new())
+            }
+            (Form::NdJson, Dialect::Ollama) => Split::NdJson(NdJsonSplit::new()),
+            _ => Split::Opaque,
         };
         let tally = Tally {
             kind,
@@ -160,7 +162,7 @@ impl Meter {
                 member(tally, name, Raw(value));
             }),
             Split::Sse(split) => split.push(chunk, &mut |event| on_event(tally, event)),
-            Split::NdJson(split) => split.push(chunk, &mut |line| on_line(tally, line)),
+            Split::NdJson(split) => split.push(chunk, &mut |line| ollama::line(tally, line)),
             Split::Opaque => {}
         }
     }
@@ -172,7 +174,7 @@ impl Meter {
             Split::Json(watch) if watch.whole() => tally.complete(),
             Split::Json(_) => {}
             Split::Sse(split) => split.finish(&mut |event| on_event(tally, event)),
-            Split::NdJson(split) => split.finish(&mut |line| on_line(tally, line)),
+            Split::NdJson(split) => split.finish(&mut |line| ollama::line(tally, line)),
             Split::Opaque => tally.complete(),
         }
     }
@@ -191,7 +193,7 @@ impl Meter {
     }
 
     /// The first piece of the model's output has passed: text, thought or tool call. Of a JSON
-    /// body: its first byte.
+    /// body: its first byte. Of an opaque one: never told.
     pub fn content_started(&self) -> bool {
         match &self.split {
             Split::Json(watch) => watch.begun(),
@@ -232,16 +234,8 @@ impl Meter {
 fn on_event(tally: &mut Tally, event: Event<'_>) {
     match tally.kind.dialect() {
         Dialect::Anthropic => anthropic::event(tally, event),
-        Dialect::Gemini => gemini::event(tally, event.data, event.tail),
-        Dialect::Ollama => ollama::line(tally, event.data, event.tail),
-        Dialect::OpenAi | Dialect::Http => openai::event(tally, event),
-    }
-}
-
-fn on_line(tally: &mut Tally, line: Line<'_>) {
-    match tally.kind.dialect() {
-        Dialect::Gemini => gemini::event(tally, line.data, line.tail),
-        _ => ollama::line(tally, line.data, line.tail),
+        Dialect::Gemini => gemini::event(tally, event),
+        _ => openai::event(tally, event),
     }
 }
 

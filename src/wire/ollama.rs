@@ -10,6 +10,7 @@ use super::fault::Fault;
 use super::json::Raw;
 use super::meter::Tally;
 use super::seek::{Seek, needle};
+use super::split::Line;
 use super::usage::{Usage, set};
 use super::{Dialect, fault};
 
@@ -36,11 +37,12 @@ static PROMPT: Seek = LazyLock::new(|| needle(b"\"prompt_eval_count\""));
 static OUTPUT: Seek = LazyLock::new(|| needle(b"\"eval_count\""));
 
 /// One line of a stream.
-pub(super) fn line(tally: &mut Tally, data: &[u8], tail: Option<&[u8]>) {
+pub(super) fn line(tally: &mut Tally, line: Line<'_>) {
     if tally.over() {
         return;
     }
-    if let Some(tail) = tail {
+    let data = line.data;
+    if let Some(tail) = line.tail {
         return large(tally, data, tail);
     }
     let whole = Raw(data);

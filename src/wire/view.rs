@@ -6,13 +6,14 @@
 //! in snake case for Gemini (protobuf takes both), in any case for Ollama (Go does). A bound that
 //! makes no sense is no fault: the backend answers for that.
 use std::borrow::Cow;
+use std::fmt;
 
 use super::Dialect;
 use super::endpoint::Kind;
 use super::json::{Members, NotJson, Raw, blank, skip_space};
 
-/// What we read of a body. Slices are the values as they were written.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// What we read of a body. Slices are the values as they were written; `Debug` shows none of them.
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct View<'a> {
     pub model: Option<Cow<'a, str>>,
     pub stream: Option<bool>,
@@ -26,6 +27,18 @@ pub struct View<'a> {
     pub messages: Option<&'a [u8]>,
     pub system: Option<&'a [u8]>,
     pub tools: Option<&'a [u8]>,
+}
+
+impl fmt::Debug for View<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("View")
+            .field("model", &self.model)
+            .field("stream", &self.stream)
+            .field("max_tokens", &self.max_tokens)
+            .field("n", &self.n)
+            .field("message_bytes", &self.messages.map(<[u8]>::len))
+            .finish_non_exhaustive()
+    }
 }
 
 /// Why a body cannot be read. Each is the caller's mistake.

@@ -4,7 +4,9 @@
 //! body: strings are crossed by SIMD search, containers by a depth counter. In an array of
 //! objects (Gemini's stream without `alt=sse`) the members of each object are picked.
 //! As in `json`, brackets are counted, not paired.
-use memchr::memchr2;
+use memchr::memchr;
+
+use super::json::{ends_escaping, next_mark};
 
 /// Names longer than this are not wanted.
 const NAME: usize = 24;
@@ -52,8 +54,12 @@ impl JsonWatch {
                 at = self.string(chunk, at);
                 continue;
             }
-            let byte = chunk[at];
             let picked = self.depth == self.level && self.level != 0;
+            if !picked && self.depth > 0 {
+                // Between the marks of a value that is skipped nothing matters.
+                at = next_mark(chunk, at);
+            }
+            let Some(&byte) = chunk.get(at) else { break };
             match byte {
                 b'"' => {
                     self.in_string = true;
@@ -115,24 +121,20 @@ impl JsonWatch {
 
     /// Crosses a string, or as much of it as there is; `at` is inside it.
     fn string(&mut self, chunk: &[u8], at: usize) -> usize {
-        if self.escaped {
-            self.escaped = false;
-            self.spell(&chunk[at..=at]);
-            return at + 1;
+        let mut from = at + usize::from(self.escaped);
+        self.escaped = false;
+        while let Some(found) = memchr(b'"', &chunk[from..]) {
+            let end = from + found;
+            if !ends_escaping(&chunk[from..end]) {
+                self.in_string = false;
+                self.spell(&chunk[at..end]);
+                return end + 1;
+            }
+            from = end + 1;
         }
-        let Some(found) = memchr2(b'"', b'\\', &chunk[at..]) else {
-            self.spell(&chunk[at..]);
-            return chunk.len();
-        };
-        let end = at + found;
-        if chunk[end] == b'"' {
-            self.in_string = false;
-            self.spell(&chunk[at..end]);
-        } else {
-            self.escaped = true;
-            self.spell(&chunk[at..=end]);
-        }
-        end + 1
+        self.escaped = ends_escaping(&chunk[from..]);
+        self.spell(&chunk[at..]);
+        chunk.len()
     }
 
     /// Adds to the name, if it is one that we are in.

@@ -1,7 +1,10 @@
 //! The integration tests: one binary, one module a subject.
+// clippy's allowances for tests do not reach helper functions
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panic")]
 mod cli;
 mod config;
-mod net;
 mod gate;
+mod net;
+mod simulate;
 mod support;
+mod telemetry;

@@ -1,5 +1,4 @@
 //! Sockets, TLS and proxies: real connections over loopback, both sides in this process.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 mod activation;
 mod certs;
 mod connecting;

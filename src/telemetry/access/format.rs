@@ -21,30 +21,31 @@ const CAP_NAME: usize = 64;
 
 impl Form {
     /// Appends one line with its end.
-    pub(super) fn write(self, out: &mut Vec<u8>, stamp: &mut Stamp, entry: &Entry<'_>) {
+    pub(super) fn write(self, out: &mut Vec<u8>, kept: &mut Kept, entry: &Entry<'_>) {
         match self {
-            Self::Json => json(out, stamp, entry),
-            Self::Text => text(out, stamp, entry),
+            Self::Json => json(out, kept, entry),
+            Self::Text => text(out, kept, entry),
         }
     }
 }
 
-fn json(out: &mut Vec<u8>, stamp: &mut Stamp, entry: &Entry<'_>) {
+fn json(out: &mut Vec<u8>, kept: &mut Kept, entry: &Entry<'_>) {
     let call = entry.call;
     out.extend_from_slice(b"{\"time\":\"");
-    stamp.write(out, entry.time_ms);
+    kept.stamp.write(out, entry.time_ms);
     out.extend_from_slice(b"\",\"log\":\"access\"");
     field(out, b",\"request_id\":\"", entry.request_id, CAP_NAME);
     field(out, b",\"peer\":\"", entry.peer, CAP_NAME);
-    chosen(out, b",\"agent\":\"", entry.agent.unwrap_or_default(), CAP_NAME);
+    let agent = entry.agent.unwrap_or_default();
+    chosen(out, &mut kept.agents, b",\"agent\":\"", agent, CAP_NAME);
     field(out, b",\"method\":\"", entry.method, CAP_NAME);
-    chosen(out, b",\"path\":\"", entry.path, CAP_PATH);
+    chosen(out, &mut kept.paths, b",\"path\":\"", entry.path, CAP_PATH);
     field(out, b",\"route\":\"", entry.route, CAP_NAME);
     field(out, b",\"upstream\":\"", entry.upstream, CAP_NAME);
-    field(out, b",\"operation\":\"", call.operation, CAP_NAME);
-    chosen(out, b",\"model\":\"", call.model, CAP_MODEL);
+    word(out, b",\"operation\":\"", call.operation);
+    chosen(out, &mut kept.models, b",\"model\":\"", call.model, CAP_MODEL);
     number(out, b",\"status\":", call.status.into());
-    field(out, b",\"outcome\":\"", call.outcome.as_str(), CAP_NAME);
+    word(out, b",\"outcome\":\"", call.outcome.as_str());
     out.extend_from_slice(if call.stream { b",\"stream\":true" } else { b",\"stream\":false" });
     number(out, b",\"request_bytes\":", call.request_bytes);
     number(out, b",\"response_bytes\":", call.response_bytes);
@@ -63,24 +64,27 @@ fn json(out: &mut Vec<u8>, stamp: &mut Stamp, entry: &Entry<'_>) {
         some(out, b",\"reasoning_tokens\":", usage.reasoning);
     }
     field(out, b",\"error\":\"", entry.error.unwrap_or_default(), CAP_NAME);
-    chosen(out, b",\"user_agent\":\"", entry.user_agent.unwrap_or_default(), CAP_NAME);
+    let user_agent = entry.user_agent.unwrap_or_default();
+    chosen(out, &mut kept.user_agents, b",\"user_agent\":\"", user_agent, CAP_NAME);
     out.extend_from_slice(b"}\n");
 }
 
 /// `2026-11-22T15:22:09.123Z 200 POST /v1/chat/completions → openai gpt-4o 812.002ms …`
-fn text(out: &mut Vec<u8>, stamp: &mut Stamp, entry: &Entry<'_>) {
+fn text(out: &mut Vec<u8>, kept: &mut Kept, entry: &Entry<'_>) {
     let call = entry.call;
-    stamp.write(out, entry.time_ms);
+    kept.stamp.write(out, entry.time_ms);
     number(out, b" ", call.status.into());
     out.push(b' ');
     escape(out, entry.method, CAP_NAME);
     out.push(b' ');
-    masked(out, entry.path, CAP_PATH);
-    for (before, name) in [(" → ", entry.upstream), (" ", call.model)] {
-        if !name.is_empty() {
-            out.extend_from_slice(before.as_bytes());
-            masked(out, name, CAP_MODEL);
-        }
+    kept.paths.write(out, entry.path, CAP_PATH);
+    if !entry.upstream.is_empty() {
+        out.extend_from_slice(" → ".as_bytes());
+        escape(out, entry.upstream, CAP_NAME);
+    }
+    if !call.model.is_empty() {
+        out.push(b' ');
+        kept.models.write(out, call.model, CAP_MODEL);
     }
     millis(out, b" ", Some(call.duration));
     out.extend_from_slice(b"ms");
@@ -115,11 +119,20 @@ fn field(out: &mut Vec<u8>, prefix: &[u8], value: &str, cap: usize) {
     }
 }
 
-/// A field whose text a client chose.
-fn chosen(out: &mut Vec<u8>, prefix: &[u8], value: &str, cap: usize) {
+/// A field with a word of the program: nothing to escape.
+fn word(out: &mut Vec<u8>, prefix: &[u8], value: &'static str) {
     if !value.is_empty() {
         out.extend_from_slice(prefix);
-        masked(out, value, cap);
+        out.extend_from_slice(value.as_bytes());
+        out.push(b'"');
+    }
+}
+
+/// A field whose text a client chose.
+fn chosen(out: &mut Vec<u8>, memo: &mut Memo, prefix: &[u8], value: &str, cap: usize) {
+    if !value.is_empty() {
+        out.extend_from_slice(prefix);
+        memo.write(out, value, cap);
         out.push(b'"');
     }
 }
@@ -159,6 +172,10 @@ fn whole_micros(time: Duration) -> u64 {
 }
 
 fn decimal(out: &mut Vec<u8>, mut value: u64) {
+    if value < 10 {
+        out.push(b'0' + value as u8);
+        return;
+    }
     let mut digits = [0; 20];
     let mut at = digits.len();
     loop {
@@ -172,23 +189,31 @@ fn decimal(out: &mut Vec<u8>, mut value: u64) {
     out.extend_from_slice(&digits[at..]);
 }
 
-/// Printable ASCII without quote and backslash: passes as it is.
-static PLAIN: [bool; 256] = {
-    let mut plain = [false; 256];
-    let mut byte = 0x20;
-    while byte < 0x7f {
-        plain[byte] = byte != b'"' as usize && byte != b'\\' as usize;
-        byte += 1;
-    }
-    plain
-};
+/// Only printable ASCII without quote and backslash: passes as it is. Eight bytes at a time.
+fn is_plain(bytes: &[u8]) -> bool {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    const HIGH: u64 = ONES << 7;
+    // Each term has the high bit of some byte set if and only if some byte is meant.
+    let odd = |word: u64| {
+        let below = |bound: u64, word: u64| word.wrapping_sub(ONES * bound) & !word;
+        let equals = |byte: u8| below(1, word ^ (ONES * u64::from(byte)));
+        (word | below(0x20, word) | equals(b'"') | equals(b'\\') | equals(0x7f)) & HIGH
+    };
+    let (words, rest) = bytes.as_chunks::<8>();
+    let mut last = [b' '; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    words
+        .iter()
+        .fold(odd(u64::from_ne_bytes(last)), |so_far, word| so_far | odd(u64::from_ne_bytes(*word)))
+        == 0
+}
 
 /// The inside of a JSON string: at most `cap` bytes of `text`, then `…`. Control characters (C1
 /// too), line separators and the marks that turn the direction of writing are escaped, so that
 /// neither a terminal nor a reader is led astray.
 fn escape(out: &mut Vec<u8>, text: &str, cap: usize) {
     let shown = if text.len() > cap { &text[..text.floor_char_boundary(cap)] } else { text };
-    if shown.bytes().all(|byte| PLAIN[usize::from(byte)]) {
+    if is_plain(shown.as_bytes()) {
         out.extend_from_slice(shown.as_bytes());
     } else {
         escape_slowly(out, shown);
@@ -221,15 +246,55 @@ fn unicode_escape(out: &mut Vec<u8>, character: char) {
     }
 }
 
+/// What a worker keeps from line to line, because it mostly comes again.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    stamp: Stamp,
+    agents: Memo,
+    paths: Memo,
+    models: Memo,
+    user_agents: Memo,
+}
+
+/// The last texts of a field as they are shown: a comparison is cheaper than masking and escaping
+/// again. A slot is chosen by length, so texts that alternate mostly do not displace each other.
+#[derive(Debug, Default)]
+struct Memo([Shown; 8]);
+
+#[derive(Debug, Default)]
+struct Shown {
+    text: String,
+    bytes: Vec<u8>,
+}
+
+impl Memo {
+    /// Longer texts are not kept: a client could make each worker hold them.
+    const LONGEST: usize = 512;
+
+    fn write(&mut self, out: &mut Vec<u8>, text: &str, cap: usize) {
+        if text.len() > Self::LONGEST {
+            masked(out, text, cap);
+            return;
+        }
+        let shown = &mut self.0[text.len() % 8];
+        if shown.text != text {
+            text.clone_into(&mut shown.text);
+            shown.bytes.clear();
+            masked(&mut shown.bytes, text, cap);
+        }
+        out.extend_from_slice(&shown.bytes);
+    }
+}
+
 /// RFC 3339 in UTC with milliseconds; the part down to the second is kept while it lasts.
 #[derive(Debug, Default)]
-pub(super) struct Stamp {
+struct Stamp {
     second: Option<u64>,
     text: [u8; 19],
 }
 
 impl Stamp {
-    pub(super) fn write(&mut self, out: &mut Vec<u8>, time_ms: u64) {
+    fn write(&mut self, out: &mut Vec<u8>, time_ms: u64) {
         let second = time_ms / 1000;
         if self.second != Some(second) {
             // What does not fit four digits of a year is shown as the epoch.

@@ -47,8 +47,14 @@ fn entry<'a>(call: &'a Finished<'a>) -> Entry<'a> {
 
 fn line(form: Form, entry: &Entry<'_>) -> String {
     let mut out = Vec::new();
-    form.write(&mut out, &mut Stamp::default(), entry);
-    String::from_utf8(out).expect("UTF-8")
+    let mut kept = Kept::default();
+    form.write(&mut out, &mut kept, entry);
+    let first = String::from_utf8(out.clone()).expect("UTF-8");
+    // The same line from what was kept.
+    out.clear();
+    form.write(&mut out, &mut kept, entry);
+    assert_eq!(out, first.as_bytes());
+    first
 }
 
 #[test]
@@ -135,6 +141,19 @@ proptest! {
 
 fn redact_leaves(text: &str) -> bool {
     crate::telemetry::redact::mask(text) == text
+}
+
+#[test]
+fn every_byte_that_needs_it_is_escaped_at_every_place() {
+    for byte in 0..=0x7f_u8 {
+        for at in 0..20 {
+            let mut model = "x".repeat(20);
+            model.replace_range(at..=at, &char::from(byte).to_string());
+            let json = line(Form::Json, &entry(&finished(&model)));
+            let value: Value = serde_json::from_str(&json).expect("JSON");
+            assert_eq!(value["model"], model);
+        }
+    }
 }
 
 #[test]

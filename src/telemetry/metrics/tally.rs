@@ -1,13 +1,13 @@
 //! The numbers of one target as one thread keeps them: plain integers behind the shard's lock.
 //!
 //! A model's name comes from the client, so it is a label only within bounds (`ModelNames`).
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
 use super::histogram::{self, Histogram};
-use super::{Finished, MAX_MODEL_BYTES, MAX_MODELS, Outcome, Usage};
+use super::{Finished, MAX_DETAILED, MAX_MODEL_BYTES, MAX_MODELS, Outcome, Usage};
 use crate::telemetry::redact;
 
 /// The label for names without a label of their own.
@@ -66,7 +66,7 @@ impl Tally {
         self.content_events += call.content_events;
         // A call that we refused was no inference.
         if !call.operation.is_empty() && call.outcome != Outcome::Refused {
-            self.models.find(call, names).add(call);
+            self.models.add(call, names);
         }
     }
 
@@ -100,29 +100,39 @@ impl Tally {
     }
 }
 
+/// How much is kept of a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Detail {
+    /// Tokens and histograms: some seventy lines in a scrape.
+    Full,
+    /// Tokens; its calls go to the histograms of `other`.
+    Tokens,
+}
+
 /// Names that may be labels, over all targets and threads. They are never forgotten: a counter
 /// that goes away and comes back at zero would be read as a reset.
 #[derive(Debug, Default)]
-pub(super) struct ModelNames(Mutex<HashSet<Arc<str>>>);
+pub(super) struct ModelNames(Mutex<HashMap<Arc<str>, Detail>>);
 
 impl ModelNames {
     /// `answered`: a name that no upstream ever answered to takes no place, so invented names
     /// cannot push real ones out.
-    fn admit(&self, name: &str, answered: bool) -> Option<Arc<str>> {
+    fn admit(&self, name: &str, answered: bool) -> Option<(Arc<str>, Detail)> {
         let fits = (1..=MAX_MODEL_BYTES).contains(&name.len());
         if !fits || name.chars().any(char::is_control) || redact::finds_any(name) {
             return None;
         }
         let mut names = self.0.lock();
-        if let Some(known) = names.get(name) {
-            return Some(Arc::clone(known));
+        if let Some((known, detail)) = names.get_key_value(name) {
+            return Some((Arc::clone(known), *detail));
         }
         if !answered || names.len() >= MAX_MODELS {
             return None;
         }
         let name: Arc<str> = name.into();
-        names.insert(Arc::clone(&name));
-        Some(name)
+        let detail = if names.len() < MAX_DETAILED { Detail::Full } else { Detail::Tokens };
+        names.insert(Arc::clone(&name), detail);
+        Some((name, detail))
     }
 
     pub(super) fn len(&self) -> usize {
@@ -139,32 +149,43 @@ pub(super) struct Models {
 }
 
 impl Models {
-    fn find(&mut self, call: &Finished<'_>, names: &ModelNames) -> &mut Model {
+    fn add(&mut self, call: &Finished<'_>, names: &ModelNames) {
         let is_last = self.list.get(self.last).is_some_and(|last| *last.name == *call.model);
         if !is_last {
             self.last = self.index.get(call.model).copied().unwrap_or_else(|| {
                 let answered = call.status < 400 && call.outcome == Outcome::Complete;
                 match names.admit(call.model, answered) {
-                    Some(name) => self.place(name),
+                    Some((name, detail)) => self.place(name, detail),
                     None => self.other(),
                 }
             });
         }
-        &mut self.list[self.last]
+        let model = &mut self.list[self.last];
+        if let Some(usage) = &call.usage {
+            model.tokens.add(usage);
+        }
+        match model.detail {
+            Detail::Full => model.observe(call),
+            Detail::Tokens => {
+                let other = self.other();
+                self.list[other].observe(call);
+            }
+        }
     }
 
     fn other(&mut self) -> usize {
-        self.index.get(OTHER).copied().unwrap_or_else(|| self.place(OTHER.into()))
+        let known = self.index.get(OTHER).copied();
+        known.unwrap_or_else(|| self.place(OTHER.into(), Detail::Full))
     }
 
-    fn place(&mut self, name: Arc<str>) -> usize {
+    fn place(&mut self, name: Arc<str>, detail: Detail) -> usize {
+        // A client may well call its model "other".
+        let detail = if *name == *OTHER { Detail::Full } else { detail };
         let list = &mut self.list;
         *self.index.entry(name).or_insert_with_key(|name| {
-            list.push(Model {
-                name: Arc::clone(name),
-                tokens: Usage::default(),
-                operations: Vec::new(),
-            });
+            let name = Arc::clone(name);
+            let (tokens, operations) = (Usage::default(), Vec::new());
+            list.push(Model { name, detail, tokens, operations });
             list.len() - 1
         })
     }
@@ -178,15 +199,13 @@ impl Models {
 #[derive(Debug)]
 pub(super) struct Model {
     pub name: Arc<str>,
+    detail: Detail,
     pub tokens: Usage,
     pub operations: Vec<(&'static str, Series)>,
 }
 
 impl Model {
-    fn add(&mut self, call: &Finished<'_>) {
-        if let Some(usage) = &call.usage {
-            self.tokens.add(usage);
-        }
+    fn observe(&mut self, call: &Finished<'_>) {
         let at = self.operations.iter().position(|(name, _)| *name == call.operation);
         let at = at.unwrap_or_else(|| {
             self.operations.push((call.operation, Series::new()));

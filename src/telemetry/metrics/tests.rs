@@ -245,6 +245,13 @@ fn invented_models_and_codes_are_bounded() {
     assert_eq!(inputs.count(), MAX_MODELS + 1, "all names and one for the others");
     assert!(value(&text, "tidegate_tokens_total", &[("model", "real")]).is_some());
     assert!(!text.contains("sk-"), "a key in place of a model");
+    let detailed = text.lines().filter(|line| {
+        line.starts_with("gen_ai_client_token_usage_count") && line.contains("type=\"input\"")
+    });
+    assert_eq!(detailed.count(), MAX_DETAILED + 1);
+    let usage = "gen_ai_client_token_usage_count";
+    let calls = text.lines().filter(|line| line.starts_with(usage)).map(|line| sample(line).value);
+    assert!((calls.sum::<f64>() - 2.0 * 10_006.0).abs() < 0.5, "none is lost here either");
     let codes = text.lines().filter(|line| line.starts_with("tidegate_requests_total"));
     assert!(codes.count() <= 65);
     let all: f64 = text

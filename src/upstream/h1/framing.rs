@@ -28,10 +28,17 @@ pub struct Chunks {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum At {
     /// In the digits of a size; `digits` of them so far.
-    Size { value: u64, digits: u8 },
+    Size {
+        value: u64,
+        digits: u8,
+    },
     /// After the digits, up to the line's end.
-    Extension { value: u64 },
-    SizeLf { value: u64 },
+    Extension {
+        value: u64,
+    },
+    SizeLf {
+        value: u64,
+    },
     Data(u64),
     DataCr,
     DataLf,
@@ -130,7 +137,7 @@ impl Chunks {
                 self.spend()?;
                 At::Extension { value }
             }
-            (At::SizeLf { value: 0 }, b'\n') => At::TrailerStart,
+            (At::SizeLf { value: 0 } | At::TrailerLf, b'\n') => At::TrailerStart,
             (At::SizeLf { value }, b'\n') => At::Data(value),
             (At::DataCr, b'\r') => At::DataLf,
             (At::DataLf, b'\n') => At::Size { value: 0, digits: 0 },
@@ -140,7 +147,6 @@ impl Chunks {
                 self.spend()?;
                 At::Trailer
             }
-            (At::TrailerLf, b'\n') => At::TrailerStart,
             (At::EndLf, b'\n') => At::End,
             _ => return Err(H1Error::Malformed("broken chunk framing")),
         })

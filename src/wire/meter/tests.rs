@@ -132,7 +132,7 @@ fn every_fixture_is_tried() {
     {
         for file in std::fs::read_dir(dialect.path()).unwrap().flatten() {
             let name = file.path().strip_prefix(root).unwrap().to_str().unwrap().to_owned();
-            let known = name.ends_with(".md") || tried.iter().any(|case| case.file == name);
+            let known = name.ends_with("README.md") || tried.iter().any(|case| case.file == name);
             assert!(known, "{name} is in no case");
         }
     }
@@ -142,12 +142,11 @@ fn every_fixture_is_tried() {
 fn a_stream_that_is_cut_stays_open() {
     for case in cases().into_iter().filter(|case| case.ending == Ending::Complete) {
         // Without its last event, or its last byte, none of them is complete.
-        let end = match case.form {
-            Form::Json => case.body.trim_ascii_end().len() - 1,
-            _ => {
-                let text = case.body.trim_ascii_end();
-                text.iter().rposition(|&byte| byte == b'\n').unwrap_or(0)
-            }
+        let text = case.body.trim_ascii_end();
+        let end = if case.form == Form::Json {
+            text.len() - 1
+        } else {
+            text.iter().rposition(|&byte| byte == b'\n').unwrap_or(0)
         };
         let meter = metered(case.kind, case.form, [&case.body[..end]]);
         assert_eq!(meter.ending(), Ending::Open, "{}", case.file);
@@ -263,7 +262,14 @@ fn large_parts_are_passed_over_but_their_ends_are_read() {
 
 #[test]
 fn opaque_answers_are_complete_when_they_finish() {
-    for (kind, form) in [(Kind::Chat, Form::Opaque), (Kind::Other, Form::Sse)] {
+    for (kind, form) in [
+        (Kind::Chat, Form::Opaque),
+        (Kind::Chat, Form::NdJson),
+        (Kind::OllamaChat, Form::Sse),
+        (Kind::Models, Form::Sse),
+        (Kind::Other, Form::Sse),
+        (Kind::Other, Form::Json),
+    ] {
         let mut meter = Meter::new(kind, form);
         meter.push(b"data: {\"error\":1}\n\n");
         assert_eq!((meter.ending(), meter.content_started()), (Ending::Open, false));

@@ -150,6 +150,12 @@ fn what_is_no_object_or_no_json() {
 }
 
 #[test]
+fn debug_shows_no_content() {
+    let body = r#"{"model":"m","messages":"my-secret","system":"my-secret","tools":"my-secret"}"#;
+    assert!(!format!("{:?}", seen(Kind::Messages, body)).contains("secret"));
+}
+
+#[test]
 fn depth_and_size_are_no_problem() {
     let deep =
         format!(r#"{{"x":{}{},"model":"m"}}"#, "[{\"a\":".repeat(100_000), "1}]".repeat(100_000));
