@@ -175,7 +175,7 @@ def main():
                 run("python", *python, "test_openai", "test_anthropic", "test_langchain"),
                 node_tests(),
                 one_line_a_request(servers),
-                run("tools", *python, "test_tools"),
+                run("tools", *python, "test_tools", "test_frames"),
                 carry_the_canary(servers),
             ]
             keep_pages(servers)
