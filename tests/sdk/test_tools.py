@@ -100,11 +100,11 @@ class Http2(unittest.TestCase):
 
 @tool("slowhttptest")
 class SlowClients(unittest.TestCase):
-    """600 slow connections for eight seconds: they are ended, and others are served meanwhile."""
+    """600 slow connections for some seconds: they are ended, and others are served meanwhile."""
 
-    def attack(self, *mode):
-        """How many of them were still connected at the last report."""
-        command = ["slowhttptest", "-c", "600", "-r", "300", "-l", "8", "-p", "3", "-u", PROXY + PATH, *mode]
+    def attack(self, *mode, seconds="8"):
+        """How many of them were still connected in the end."""
+        command = ["slowhttptest", "-c", "600", "-r", "300", "-l", seconds, "-p", "3", "-u", PROXY + PATH, *mode]
         slowest = 0.0
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
             try:
@@ -119,6 +119,8 @@ class SlowClients(unittest.TestCase):
                     process.kill()
                 said = process.stdout.read().decode(errors="replace")
         self.assertLess(slowest, 1.0, "others were served late")
+        if "No open connections left" in said:
+            return 0
         without_colours = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", said)
         reports = re.findall(r"connected:\s+(\d+)", without_colours)
         self.assertTrue(reports, said[-500:])
@@ -128,7 +130,8 @@ class SlowClients(unittest.TestCase):
         self.assertEqual(self.attack("-H", "-i", "1", "-x", "24"), 0)
 
     def test_slow_body(self):
-        self.assertEqual(self.attack("-B", "-i", "4", "-s", "8192", "-x", "10"), 0)
+        # a client notices its end when it sends again
+        self.assertEqual(self.attack("-B", "-i", "4", "-s", "8192", "-x", "10", seconds="12"), 0)
 
     def test_slow_read(self):
         self.attack("-X", "-i", "1", "-w", "10", "-y", "20", "-n", "5", "-z", "32", "-k", "3")
