@@ -136,7 +136,7 @@ impl AsyncWrite for WatchedIo {
         if this.instead.is_some() || this.replaces(first) {
             return this.poll_instead(cx);
         }
-        let written = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
+        let written = this.stream.poll_write_joined(cx, bufs);
         this.watch.wrote(written.is_pending());
         written
     }
