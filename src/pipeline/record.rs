@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use http::{HeaderValue, Method, StatusCode, header, request};
 
-use super::Origin;
+use super::Caller;
 use super::admit::Lease;
 use super::call::Call;
 use super::refusal::Refusal;
@@ -68,13 +68,13 @@ struct Routed {
 impl Record {
     pub fn open(
         worker: &Rc<Worker>,
-        origin: &Origin,
+        caller: &Caller,
         head: &request::Parts,
         started: Instant,
     ) -> Self {
         let facts = Facts {
             started,
-            peer: Arc::clone(&origin.peer),
+            peer: Arc::clone(&caller.peer),
             method: head.method.clone(),
             path: head.uri.clone(),
             user_agent: head.headers.get(header::USER_AGENT).cloned(),

@@ -84,6 +84,7 @@ impl Sent {
             kind,
             form,
             eventful,
+            untouched: true,
             failing: Failing::No,
         };
         Reply { status, headers, content: Content::Streamed(Box::new(streamed)) }
@@ -158,6 +159,8 @@ pub struct Streamed {
     form: Form,
     /// An error event can be added to it.
     eventful: bool,
+    /// Nothing of it has gone to the meter yet.
+    untouched: bool,
     failing: Failing,
 }
 
@@ -211,7 +214,12 @@ impl Streamed {
             record.passed(data.len());
         }
         if let Some(meter) = &mut self.meter {
-            meter.push(data);
+            if self.body.ended() && self.untouched {
+                meter.whole(data);
+            } else {
+                self.untouched = false;
+                meter.push(data);
+            }
             if meter.content_started()
                 && let Some(record) = &mut self.record
                 && record.awaits_content()

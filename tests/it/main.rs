@@ -4,7 +4,9 @@
 mod cli;
 mod config;
 mod gate;
+mod life;
 mod net;
+mod proxy;
 mod simulate;
 mod support;
 mod telemetry;

@@ -48,7 +48,7 @@ pub fn render(method: &Method, target: &str, headers: &HeaderMap, body: &Outgoin
         Sized::Known(0) if !matches!(*method, Method::POST | Method::PUT | Method::PATCH) => {}
         Sized::Known(length) => {
             out.put_slice(b"content-length: ");
-            put_decimal(&mut out, length);
+            out.put_slice(itoa::Buffer::new().format(length).as_bytes());
             out.put_slice(b"\r\n");
         }
         Sized::Chunked => out.put_slice(b"transfer-encoding: chunked\r\n"),
@@ -57,26 +57,16 @@ pub fn render(method: &Method, target: &str, headers: &HeaderMap, body: &Outgoin
     out.freeze()
 }
 
-fn put_decimal(out: &mut BytesMut, mut value: u64) {
-    let mut digits = [0_u8; 20];
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (value % 10) as u8;
-        value /= 10;
-        if value == 0 {
-            break;
-        }
-    }
-    out.put_slice(&digits[at..]);
-}
-
 /// Reads a final head (or 101) from the front of `read` and says how long it was, 1xx heads before
 /// it included. `None`: more is needed.
-pub fn parse(read: &[u8], head_only: bool) -> Result<Option<(Head, usize)>, H1Error> {
+pub fn parse(
+    read: &[u8],
+    head_only: bool,
+    map: &mut HeaderMap,
+) -> Result<Option<(Head, usize)>, H1Error> {
     let mut from = 0;
     loop {
-        match parse_one(&read[from..], head_only)? {
+        match parse_one(&read[from..], head_only, map)? {
             None if read.len() > MAX_HEAD => return Err(TOO_LARGE),
             None => return Ok(None),
             Some((head, used))
@@ -97,12 +87,16 @@ pub fn parse(read: &[u8], head_only: bool) -> Result<Option<(Head, usize)>, H1Er
     }
 }
 
-fn parse_one(read: &[u8], head_only: bool) -> Result<Option<(Head, usize)>, H1Error> {
+fn parse_one(
+    read: &[u8],
+    head_only: bool,
+    map: &mut HeaderMap,
+) -> Result<Option<(Head, usize)>, H1Error> {
     let mut usual = [httparse::EMPTY_HEADER; USUAL_LINES];
-    match parse_with(read, &mut usual, head_only) {
+    match parse_with(read, &mut usual, head_only, map) {
         Err(Parse::TooManyLines) => {
             let mut many = vec![httparse::EMPTY_HEADER; MAX_LINES];
-            parse_with(read, &mut many, head_only).map_err(Into::into)
+            parse_with(read, &mut many, head_only, map).map_err(Into::into)
         }
         other => other.map_err(Into::into),
     }
@@ -130,6 +124,7 @@ fn parse_with<'b>(
     read: &'b [u8],
     lines: &mut [httparse::Header<'b>],
     head_only: bool,
+    map: &mut HeaderMap,
 ) -> Result<Option<(Head, usize)>, Parse> {
     let mut answer = httparse::Response::new(lines);
     let used = match answer.parse(read) {
@@ -143,7 +138,7 @@ fn parse_with<'b>(
         .and_then(|code| StatusCode::from_u16(code).ok())
         .ok_or_else(|| malformed("its status is not a number from 100 to 999"))?;
     let mut facts = Facts { http10: answer.version == Some(0), ..Facts::default() };
-    let mut headers = HeaderMap::with_capacity(answer.headers.len());
+    map.clear();
     // all values share one copy of the head
     let own = Bytes::copy_from_slice(&read[..used]);
     let start = read.as_ptr() as usize;
@@ -160,13 +155,14 @@ fn parse_with<'b>(
             HeaderValue::from_maybe_shared(own.slice(at..at + line.value.len()))
                 .map_err(|_| malformed("a header value is not valid"))?
         };
-        headers.append(name, value);
+        map.append(name, value);
     }
     for name in &facts.named_by_connection {
-        headers.remove(name);
+        map.remove(name);
     }
     let framing = facts.framing(status, head_only)?;
     let keep_alive = facts.keep_alive(status);
+    let headers = std::mem::take(map);
     Ok(Some((Head { status, headers, framing, keep_alive }, used)))
 }
 
