@@ -48,7 +48,7 @@ fn block_on<F: Future>(future: F) -> F::Output {
 /// One call without a body, up to its head.
 async fn ask(connection: &mut Connection, method: &Method) -> Result<Head, Failure> {
     let mut body = Outgoing::whole(Bytes::new());
-    connection.exchange(method, "/", &HeaderMap::new(), &mut body, &|_| {}).await
+    connection.exchange(method, "/", &mut HeaderMap::new(), &mut body, &|_| {}).await
 }
 
 async fn body_of(connection: &mut Connection) -> Result<Vec<u8>, H1Error> {

@@ -59,7 +59,10 @@ async fn call(pooled: &mut Pooled, far: &mut UnixStream, answer: &[u8]) {
     far.write_all(answer).await.unwrap();
     let connection = pooled.connection().unwrap();
     let mut body = Outgoing::whole(Bytes::new());
-    connection.exchange(&Method::GET, "/", &HeaderMap::new(), &mut body, &|_| {}).await.unwrap();
+    connection
+        .exchange(&Method::GET, "/", &mut HeaderMap::new(), &mut body, &|_| {})
+        .await
+        .unwrap();
 }
 
 async fn drain_body(pooled: &mut Pooled) {

@@ -30,7 +30,7 @@ async fn upload(framing: &str, sent: &[u8]) -> (Incoming, UnixStream) {
 }
 
 async fn post(connection: &mut Connection, body: &mut Outgoing) -> Result<Head, Failure> {
-    connection.exchange(&Method::POST, "/u", &HeaderMap::new(), body, &|_| {}).await
+    connection.exchange(&Method::POST, "/u", &mut HeaderMap::new(), body, &|_| {}).await
 }
 
 /// Reads from the far end until `done` holds.
@@ -54,7 +54,8 @@ fn a_whole_request_is_written_to_the_byte() {
         let mut headers = HeaderMap::new();
         headers.insert(HeaderName::from_static("host"), HeaderValue::from_static("b"));
         let mut body = Outgoing::whole(Bytes::from_static(b"{}"));
-        let exchange = connection.exchange(&Method::POST, "/v1/x?y", &headers, &mut body, &|_| {});
+        let exchange =
+            connection.exchange(&Method::POST, "/v1/x?y", &mut headers, &mut body, &|_| {});
         let backend = async {
             let got = read_until(&mut far, |got| got.ends_with(b"{}")).await;
             far.write_all(OK).await.unwrap();
@@ -155,8 +156,8 @@ fn the_head_does_not_wait_for_a_slow_body() {
         let mut body = Outgoing::streaming(incoming, Some(4));
         let stages = RefCell::new(Vec::new());
         let progress = |stage| stages.borrow_mut().push(stage);
-        let headers = HeaderMap::new();
-        let exchange = connection.exchange(&Method::POST, "/u", &headers, &mut body, &progress);
+        let mut headers = HeaderMap::new();
+        let exchange = connection.exchange(&Method::POST, "/u", &mut headers, &mut body, &progress);
         let backend = async {
             read_until(&mut far, |got| got.ends_with(b"\r\n\r\n")).await;
             for piece in [b"ab", b"cd"] {
