@@ -321,3 +321,6 @@ impl Body for ReplyBody {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
