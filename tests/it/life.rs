@@ -3,8 +3,11 @@ mod agent;
 mod child;
 mod doors;
 mod drain;
+mod machine;
 mod nagle;
 mod reload;
+
+pub use child::{PATIENCE, signal, tidegate};
 
 pub const CHAT: &str = "/v1/chat/completions";
 
@@ -12,7 +15,7 @@ pub const CHAT: &str = "/v1/chat/completions";
 async fn until(what: &str, mut done: impl AsyncFnMut() -> bool) {
     let from = std::time::Instant::now();
     while !done().await {
-        assert!(from.elapsed() < child::PATIENCE, "it never came about: {what}");
+        assert!(from.elapsed() < PATIENCE, "it never came about: {what}");
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
 }

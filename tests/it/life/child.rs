@@ -125,10 +125,6 @@ impl Sidecar {
     pub async fn ended(&mut self) -> ExitStatus {
         ended(&mut self.child).await
     }
-
-    pub fn is_running(&mut self) -> bool {
-        self.child.try_wait().unwrap().is_none()
-    }
 }
 
 impl Drop for Sidecar {
