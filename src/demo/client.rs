@@ -66,7 +66,7 @@ impl Client {
         };
         let connection = self.connection.insert(connection);
         let head = connection
-            .exchange(&method, path, &headers, &mut body)
+            .exchange(&method, path, &mut headers, &mut body, &|_| {})
             .await
             .map_err(|failure| io::Error::other(failure.error))?;
         let text = |name| head.headers.get(name).and_then(|value| value.to_str().ok());

@@ -125,7 +125,10 @@ async fn collect(
             .await
             .map_err(|_| Refusal::body_timeout())?;
         let Some(frame) = frame else { break };
-        let Ok(data) = frame.map_err(Refusal::body_broken)?.into_data() else { continue };
+        let Ok(data) = frame.map_err(|error| Refusal::body_broken(error.into()))?.into_data()
+        else {
+            continue;
+        };
         flight.enter(Stage::Reading, worker.clock.now());
         read += data.len() as u64;
         if read > max {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use http::{HeaderValue, Method, StatusCode, header, request};
 
-use super::Origin;
+use super::Caller;
 use super::admit::Lease;
 use super::call::Call;
 use super::refusal::Refusal;
@@ -16,6 +16,7 @@ use crate::request_id::RequestId;
 use crate::route::Route;
 use crate::telemetry::access::Entry;
 use crate::telemetry::metrics::{Finished, Outcome, Target};
+use crate::upstream::Upstream;
 use crate::upstream::call::Answer;
 use crate::wire::{Kind, Meter, Usage};
 
@@ -41,6 +42,8 @@ struct Facts {
     stream: bool,
     status: u16,
     error: Option<&'static str>,
+    /// What a refusal came to; an answer of ours is sent whole, and still no success.
+    refused: Option<Outcome>,
     attempts: u32,
     reused: bool,
     request_bytes: u64,
@@ -58,20 +61,20 @@ struct Facts {
 
 struct Routed {
     route: Arc<str>,
-    upstream: Arc<str>,
+    upstream: Arc<Upstream>,
     target: Arc<Target>,
 }
 
 impl Record {
     pub fn open(
         worker: &Rc<Worker>,
-        origin: &Origin,
+        caller: &Caller,
         head: &request::Parts,
         started: Instant,
     ) -> Self {
         let facts = Facts {
             started,
-            peer: Arc::clone(&origin.peer),
+            peer: Arc::clone(&caller.peer),
             method: head.method.clone(),
             path: head.uri.clone(),
             user_agent: head.headers.get(header::USER_AGENT).cloned(),
@@ -81,6 +84,7 @@ impl Record {
             stream: false,
             status: CLIENT_GONE,
             error: None,
+            refused: None,
             attempts: 0,
             reused: false,
             request_bytes: 0,
@@ -118,7 +122,7 @@ impl Record {
             facts.kind = kind;
             facts.route = Some(Routed {
                 route: Arc::clone(&route.name),
-                upstream: Arc::clone(&route.upstream.config.name),
+                upstream: Arc::clone(&route.upstream),
                 target: Arc::clone(&route.metrics),
             });
         });
@@ -178,7 +182,10 @@ impl Record {
     pub fn refused(&mut self, refusal: &Refusal) {
         self.worker.metrics.refused(refusal.source(), refusal.code());
         self.say(refusal);
-        self.note(|facts| facts.error = Some(refusal.code()));
+        self.note(|facts| {
+            facts.error = Some(refusal.code());
+            facts.refused = Some(refusal.outcome());
+        });
     }
 
     fn say(&self, refusal: &Refusal) {
@@ -203,11 +210,7 @@ impl Record {
 
     pub fn close(mut self, outcome: Outcome) {
         if let Some(facts) = self.facts.take() {
-            let outcome = if facts.error.is_some() && outcome == Outcome::Complete {
-                Outcome::Refused
-            } else {
-                outcome
-            };
+            let outcome = facts.refused.filter(|_| outcome == Outcome::Complete).unwrap_or(outcome);
             facts.write(&self.worker, &self.id, outcome);
         }
     }
@@ -242,6 +245,9 @@ impl Facts {
         };
         if let Some(routed) = &self.route {
             routed.target.finished(&finished);
+            if let Outcome::Deadline(which) = outcome {
+                routed.upstream.shared.gauges.deadline(which);
+            }
         }
         let mut lines = worker.lines.borrow_mut();
         if !lines.enabled() {
@@ -258,7 +264,7 @@ impl Facts {
             method: self.method.as_str(),
             path: self.path.path(),
             route: name(|routed| &routed.route),
-            upstream: name(|routed| &routed.upstream),
+            upstream: name(|routed| &routed.upstream.config.name),
             attempts: self.attempts,
             reused: self.reused,
             error: self.error,

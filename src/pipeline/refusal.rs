@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 
-use super::gate::{FaultKind, GateFault};
+use super::gate::GateFault;
 use super::record::Record;
 use super::reply::{Reply, ReplyBody};
 use crate::config;
@@ -18,7 +18,7 @@ use crate::telemetry::metrics::{Deadline, Outcome};
 use crate::upstream::call::CallError;
 use crate::upstream::connect::ConnectError;
 use crate::upstream::h1::H1Error;
-use crate::wire::{self, Dialect, Fault, Form, Kind, ViewFault, error_body, error_event};
+use crate::wire::{Dialect, Fault, Form, Kind, ViewFault, error_body, error_event};
 
 /// Whose doing it was; a metric label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,16 +52,20 @@ pub struct Refusal {
     cause: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
-/// The gate's kinds of fault as errors of a dialect.
-pub fn wire_kind(kind: FaultKind) -> wire::FaultKind {
-    match kind {
-        FaultKind::BadRequest => wire::FaultKind::BadRequest,
-        FaultKind::MethodNotAllowed => wire::FaultKind::MethodNotAllowed,
-        FaultKind::TooLarge => wire::FaultKind::TooLarge,
-        FaultKind::UriTooLong => wire::FaultKind::UriTooLong,
-        FaultKind::HeadersTooLarge => wire::FaultKind::HeadersTooLarge,
-        FaultKind::ExpectationFailed => wire::FaultKind::ExpectationFailed,
-    }
+/// The status that logs give a call whose client left before an answer.
+pub const CLIENT_GONE: u16 = 499;
+
+/// Whether a body ended because its connection did, rather than by a fault in its framing.
+fn has_left(cause: &(dyn std::error::Error + 'static)) -> bool {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    let ended = |error: &std::io::Error| {
+        matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
+    };
+    std::iter::successors(Some(cause), |error| error.source()).any(|error| {
+        error.downcast_ref().is_some_and(ended)
+            || error.downcast_ref().is_some_and(h2::Error::is_reset)
+            || error.downcast_ref().is_some_and(hyper::Error::is_incomplete_message)
+    })
 }
 
 impl Refusal {
@@ -97,7 +101,7 @@ impl Refusal {
     }
 
     pub fn gate(fault: &GateFault) -> Self {
-        let status = wire_kind(fault.kind()).status();
+        let status = fault.kind().status();
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
         let mut refusal = Self::new(status, fault.reason(), Source::Agent, fault.message());
         refusal.close = fault.closes();
@@ -147,11 +151,18 @@ impl Refusal {
         refusal.closing()
     }
 
-    pub fn body_broken(cause: hyper::Error) -> Self {
-        let message = "The request body is not framed as its head announced.";
-        Self::new(StatusCode::BAD_REQUEST, "malformed_body", Source::Agent, message)
-            .because(cause)
-            .closing()
+    pub fn body_broken(cause: Box<dyn std::error::Error + Send + Sync>) -> Self {
+        let refusal = if has_left(cause.as_ref()) {
+            // nobody hears it: for the log alone
+            let status = StatusCode::from_u16(CLIENT_GONE).unwrap_or(StatusCode::BAD_REQUEST);
+            let message = "The client left before its request was whole.";
+            let refusal = Self::new(status, "client_gone", Source::Agent, message);
+            Self { outcome: Outcome::ClientGone, ..refusal }
+        } else {
+            let message = "The request body is not framed as its head announced.";
+            Self::new(StatusCode::BAD_REQUEST, "malformed_body", Source::Agent, message)
+        };
+        Self { cause: Some(cause), ..refusal.closing() }
     }
 
     pub fn unreadable(fault: &ViewFault) -> Self {
@@ -220,12 +231,7 @@ impl Refusal {
         match error {
             CallError::Expired(expired) => Self::expired(expired, upstream),
             CallError::Connect(error) => Self::connect(error),
-            CallError::H1(H1Error::RequestBody(cause)) => {
-                let message = "The request body ended early.";
-                let refusal =
-                    Self::new(StatusCode::BAD_REQUEST, "malformed_body", Source::Agent, message);
-                Self { cause: Some(cause), ..refusal.closing() }
-            }
+            CallError::H1(H1Error::RequestBody(cause)) => Self::body_broken(cause),
             error => Self::broken_answer(error),
         }
     }

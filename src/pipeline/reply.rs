@@ -84,6 +84,7 @@ impl Sent {
             kind,
             form,
             eventful,
+            untouched: true,
             failing: Failing::No,
         };
         Reply { status, headers, content: Content::Streamed(Box::new(streamed)) }
@@ -158,6 +159,8 @@ pub struct Streamed {
     form: Form,
     /// An error event can be added to it.
     eventful: bool,
+    /// Nothing of it has gone to the meter yet.
+    untouched: bool,
     failing: Failing,
 }
 
@@ -211,7 +214,12 @@ impl Streamed {
             record.passed(data.len());
         }
         if let Some(meter) = &mut self.meter {
-            meter.push(data);
+            if self.body.ended() && self.untouched {
+                meter.whole(data);
+            } else {
+                self.untouched = false;
+                meter.push(data);
+            }
             if meter.content_started()
                 && let Some(record) = &mut self.record
                 && record.awaits_content()
@@ -222,6 +230,12 @@ impl Streamed {
         if self.body.ended() {
             self.end();
         }
+    }
+
+    /// Whether it came to a clean end. Asked after each frame, the error event too: hyper would
+    /// take a yes there for the end of the body, and finish it.
+    fn has_ended(&self) -> bool {
+        matches!(self.failing, Failing::No) && self.record.is_none() && self.body.ended()
     }
 
     /// The answer has ended by its own framing.
@@ -249,6 +263,9 @@ impl Streamed {
     /// first where there can be one.
     fn fail(&mut self, refusal: &Refusal) -> Result<Bytes, BrokenOff> {
         self.lease = None;
+        self.failing = Failing::Flush;
+        // the client may be slow to take the rest: the upstream call does not wait for that
+        self.body.abandon();
         let Some(mut record) = self.record.take() else { return Err(BrokenOff) };
         let whole_events = self.meter.as_ref().is_none_or(Meter::between_events);
         if let Some(meter) = &self.meter {
@@ -260,7 +277,6 @@ impl Streamed {
             None
         };
         record.fail(refusal);
-        self.failing = Failing::Flush;
         event
             .map(|event| if whole_events { event } else { after_a_torn_event(self.form, &event) })
             .ok_or(BrokenOff)
@@ -294,7 +310,7 @@ impl Body for ReplyBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Whole(body) => body.is_empty(),
-            Self::Streamed(streamed) => streamed.record.is_none() && streamed.body.ended(),
+            Self::Streamed(streamed) => streamed.has_ended(),
         }
     }
 

@@ -7,6 +7,7 @@ mod demo;
 mod gate;
 mod life;
 mod net;
+mod proxy;
 mod simulate;
 mod support;
 mod telemetry;

@@ -69,7 +69,11 @@ fn hosts() -> Vec<Row> {
         gate("absolute target, user", absolute("http://u@a/x", "Host: a\r\n"), 400),
         gate("absolute target, strange scheme", absolute("ftp://a/x", "Host: a\r\n"), 400),
         passes("absolute target", absolute("http://A:80/x?y", "Host: a\r\n"), &["/x?y"]),
-        passes("absolute target, no path", absolute("http://a", "Host: a\r\n"), &["/"]),
+        // which the sidecar answers by itself
+        Row {
+            forwarded: Vec::new(),
+            ..passes("absolute target, no path", absolute("http://a", "Host: a\r\n"), &["/"])
+        },
         Row {
             forwarded: vec!["/x"],
             ..row("HTTP/1.0 knows no host", "GET /x HTTP/1.0\r\n\r\n", &[200], By::Any)
@@ -309,7 +313,12 @@ fn fields() -> Vec<Row> {
 fn bounds() -> Vec<Row> {
     let many = |count: usize| get(&format!("Host: a\r\n{}", "X: y\r\n".repeat(count)));
     let large = |len: usize| get(&format!("Host: a\r\nX: {}\r\n", "y".repeat(len)));
-    let over = format!("{:x}\r\n{}\r\n0\r\n\r\n", 70_000, "x".repeat(70_000));
+    let body = "x".repeat(70_000);
+    let over = format!("{:x}\r\n{body}\r\n0\r\n\r\n", 70_000);
+    // only bodies that are read whole are bounded
+    let chat = |lines: &str, rest: &str| {
+        format!("POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\n{lines}\r\n{rest}")
+    };
     let path = |len: usize| target(&format!("/{}", "x".repeat(len - 1)));
     vec![
         passes("as many headers as allowed", many(99), &["/x"]),
@@ -319,7 +328,8 @@ fn bounds() -> Vec<Row> {
         gate("a target over the bound", path(8193), 414),
         gate("a target over the head's bound", path(40 * 1024), 414),
         parser("a target over the read buffer", path(80 * 1024), 414),
-        gate("a length over the bound", post("Content-Length: 65537\r\n", ""), 413),
-        gate("chunks over the bound", chunked(&over), 413),
+        gate("a length over the bound", chat("Content-Length: 65537\r\n", ""), 413),
+        gate("chunks over the bound", chat("Transfer-Encoding: chunked\r\n", &over), 413),
+        passes("an upload has no bound", post("Content-Length: 70000\r\n", &body), &["/x"]),
     ]
 }
