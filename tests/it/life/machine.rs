@@ -1,6 +1,6 @@
 //! What the machine around it does: a service manager, a log that nobody reads, few descriptors,
 //! addresses that are taken, and the time it takes to be there.
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 use std::process::{Output, Stdio};
@@ -68,30 +68,20 @@ async fn a_log_that_nobody_reads_stalls_no_call() {
     command.stdout(Stdio::piped());
     let drain = "server: { drain: { delay: 0s, timeout: 1s } }\n";
     let mut sidecar = Sidecar::start_by(command, &format!("{ANYWHERE}{drain}")).await;
-    // more than the pipe (64 KiB) and the blocks on their way (1 MiB) can hold
     let path = format!("/{}", "x".repeat(250));
-    let mut agents = tokio::task::JoinSet::new();
-    for _ in 0..4 {
-        let (to, path) = (sidecar.addr, path.clone());
-        agents.spawn(async move {
-            let mut agent = connect(to).await;
-            for _ in 0..750 {
-                let request = Request::get(&path).header("host", "x").header("user-agent", &path);
-                let request = request.body(Full::default()).unwrap();
-                let answer = send(&mut agent, request).await;
-                assert_eq!(answer.status(), 404);
-                whole(answer).await.unwrap();
-            }
-        });
-    }
-    agents.join_all().await;
-    until("lines are dropped and counted", async || {
+    until("the pipe and the blocks on their way are full", async || {
+        let mut agents = tokio::task::JoinSet::new();
+        for _ in 0..4 {
+            agents.spawn(wordy_calls(sidecar.addr, path.clone()));
+        }
+        agents.join_all().await;
         let (_, metrics) = ask(sidecar.admin, get("/metrics")).await;
         let line = "tidegate_log_dropped_lines_total{log=\"access\"} ";
         let found = metrics.lines().find_map(|found| found.strip_prefix(line));
         found.is_some_and(|count| count.parse::<u64>().unwrap() > 0)
     })
     .await;
+    wordy_calls(sidecar.addr, path).await;
     sidecar.signal("TERM");
     assert_eq!(sidecar.ended().await.code(), Some(0), "the end does not wait for the reader");
 }
@@ -111,6 +101,17 @@ async fn serving_goes_on_after_descriptors_ran_out() {
     until("calls are served again", async || ask(sidecar.addr, chat(CHAT, "")).await.0 == 200)
         .await;
     assert_eq!(ask(sidecar.admin, get("/livez")).await.0, 200);
+}
+
+/// Calls that are answered at once, and make long lines.
+async fn wordy_calls(to: SocketAddr, path: String) {
+    let mut agent = connect(to).await;
+    for _ in 0..500 {
+        let request = Request::get(&path).header("host", "x").header("user-agent", &path);
+        let answer = send(&mut agent, request.body(Full::default()).unwrap()).await;
+        assert_eq!(answer.status(), 404);
+        whole(answer).await.unwrap();
+    }
 }
 
 fn fails(policy: &str) -> Output {
