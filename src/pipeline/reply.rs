@@ -183,10 +183,7 @@ impl Streamed {
         let Poll::Ready(next) = self.body.poll_data(cx) else {
             return match self.ticket.poll_expired(cx) {
                 None => Poll::Pending,
-                Some(expired) => {
-                    let refusal = Refusal::expired_here(expired);
-                    Poll::Ready(Some(self.fail(&refusal)))
-                }
+                Some(expired) => self.fail(&Refusal::expired_here(expired), cx),
             };
         };
         match next {
@@ -194,10 +191,7 @@ impl Streamed {
                 self.passed(&data);
                 Poll::Ready(Some(Ok(data)))
             }
-            Some(Err(error)) => {
-                let refusal = Refusal::broken_answer(error);
-                Poll::Ready(Some(self.fail(&refusal)))
-            }
+            Some(Err(error)) => self.fail(&Refusal::broken_answer(error), cx),
             None => {
                 self.end();
                 Poll::Ready(None)
@@ -247,9 +241,15 @@ impl Streamed {
 
     /// The answer will not end by itself: closes the record, and gives the client its error event
     /// first where there can be one.
-    fn fail(&mut self, refusal: &Refusal) -> Result<Bytes, BrokenOff> {
+    fn fail(
+        &mut self,
+        refusal: &Refusal,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, BrokenOff>>> {
         self.lease = None;
-        let Some(mut record) = self.record.take() else { return Err(BrokenOff) };
+        let Some(mut record) = self.record.take() else {
+            return Poll::Ready(Some(Err(BrokenOff)));
+        };
         let whole_events = self.meter.as_ref().is_none_or(Meter::between_events);
         if let Some(meter) = &self.meter {
             record.metered(meter);
@@ -261,9 +261,17 @@ impl Streamed {
         };
         record.fail(refusal);
         self.failing = Failing::Flush;
-        event
-            .map(|event| if whole_events { event } else { after_a_torn_event(self.form, &event) })
-            .ok_or(BrokenOff)
+        match event {
+            Some(event) if whole_events => Poll::Ready(Some(Ok(event))),
+            Some(event) => Poll::Ready(Some(Ok(after_a_torn_event(self.form, &event)))),
+            // what came before is to be seen all the same
+            None => self.poll_next(cx),
+        }
+    }
+
+    /// By its own framing, and nothing else is to be said.
+    fn has_ended(&self) -> bool {
+        matches!(self.failing, Failing::No) && self.record.is_none() && self.body.ended()
     }
 }
 
@@ -294,7 +302,7 @@ impl Body for ReplyBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Whole(body) => body.is_empty(),
-            Self::Streamed(streamed) => streamed.record.is_none() && streamed.body.ended(),
+            Self::Streamed(streamed) => streamed.has_ended(),
         }
     }
 
