@@ -95,6 +95,9 @@ pub fn parse(read: &[u8], head_only: bool) -> Result<Option<(Head, usize)>, H1Er
                     };
                 }
             }
+            Some((_, used)) if used > MAX_HEAD => {
+                return Err(H1Error::Malformed("the head is larger than 64 KiB"));
+            }
             Some((head, used)) => return Ok(Some((head, from + used))),
         }
     }
