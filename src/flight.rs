@@ -110,6 +110,10 @@ pub struct About {
 }
 
 impl Flight {
+    pub fn stage(&self) -> Stage {
+        self.stage.get()
+    }
+
     pub fn enter(&self, stage: Stage, now: Tick) {
         self.stage.set(stage);
         self.moved.set(now);
@@ -268,6 +272,13 @@ impl Flights {
                 bytes: flight.bytes.get(),
             })
             .collect()
+    }
+}
+
+impl Ticket {
+    /// For a part of the call that outlives a borrow.
+    pub fn share(&self) -> Rc<Flight> {
+        Rc::clone(&self.flight)
     }
 }
 

@@ -4,6 +4,7 @@
 //! body streams through untouched. What is read is forwarded as it came: the view borrows.
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
@@ -13,9 +14,9 @@ use hyper::body::Incoming;
 
 use super::refusal::Refusal;
 use super::worker::Worker;
-use crate::flight::{Flight, Stage};
+use crate::flight::{Flight, Stage, Ticket};
 use crate::snapshot::Snapshot;
-use crate::upstream::outgoing::Outgoing;
+use crate::upstream::outgoing::{Outgoing, Progress};
 use crate::wire::{Endpoint, Kind, View, ViewFault, view};
 
 /// Most memory taken on a client's word before bytes have come.
@@ -38,7 +39,7 @@ impl Call {
     pub async fn read(
         worker: &Worker,
         snapshot: &Snapshot,
-        flight: &Flight,
+        ticket: &Ticket,
         headers: &HeaderMap,
         endpoint: &Endpoint<'_>,
         body: Incoming,
@@ -57,11 +58,12 @@ impl Call {
             return Ok(call);
         }
         if !kind.reads_body() {
-            call.body = Outgoing::streaming(body, announced);
+            let progress = Progress { flight: ticket.share(), clock: Arc::clone(&worker.clock) };
+            call.body = Outgoing::streaming(body, announced, progress);
             return Ok(call);
         }
         let whole =
-            collect(worker, flight, body, announced, snapshot.config.server.max_body).await?;
+            collect(worker, ticket, body, announced, snapshot.config.server.max_body).await?;
         call.complete = Some(Instant::now());
         call.bytes = whole.len() as u64;
         if !is_encoded(headers) {
@@ -79,7 +81,7 @@ impl Call {
         }
         call.body = Outgoing::whole(whole);
         if let Some(model) = &call.model {
-            flight.describe(|about| about.model = Some(Rc::clone(model)));
+            ticket.describe(|about| about.model = Some(Rc::clone(model)));
         }
         Ok(call)
     }
