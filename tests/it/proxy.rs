@@ -2,6 +2,8 @@
 //!
 //! The simulator is the usual backend; where exact bytes matter, a scripted origin. Names that begin
 //! with `case_` are cases of a catalogue of what goes wrong between clients and model backends.
+mod deadlines;
+mod dying;
 mod leaving;
 mod streaming;
 
