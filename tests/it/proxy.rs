@@ -5,6 +5,8 @@
 mod deadlines;
 mod dying;
 mod leaving;
+mod pooling;
+mod retrying;
 mod streaming;
 
 use tidegate::simulate::{Options, Simulator, start};
