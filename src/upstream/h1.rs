@@ -64,11 +64,24 @@ pub struct Connection {
     framing: Framing,
     /// Whether the connection can carry another call once this answer has ended.
     reusable: bool,
+    /// The rest of a request whose answer began before it had been sent.
+    upload: Option<Box<Upload>>,
+}
+
+struct Upload {
+    sending: Sending,
+    body: Outgoing,
 }
 
 impl Connection {
     pub fn new(io: Stream) -> Self {
-        Self { io, left: BytesMut::new(), framing: Framing::None, reusable: true }
+        Self {
+            io,
+            left: BytesMut::new(),
+            framing: Framing::None,
+            reusable: true,
+            upload: None,
+        }
     }
 
     /// Sends one request and waits for the head of its answer; 1xx heads are passed over (101 is
@@ -82,13 +95,10 @@ impl Connection {
     ) -> Result<Head, Failure> {
         let mut sending = Sending::new(head::render(method, target, headers, body));
         let head_only = *method == Method::HEAD;
-        std::future::poll_fn(|cx| {
+        let head = std::future::poll_fn(|cx| {
             let sent = sending.poll_send(&mut self.io, body, cx);
             match self.poll_head(head_only, cx) {
-                Poll::Ready(Ok(head)) => {
-                    self.reusable &= sending.done();
-                    Poll::Ready(Ok(head))
-                }
+                Poll::Ready(Ok(head)) => Poll::Ready(Ok(head)),
                 Poll::Ready(Err(failure)) => Poll::Ready(Err(match sent {
                     // what stopped the sending is the cause; the closed socket its echo
                     Poll::Ready(Err(error)) if !failure.answered => {
@@ -106,7 +116,21 @@ impl Connection {
                 },
             }
         })
-        .await
+        .await?;
+        if !sending.done() {
+            let body = std::mem::replace(body, Outgoing::whole(Bytes::new()));
+            self.upload = Some(Box::new(Upload { sending, body }));
+        }
+        Ok(head)
+    }
+
+    /// Sends on while the answer arrives; one does not wait for the other.
+    fn poll_upload(&mut self, cx: &mut Context<'_>) {
+        let Some(upload) = &mut self.upload else { return };
+        if let Poll::Ready(sent) = upload.sending.poll_send(&mut self.io, &mut upload.body, cx) {
+            self.reusable &= sent.is_ok();
+            self.upload = None;
+        }
     }
 
     fn poll_head(&mut self, head_only: bool, cx: &mut Context<'_>) -> Poll<Result<Head, Failure>> {
@@ -146,6 +170,7 @@ impl Connection {
     /// The next piece of the answer's body, as it arrived, without its chunk framing. `None` after
     /// its end; an early end of the connection is an error.
     pub fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, H1Error>>> {
+        self.poll_upload(cx);
         loop {
             if self.framing.ended() {
                 self.reusable &= self.left.is_empty();
@@ -215,7 +240,7 @@ impl Connection {
 
     /// Whether the answer is over and the next call may use this connection.
     pub fn is_reusable(&self) -> bool {
-        self.reusable && self.framing.ended() && self.left.is_empty()
+        self.reusable && self.upload.is_none() && self.framing.ended() && self.left.is_empty()
     }
 
     pub fn body_ended(&self) -> bool {
