@@ -97,6 +97,15 @@ struct Shared {
 
 /// Starts everything; returns when all sockets listen.
 pub fn start(start: Start) -> Result<Running, StartError> {
+    let telemetry = &start.loaded.config.telemetry;
+    let lines = start.metrics.access_lines();
+    let log = AccessLog::start(telemetry.access_log, telemetry.form, lines)
+        .map_err(StartError::system("the access log cannot be started"))?;
+    start_logging_to(start, log)
+}
+
+/// The same with an access log of the caller's, whatever the policy says of one.
+pub fn start_logging_to(start: Start, log: AccessLog) -> Result<Running, StartError> {
     let Start { source, loaded, workers, metrics } = start;
     let mut config = loaded.config;
     let simulator = simulator_for(&config)?;
@@ -105,9 +114,6 @@ pub fn start(start: Start) -> Result<Running, StartError> {
     let snapshot = Snapshot::prepare(config, &lasting, &metrics, &environment)?;
     let (entrances, admin_bound) = bind(&snapshot.config)?;
     let (trigger, drain) = drain::pair();
-    let telemetry = &snapshot.config.telemetry;
-    let log = AccessLog::start(telemetry.access_log, telemetry.form, metrics.access_lines())
-        .map_err(StartError::system("the access log cannot be started"))?;
     let live = Arc::new(Live::new(snapshot));
     let shared = Arc::new(Shared { source, lasting, simulator, health: state::Health::default() });
 

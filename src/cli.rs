@@ -70,7 +70,7 @@ enum Command {
     /// Serve a simulated backend, for tests and trials
     Simulate(crate::simulate::Options),
     /// Show Tidegate at work in front of a simulated backend
-    Demo,
+    Demo(crate::demo::Options),
     /// Print a completion script for a shell
     Completions { shell: Shell },
     /// Print the version
@@ -181,7 +181,7 @@ fn parse_and_run() -> ExitCode {
         Some(Command::Check(args)) => check(args),
         Some(Command::Schema) => say(&format!("{:#}\n", config::schema())),
         Some(Command::Simulate(args)) => start::simulate(&args),
-        Some(Command::Demo) => start::demo(),
+        Some(Command::Demo(args)) => start::demo(&args),
         Some(Command::Completions { shell }) => completions(shell),
         Some(Command::Version { json }) => version(json),
     }

@@ -1,7 +1,7 @@
 //! Time for the request path.
 //!
 //! Deadlines need no more than a tenth of a second, so each worker thread keeps a coarse tick that
-//! its sweep moves on (`flight::Sweep`); reading it is a load from a cell. Latencies that are
+//! its sweep moves on (`app/worker.rs`); reading it is a load from a cell. Latencies that are
 //! measured use `std::time::Instant` itself, a few times a call.
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -19,6 +19,11 @@ impl Tick {
 
     pub fn from_raw(raw: u32) -> Self {
         Self(raw)
+    }
+
+    #[must_use]
+    pub fn before(self, by: Duration) -> Self {
+        Self(self.0.wrapping_sub(by.as_millis() as u32))
     }
 
     pub fn since(self, earlier: Tick) -> Duration {

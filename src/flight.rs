@@ -2,8 +2,9 @@
 //!
 //! Every call has one [`Flight`]: the stage it is in, when it last moved, and what it is. A sweep
 //! every [`TICK`] compares and wakes the call whose time is up, so that the request path arms no
-//! timer at all: progress is a store into a cell. Deadlines are late by at most one tick, never
-//! early. Nothing here is shared between threads.
+//! timer at all: progress is a store into a cell. Deadlines are late by at most two ticks, never
+//! early, even when the thread was held up: a tick stored since the last sweep may be as old as that,
+//! so the sweep takes it for one of now. Nothing here is shared between threads.
 //!
 //! Alternative rejected: one tokio timer per call, re-armed at each stage; it costs an entry in the
 //! timer wheel and its lock for each of them.
@@ -23,6 +24,8 @@ use crate::request_id::RequestId;
 
 /// How often deadlines are looked at.
 pub const TICK: Duration = Duration::from_millis(100);
+/// The finest step of a tick.
+const MOMENT: Duration = Duration::from_millis(1);
 
 /// Where a call is; each stage has its own longest silence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,7 +94,7 @@ pub struct Flight {
     pub started: Instant,
     limits: Cell<Limits>,
     stage: Cell<Stage>,
-    begun: Tick,
+    begun: Cell<Tick>,
     moved: Cell<Tick>,
     streaming: Cell<bool>,
     fate: Cell<Option<Expired>>,
@@ -110,19 +113,15 @@ pub struct About {
 }
 
 impl Flight {
-    pub fn stage(&self) -> Stage {
-        self.stage.get()
-    }
-
     pub fn enter(&self, stage: Stage, now: Tick) {
         self.stage.set(stage);
         self.moved.set(now);
     }
 
-    /// Bytes of the answer went by. They may have waited for a client that paused: then the silence
-    /// was not the backend's.
+    /// Bytes of the answer went by.
     pub fn moved(&self, bytes: usize, now: Tick) {
         self.moved.set(now);
+        // it was the client that had stood still
         if self.fate.get() == Some(Expired::Idle) {
             self.fate.set(None);
         }
@@ -171,8 +170,16 @@ impl Flight {
         .await
     }
 
-    /// `slack`: how old a tick may have been when it was stored.
-    fn overdue(&self, now: Tick, slack: Duration) -> Option<Expired> {
+    /// What happened since the last sweep, `gap` ago, happened a moment before this one at the latest.
+    fn settle(&self, now: Tick, gap: Duration) {
+        for tick in [&self.begun, &self.moved] {
+            if now.since(tick.get()) <= gap {
+                tick.set(now.before(MOMENT));
+            }
+        }
+    }
+
+    fn overdue(&self, now: Tick) -> Option<Expired> {
         let limits = self.limits.get();
         let silent = now.since(self.moved.get());
         let (bound, why) = match self.stage.get() {
@@ -182,12 +189,11 @@ impl Flight {
             Stage::FirstByte => (limits.first_byte, Expired::FirstByte),
             Stage::Answering => (limits.idle, Expired::Idle),
         };
-        // late rather than early
-        if silent > bound.saturating_add(slack) {
+        if silent > bound.saturating_add(MOMENT) {
             return Some(why);
         }
         let sending = self.streaming.get() && self.stage.get() == Stage::Answering;
-        (!sending && now.since(self.begun) > limits.total.saturating_add(slack))
+        (!sending && now.since(self.begun.get()) > limits.total.saturating_add(MOMENT))
             .then_some(Expired::Total)
     }
 }
@@ -205,10 +211,10 @@ pub struct Seen {
 #[derive(Debug, Default)]
 pub struct Flights {
     all: RefCell<Slab<Rc<Flight>>>,
-    /// The tick of the last sweep. Until the next one, every tick that is stored is this one.
-    swept: Cell<Tick>,
     /// The sweep has stopped for want of calls; the next call wakes it.
     asleep: Cell<bool>,
+    /// When the sweep came by last.
+    swept: Cell<Tick>,
     wake: Notify,
 }
 
@@ -224,7 +230,7 @@ impl Flights {
             started: Instant::now(),
             limits: Cell::new(limits),
             stage: Cell::new(Stage::Reading),
-            begun: now,
+            begun: Cell::new(now),
             moved: Cell::new(now),
             streaming: Cell::new(false),
             fate: Cell::new(None),
@@ -246,13 +252,13 @@ impl Flights {
         self.all.borrow().is_empty()
     }
 
-    /// Ends what is overdue. A thread that was busy for long sweeps late: what moved meanwhile
-    /// bears the old tick and is given that time.
+    /// Ends what is overdue.
     pub fn sweep(&self, now: Tick) {
-        let slack = now.since(self.swept.replace(now)).max(TICK);
+        let gap = now.since(self.swept.replace(now));
         for (_, flight) in self.all.borrow().iter() {
+            flight.settle(now, gap);
             if flight.fate.get().is_none()
-                && let Some(why) = flight.overdue(now, slack)
+                && let Some(why) = flight.overdue(now)
             {
                 flight.fate.set(Some(why));
                 if let Some(waker) = flight.waker.take() {
@@ -272,13 +278,6 @@ impl Flights {
                 bytes: flight.bytes.get(),
             })
             .collect()
-    }
-}
-
-impl Ticket {
-    /// For a part of the call that outlives a borrow.
-    pub fn share(&self) -> Rc<Flight> {
-        Rc::clone(&self.flight)
     }
 }
 

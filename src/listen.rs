@@ -29,7 +29,7 @@ use self::io::WatchedIo;
 use self::socket::Peer;
 use crate::io::Stream;
 use crate::pipeline::worker::Worker;
-use crate::pipeline::{self, Origin};
+use crate::pipeline::{self, Caller};
 use crate::upstream::LocalExecutor;
 
 /// Serves the connections of one worker.
@@ -90,11 +90,11 @@ impl Door {
             let call = watch.begin_call();
             let http1 = request.version() < Version::HTTP_2;
             let facts = if http1 { watch.take_facts() } else { head::HeadFacts::default() };
-            let origin = Origin { peer: Arc::clone(&peer), facts };
+            let caller = Caller { peer: Arc::clone(&peer), facts };
             let worker = Rc::clone(&self.worker);
             // boxed, so that an open stream does not keep the room that its call needed before
             Box::pin(async move {
-                let response = pipeline::serve(worker, origin, request).await;
+                let response = pipeline::serve(worker, caller, request).await;
                 Ok::<_, Infallible>(response.map(|body| Held::new(body, call)))
             })
         });

@@ -41,7 +41,7 @@ use crate::wire::{Dialect, Endpoint, Kind};
 
 /// What the listener knows of a request beside the request itself.
 #[derive(Debug, Clone)]
-pub struct Origin {
+pub struct Caller {
     /// How logs call the caller: an address, or `unix`.
     pub peer: Arc<str>,
     /// What was read of the raw head; nothing over HTTP/2.
@@ -51,17 +51,19 @@ pub struct Origin {
 /// Answers one request. Never fails: what goes wrong is an answer in the caller's dialect.
 pub async fn serve(
     worker: Rc<Worker>,
-    origin: Origin,
+    caller: Caller,
     request: Request<Incoming>,
 ) -> Response<ReplyBody> {
     let started = Instant::now();
     let snapshot = worker.snapshot();
     let (head, body) = request.into_parts();
-    let mut record = Record::open(&worker, &origin, &head, started);
-    let dialect = caller_dialect(&head);
-    match run(&worker, &snapshot, &origin, head, body, &mut record).await {
+    let mut record = Record::open(&worker, &caller, &head, started);
+    let uri = head.uri.clone();
+    match run(&worker, &snapshot, &caller, head, body, &mut record).await {
         Ok(reply) => reply.into_response(record),
-        Err(refused) => refused.refusal.answer(refused.dialect.unwrap_or(dialect), record),
+        Err(Refused { refusal, dialect }) => {
+            refusal.answer(dialect.unwrap_or_else(|| caller_dialect(uri.path())), record)
+        }
     }
 }
 
@@ -80,7 +82,7 @@ impl From<Refusal> for Refused {
 async fn run(
     worker: &Rc<Worker>,
     snapshot: &Arc<Snapshot>,
-    origin: &Origin,
+    caller: &Caller,
     head: request::Parts,
     body: Incoming,
     record: &mut Record,
@@ -89,17 +91,23 @@ async fn run(
         return Err(Refusal::draining().into());
     }
     let Cleared { path, query, body_len, upgrade, asterisk, unexpected_body } =
-        gate::check(&head, origin.facts, &bounds(snapshot)).map_err(|fault| {
+        gate::check(&head, caller.facts, &bounds(snapshot)).map_err(|fault| {
             worker.metrics.gate_refused(fault.reason());
             Refusal::gate(&fault)
         })?;
     if let Some(reply) = local::answer(&head.method, &path, asterisk) {
         return Ok(reply);
     }
-    let (path, query) = own(path, query);
-    let method = head.method.clone();
+    // what was borrowed from the head is borrowed from its parts, for the head goes on
+    let (method, uri) = (head.method.clone(), head.uri.clone());
+    let path = match path {
+        Cow::Borrowed(_) => Cow::Borrowed(uri.path()),
+        Cow::Owned(path) => Cow::Owned(path),
+    };
+    let query = query.and(uri.query());
     let asked = Asked { method: &method, path: &path, anthropic: speaks_anthropic(&head.headers) };
-    let endpoint = snapshot.routes.endpoint(asked).ok_or_else(|| Refusal::no_route(&path))?;
+    let first = snapshot.routes.first(asked).ok_or_else(|| Refusal::no_route(&path))?;
+    let endpoint = first.endpoint;
     let dialect = endpoint.dialect;
     let in_dialect = |refusal| Refused { refusal, dialect };
     if unexpected_body && endpoint.kind != Kind::Other {
@@ -115,7 +123,12 @@ async fn run(
         .await
         .map_err(in_dialect)?;
     record.read(&call);
-    let Some(Match { route, endpoint, rest }) = snapshot.routes.select(asked, call.model()) else {
+    let chosen = if snapshot.routes.need_model() {
+        snapshot.routes.select(asked, call.model())
+    } else {
+        Some(first)
+    };
+    let Some(Match { route, endpoint, rest }) = chosen else {
         return Err(in_dialect(Refusal::no_route_for_model(call.model())));
     };
     record.routed(route, endpoint.kind);
@@ -125,7 +138,7 @@ async fn run(
     let in_dialect = |refusal| Refused { refusal, dialect };
     let lease = admit::admit(worker, &ticket, &route.upstream).await.map_err(in_dialect)?;
     record.admitted(&lease);
-    let outbound = dispatch::Prepared::new(route, &endpoint, rest, query.as_deref());
+    let outbound = dispatch::Prepared::new(route, &endpoint, rest, query);
     if upgrade.is_some() {
         return upgrade::upgrade(worker, ticket, lease, outbound, head, record)
             .await
@@ -175,14 +188,8 @@ fn bounds(snapshot: &Snapshot) -> Bounds {
     }
 }
 
-/// The head is taken apart later; what was borrowed from it becomes our own.
-fn own(path: Cow<'_, str>, query: Option<&str>) -> (String, Option<String>) {
-    (path.into_owned(), query.map(str::to_owned))
-}
-
 /// Before a route is known: the dialect that the path itself speaks.
-fn caller_dialect(head: &request::Parts) -> Dialect {
-    let path = head.uri.path();
+fn caller_dialect(path: &str) -> Dialect {
     let of = |path| crate::wire::endpoint(&Method::POST, path).dialect;
     let below_prefix = || path.get(1..).and_then(|path| path.find('/').map(|at| &path[at..]));
     of(path).or_else(|| below_prefix().and_then(of)).unwrap_or(Dialect::Http)

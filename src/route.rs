@@ -83,9 +83,13 @@ impl Routes {
         self.by_model
     }
 
-    /// What the path means, before the body has been read; `None` when no route can match.
-    pub fn endpoint<'p>(&self, asked: Asked<'p>) -> Option<Endpoint<'p>> {
-        self.all.iter().find_map(|route| route.matches_path(asked)).map(|(endpoint, _)| endpoint)
+    /// The first route whose path matches: it says what the path means before the body has been
+    /// read, and is the call's route unless routes ask for the model.
+    pub fn first<'r, 'p>(&'r self, asked: Asked<'p>) -> Option<Match<'r, 'p>> {
+        self.all.iter().find_map(|route| {
+            let (endpoint, rest) = route.matches_path(asked)?;
+            Some(Match { route, endpoint, rest })
+        })
     }
 
     /// The route of a call.

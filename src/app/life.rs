@@ -95,6 +95,7 @@ impl Life {
         tracing::info!(delay = ?server.drain_delay, "shutting down: readiness fails from now on");
         tokio::time::sleep(server.drain_delay).await;
         self.enter(Stage::Draining);
+        self.running.entrances.iter().for_each(|entrance| entrance.bound.refuse());
         tracing::info!(running = trigger.held(), "no new calls are taken");
         if tokio::time::timeout(server.drain_timeout, trigger.idle()).await.is_err() {
             tracing::warn!(

@@ -220,6 +220,8 @@ impl Shift {
         loop {
             let full = crew.connections() >= live.load().config.server.max_connections;
             let accepted = tokio::select! {
+                // first: the sockets are closed right after the stage is reached
+                biased;
                 () = drain.reached(Stage::Draining) => return,
                 // those who come now wait in the kernel's queue
                 () = tokio::time::sleep(Duration::from_millis(20)), if full => continue,

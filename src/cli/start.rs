@@ -46,6 +46,6 @@ pub(super) fn simulate(options: &simulate::Options) -> ExitCode {
     simulate::run(*options)
 }
 
-pub(super) fn demo() -> ExitCode {
-    demo::run()
+pub(super) fn demo(options: &demo::Options) -> ExitCode {
+    end(demo::run(options))
 }

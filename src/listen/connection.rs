@@ -22,6 +22,7 @@ use slab::Slab;
 use super::head::{HeadFacts, HeadTrail};
 use crate::clock::{Clock, Tick};
 use crate::drain::{Drain, Stage};
+use crate::flight::TICK;
 
 /// How a connection is to end.
 const GO_ON: u8 = 0;
@@ -43,7 +44,8 @@ pub struct Watch {
 
 impl Watch {
     pub fn new(clock: Arc<Clock>) -> Self {
-        let now = clock.now().raw();
+        // a worker without calls moves its clock on once a second only
+        let now = clock.advance().raw();
         Self {
             clock,
             trail: Mutex::new(HeadTrail::new()),
@@ -61,8 +63,9 @@ impl Watch {
         let mut trail = self.trail.lock();
         let was_inside = trail.is_inside_head();
         trail.feed(bytes);
+        // seldom: a head mostly comes whole
         if !was_inside && trail.is_inside_head() {
-            self.since.store(self.clock.now().raw(), Relaxed);
+            self.since.store(self.clock.advance().raw(), Relaxed);
         }
     }
 
@@ -97,14 +100,17 @@ impl Watch {
 
     fn overdue(&self, now: Tick, bounds: &Bounds) -> bool {
         let age = |tick: &AtomicU32| now.since(Tick::from_raw(tick.load(Relaxed)));
-        if self.stalled.load(Relaxed) && age(&self.stalled_since) > bounds.write {
+        // ticks of calls may be one old: late rather than early
+        if self.stalled.load(Relaxed)
+            && age(&self.stalled_since) > bounds.write.saturating_add(TICK)
+        {
             return true;
         }
         if self.is_busy() {
             return false;
         }
         let inside = self.trail.lock().is_inside_head();
-        age(&self.since) > if inside { bounds.head } else { bounds.idle }
+        age(&self.since) > if inside { bounds.head } else { bounds.idle.saturating_add(TICK) }
     }
 
     fn nudge(&self) {

@@ -91,8 +91,7 @@ impl WatchedIo {
 
 fn body(error: &BareError<'_>) -> Bytes {
     let dialect = wire::endpoint(&Method::POST, error.path).dialect.unwrap_or(Dialect::Http);
-    let kind = crate::pipeline::refusal::wire_kind(error.kind);
-    wire::error_body(dialect, &Fault::new(kind, error.message, ""))
+    wire::error_body(dialect, &Fault::new(error.kind, error.message, ""))
 }
 
 impl AsyncRead for WatchedIo {
@@ -137,7 +136,7 @@ impl AsyncWrite for WatchedIo {
         if this.instead.is_some() || this.replaces(first) {
             return this.poll_instead(cx);
         }
-        let written = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
+        let written = this.stream.poll_write_joined(cx, bufs);
         this.watch.wrote(written.is_pending());
         written
     }

@@ -61,6 +61,8 @@ pub struct Bound {
     /// The address with its real port. `None` for a Unix socket.
     pub addr: Option<SocketAddr>,
     faults: Arc<Faults>,
+    /// Made here; another program owns one that was handed over.
+    ours: bool,
     _file: Option<SocketFile>,
 }
 
@@ -118,7 +120,7 @@ fn bind_tcp(address: SocketAddr) -> Result<Bound, BindError> {
     let socket = open().map_err(|error| explain(error, &at))?;
     let addr = socket.local_addr().ok().and_then(|address| address.as_socket());
     let at = addr.map_or(at, |address| address.to_string());
-    Ok(Bound { socket, at, addr, faults: Arc::default(), _file: None })
+    Ok(Bound { socket, at, addr, faults: Arc::default(), ours: true, _file: None })
 }
 
 fn bind_unix(path: &Path) -> Result<Bound, BindError> {
@@ -137,7 +139,7 @@ fn bind_unix(path: &Path) -> Result<Bound, BindError> {
         io::ErrorKind::NotFound => BindError::NoDirectory { path: path.to_owned() },
         _ => explain(error, &at),
     })?;
-    Ok(Bound { socket, at, addr: None, faults: Arc::default(), _file: Some(file) })
+    Ok(Bound { socket, at, addr: None, faults: Arc::default(), ours: true, _file: Some(file) })
 }
 
 /// Removes what a killed process left behind, and nothing that anybody still listens on.
@@ -165,7 +167,7 @@ fn adopt(name: &str, socket: Socket) -> Result<Bound, BindError> {
     let at = format!("systemd:{name}");
     let fitted = socket.set_nonblocking(true).and_then(|()| socket.local_addr());
     let addr = fitted.map_err(|error| explain(error, &at))?.as_socket();
-    Ok(Bound { socket, at, addr, faults: Arc::default(), _file: None })
+    Ok(Bound { socket, at, addr, faults: Arc::default(), ours: false, _file: None })
 }
 
 fn finish(socket: &Socket) -> io::Result<()> {
@@ -222,6 +224,15 @@ impl Bound {
     /// The socket itself, once more: for a listener that is not ours.
     pub fn duplicate(&self) -> io::Result<Socket> {
         self.socket.try_clone()
+    }
+
+    /// From now on who connects is refused at once, instead of waiting in a queue that nobody
+    /// empties. A socket that was handed over keeps its queue, for whoever is started next.
+    pub fn refuse(&self) {
+        // it fails only if the socket does not listen
+        if self.ours {
+            let _ = self.socket.shutdown(std::net::Shutdown::Read);
+        }
     }
 
     /// What kept connections out, over all listeners of this socket.

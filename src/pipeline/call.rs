@@ -4,7 +4,6 @@
 //! body streams through untouched. What is read is forwarded as it came: the view borrows.
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
@@ -14,9 +13,9 @@ use hyper::body::Incoming;
 
 use super::refusal::Refusal;
 use super::worker::Worker;
-use crate::flight::{Flight, Stage, Ticket};
+use crate::flight::{Flight, Stage};
 use crate::snapshot::Snapshot;
-use crate::upstream::outgoing::{Outgoing, Progress};
+use crate::upstream::outgoing::Outgoing;
 use crate::wire::{Endpoint, Kind, View, ViewFault, view};
 
 /// Most memory taken on a client's word before bytes have come.
@@ -39,7 +38,7 @@ impl Call {
     pub async fn read(
         worker: &Worker,
         snapshot: &Snapshot,
-        ticket: &Ticket,
+        flight: &Flight,
         headers: &HeaderMap,
         endpoint: &Endpoint<'_>,
         body: Incoming,
@@ -58,12 +57,11 @@ impl Call {
             return Ok(call);
         }
         if !kind.reads_body() {
-            let progress = Progress { flight: ticket.share(), clock: Arc::clone(&worker.clock) };
-            call.body = Outgoing::streaming(body, announced, progress);
+            call.body = Outgoing::streaming(body, announced);
             return Ok(call);
         }
         let whole =
-            collect(worker, ticket, body, announced, snapshot.config.server.max_body).await?;
+            collect(worker, flight, body, announced, snapshot.config.server.max_body).await?;
         call.complete = Some(Instant::now());
         call.bytes = whole.len() as u64;
         if !is_encoded(headers) {
@@ -81,7 +79,7 @@ impl Call {
         }
         call.body = Outgoing::whole(whole);
         if let Some(model) = &call.model {
-            ticket.describe(|about| about.model = Some(Rc::clone(model)));
+            flight.describe(|about| about.model = Some(Rc::clone(model)));
         }
         Ok(call)
     }
@@ -127,7 +125,10 @@ async fn collect(
             .await
             .map_err(|_| Refusal::body_timeout())?;
         let Some(frame) = frame else { break };
-        let Ok(data) = frame.map_err(|error| Refusal::body_broken(error.into()))?.into_data() else { continue };
+        let Ok(data) = frame.map_err(|error| Refusal::body_broken(error.into()))?.into_data()
+        else {
+            continue;
+        };
         flight.enter(Stage::Reading, worker.clock.now());
         read += data.len() as u64;
         if read > max {

@@ -34,16 +34,16 @@ const CREDENTIALS: [HeaderName; 4] = [
 ];
 
 /// Where a call goes.
-pub struct Prepared {
+pub struct Prepared<'p> {
     pub upstream: Arc<Upstream>,
     /// Path and query below the upstream's own path.
-    pub target: String,
+    pub target: Cow<'p, str>,
     /// The endpoint is one whose answers we understand.
     pub metered: bool,
 }
 
-impl Prepared {
-    pub fn new(route: &Route, endpoint: &Endpoint<'_>, rest: &str, query: Option<&str>) -> Self {
+impl<'p> Prepared<'p> {
+    pub fn new(route: &Route, endpoint: &Endpoint<'_>, rest: &'p str, query: Option<&str>) -> Self {
         let upstream = Arc::clone(&route.upstream);
         let bare = endpoint.dialect.is_some() && !endpoint.versioned;
         let prefix = if bare { &*upstream.config.api_prefix } else { "" };
@@ -52,7 +52,7 @@ impl Prepared {
             (prefix, None) => Cow::Owned(format!("{prefix}{rest}")),
             (prefix, Some(query)) => Cow::Owned(format!("{prefix}{rest}?{query}")),
         };
-        Self { upstream, target: target.into_owned(), metered: endpoint.kind.reads_body() }
+        Self { upstream, target, metered: endpoint.kind.reads_body() }
     }
 
     /// Makes the caller's headers the backend's.
@@ -80,7 +80,7 @@ pub async fn dispatch(
     worker: &Rc<Worker>,
     flight: &Flight,
     _lease: &Lease,
-    to: Prepared,
+    to: Prepared<'_>,
     mut head: request::Parts,
     call: Call,
     record: &mut Record,

@@ -22,7 +22,7 @@ use http::request::Parts;
 use http::{Method, Uri, Version};
 
 pub use self::facts::{Flaws, Framing, HeadFacts};
-pub use self::fault::{FaultKind, GateFault};
+pub use self::fault::GateFault;
 pub use self::path::normalise;
 pub use self::strip::{
     named_by_connection, passes_request, passes_response, strip_request, strip_response,

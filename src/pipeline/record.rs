@@ -7,17 +7,21 @@ use std::time::{Duration, Instant, SystemTime};
 
 use http::{HeaderValue, Method, StatusCode, header, request};
 
-use super::Origin;
+use super::Caller;
 use super::admit::Lease;
 use super::call::Call;
-use super::refusal::{CLIENT_GONE, Refusal};
+use super::refusal::Refusal;
 use super::worker::Worker;
 use crate::request_id::RequestId;
 use crate::route::Route;
 use crate::telemetry::access::Entry;
 use crate::telemetry::metrics::{Finished, Outcome, Target};
+use crate::upstream::Upstream;
 use crate::upstream::call::Answer;
 use crate::wire::{Kind, Meter, Usage};
+
+/// The status that logs give a call whose client left before an answer.
+const CLIENT_GONE: u16 = 499;
 
 pub struct Record {
     pub id: RequestId,
@@ -38,7 +42,7 @@ struct Facts {
     stream: bool,
     status: u16,
     error: Option<&'static str>,
-    /// How a call with an answer of our own is to end.
+    /// What a refusal came to; an answer of ours is sent whole, and still no success.
     refused: Option<Outcome>,
     attempts: u32,
     reused: bool,
@@ -57,20 +61,20 @@ struct Facts {
 
 struct Routed {
     route: Arc<str>,
-    upstream: Arc<str>,
+    upstream: Arc<Upstream>,
     target: Arc<Target>,
 }
 
 impl Record {
     pub fn open(
         worker: &Rc<Worker>,
-        origin: &Origin,
+        caller: &Caller,
         head: &request::Parts,
         started: Instant,
     ) -> Self {
         let facts = Facts {
             started,
-            peer: Arc::clone(&origin.peer),
+            peer: Arc::clone(&caller.peer),
             method: head.method.clone(),
             path: head.uri.clone(),
             user_agent: head.headers.get(header::USER_AGENT).cloned(),
@@ -118,7 +122,7 @@ impl Record {
             facts.kind = kind;
             facts.route = Some(Routed {
                 route: Arc::clone(&route.name),
-                upstream: Arc::clone(&route.upstream.config.name),
+                upstream: Arc::clone(&route.upstream),
                 target: Arc::clone(&route.metrics),
             });
         });
@@ -206,7 +210,7 @@ impl Record {
 
     pub fn close(mut self, outcome: Outcome) {
         if let Some(facts) = self.facts.take() {
-            let outcome = facts.refused.unwrap_or(outcome);
+            let outcome = facts.refused.filter(|_| outcome == Outcome::Complete).unwrap_or(outcome);
             facts.write(&self.worker, &self.id, outcome);
         }
     }
@@ -242,7 +246,7 @@ impl Facts {
         if let Some(routed) = &self.route {
             routed.target.finished(&finished);
             if let Outcome::Deadline(which) = outcome {
-                routed.target.pool().deadline(which);
+                routed.upstream.shared.gauges.deadline(which);
             }
         }
         let mut lines = worker.lines.borrow_mut();
@@ -260,7 +264,7 @@ impl Facts {
             method: self.method.as_str(),
             path: self.path.path(),
             route: name(|routed| &routed.route),
-            upstream: name(|routed| &routed.upstream),
+            upstream: name(|routed| &routed.upstream.config.name),
             attempts: self.attempts,
             reused: self.reused,
             error: self.error,

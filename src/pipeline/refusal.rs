@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 
-use super::gate::{FaultKind, GateFault};
+use super::gate::GateFault;
 use super::record::Record;
 use super::reply::{Reply, ReplyBody};
 use crate::config;
@@ -18,7 +18,7 @@ use crate::telemetry::metrics::{Deadline, Outcome};
 use crate::upstream::call::CallError;
 use crate::upstream::connect::ConnectError;
 use crate::upstream::h1::H1Error;
-use crate::wire::{self, Dialect, Fault, Form, Kind, ViewFault, error_body, error_event};
+use crate::wire::{Dialect, Fault, Form, Kind, ViewFault, error_body, error_event};
 
 /// Whose doing it was; a metric label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,18 +68,6 @@ fn has_left(cause: &(dyn std::error::Error + 'static)) -> bool {
     })
 }
 
-/// The gate's kinds of fault as errors of a dialect.
-pub fn wire_kind(kind: FaultKind) -> wire::FaultKind {
-    match kind {
-        FaultKind::BadRequest => wire::FaultKind::BadRequest,
-        FaultKind::MethodNotAllowed => wire::FaultKind::MethodNotAllowed,
-        FaultKind::TooLarge => wire::FaultKind::TooLarge,
-        FaultKind::UriTooLong => wire::FaultKind::UriTooLong,
-        FaultKind::HeadersTooLarge => wire::FaultKind::HeadersTooLarge,
-        FaultKind::ExpectationFailed => wire::FaultKind::ExpectationFailed,
-    }
-}
-
 impl Refusal {
     fn new(
         status: StatusCode,
@@ -113,7 +101,7 @@ impl Refusal {
     }
 
     pub fn gate(fault: &GateFault) -> Self {
-        let status = wire_kind(fault.kind()).status();
+        let status = fault.kind().status();
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
         let mut refusal = Self::new(status, fault.reason(), Source::Agent, fault.message());
         refusal.close = fault.closes();

@@ -84,6 +84,7 @@ impl Sent {
             kind,
             form,
             eventful,
+            untouched: true,
             failing: Failing::No,
         };
         Reply { status, headers, content: Content::Streamed(Box::new(streamed)) }
@@ -158,6 +159,8 @@ pub struct Streamed {
     form: Form,
     /// An error event can be added to it.
     eventful: bool,
+    /// Nothing of it has gone to the meter yet.
+    untouched: bool,
     failing: Failing,
 }
 
@@ -205,7 +208,12 @@ impl Streamed {
             record.passed(data.len());
         }
         if let Some(meter) = &mut self.meter {
-            meter.push(data);
+            if self.body.ended() && self.untouched {
+                meter.whole(data);
+            } else {
+                self.untouched = false;
+                meter.push(data);
+            }
             if meter.content_started()
                 && let Some(record) = &mut self.record
                 && record.awaits_content()
@@ -216,6 +224,12 @@ impl Streamed {
         if self.body.ended() {
             self.end();
         }
+    }
+
+    /// Whether it came to a clean end. Asked after each frame, the error event too: hyper would
+    /// take a yes there for the end of the body, and finish it.
+    fn has_ended(&self) -> bool {
+        matches!(self.failing, Failing::No) && self.record.is_none() && self.body.ended()
     }
 
     /// The answer has ended by its own framing.
@@ -247,9 +261,10 @@ impl Streamed {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, BrokenOff>>> {
         self.lease = None;
-        let Some(mut record) = self.record.take() else {
-            return Poll::Ready(Some(Err(BrokenOff)));
-        };
+        self.failing = Failing::Flush;
+        // the client may be slow to take the rest: the upstream call does not wait for that
+        self.body.abandon();
+        let Some(mut record) = self.record.take() else { return self.poll_next(cx) };
         let whole_events = self.meter.as_ref().is_none_or(Meter::between_events);
         if let Some(meter) = &self.meter {
             record.metered(meter);
@@ -260,18 +275,12 @@ impl Streamed {
             None
         };
         record.fail(refusal);
-        self.failing = Failing::Flush;
         match event {
             Some(event) if whole_events => Poll::Ready(Some(Ok(event))),
             Some(event) => Poll::Ready(Some(Ok(after_a_torn_event(self.form, &event)))),
             // what came before is to be seen all the same
             None => self.poll_next(cx),
         }
-    }
-
-    /// By its own framing, and nothing else is to be said.
-    fn has_ended(&self) -> bool {
-        matches!(self.failing, Failing::No) && self.record.is_none() && self.body.ended()
     }
 }
 

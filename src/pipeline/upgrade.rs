@@ -44,7 +44,7 @@ pub async fn upgrade(
     worker: &Rc<Worker>,
     ticket: Ticket,
     lease: Lease,
-    to: Prepared,
+    to: Prepared<'_>,
     mut head: request::Parts,
     record: &mut Record,
 ) -> Result<Reply, Refusal> {

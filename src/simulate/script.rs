@@ -4,8 +4,11 @@
 //! `help.txt` documents every key; a key or a value that is not known is an error, never ignored.
 use std::time::Duration;
 
+use clap::ValueEnum;
+
 use super::Usage;
 use super::faults::Fault;
+use crate::units;
 
 /// What decides an answer, besides the request itself.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -100,33 +103,24 @@ impl Script {
     }
 }
 
-/// `250ms`, `1.5s`, `2m`, or a bare `0`.
+/// As in the policy file (`250ms`, `2s`), or a bare `0`.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let unit = match &text[digits.len()..] {
-        "us" => 1e-6,
-        "ms" => 1e-3,
-        "s" => 1.0,
-        "m" => 60.0,
-        "" if digits == "0" => 0.0,
-        _ => return Err(format!("{text:?} is not a duration such as 250ms or 2s")),
-    };
-    let amount: f64 = number(digits)?;
-    Duration::try_from_secs_f64(amount * unit)
-        .map_err(|_| format!("{text:?} is not a duration such as 250ms or 2s"))
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
+    units::duration(text).map_err(|fault| format!("{text:?} is not {fault}"))
 }
 
-/// `512`, `40KiB`, `20MiB`; bytes.
+/// As in the policy file (`40KiB`, `20MiB`), or a bare number of bytes; 1 GiB at most.
 pub(super) fn size(text: &str) -> Result<u32, String> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let unit = match &text[digits.len()..] {
-        "" | "B" => 1,
-        "KiB" => 1 << 10,
-        "MiB" => 1 << 20,
-        _ => return Err(format!("{text:?} is not a size such as 512, 40KiB or 20MiB")),
+    let bytes = match text.parse() {
+        Ok(bytes) => bytes,
+        Err(_) => units::size(text).map_err(|fault| format!("{text:?} is not {fault}"))?,
     };
-    let size = number::<u32>(digits)?.checked_mul(unit).filter(|&bytes| bytes <= 1 << 30);
-    size.ok_or_else(|| format!("{text:?} is more than 1024MiB"))
+    u32::try_from(bytes)
+        .ok()
+        .filter(|&bytes| bytes <= 1 << 30)
+        .ok_or_else(|| format!("{text:?} is more than 1GiB"))
 }
 
 /// Tokens a second to the time between two; 0 means none.
@@ -164,12 +158,8 @@ fn flag(text: &str) -> Result<bool, String> {
 }
 
 fn usage(text: &str) -> Result<Usage, String> {
-    match text {
-        "always" => Ok(Usage::Always),
-        "asked" => Ok(Usage::Asked),
-        "never" => Ok(Usage::Never),
-        _ => Err(format!("usage={text} is none of always, asked, never")),
-    }
+    Usage::from_str(text, false)
+        .map_err(|_| format!("usage={text} is none of always, asked, never"))
 }
 
 fn sse(text: &str) -> Result<Sse, String> {
@@ -211,7 +201,7 @@ mod tests {
     #[test]
     fn reads_every_kind_of_value() {
         let got =
-            script("ttft=0.2s; gap=20ms;tokens = 50;; fault=reset-mid=3; tool; early=0").unwrap();
+            script("ttft=200ms; gap=20ms;tokens = 50;; fault=reset-mid=3; tool; early=0").unwrap();
         assert_eq!(got.ttft, Duration::from_millis(200));
         assert_eq!(got.gap, Duration::from_millis(20));
         assert_eq!(got.tokens, 50);
@@ -220,6 +210,8 @@ mod tests {
         assert!(!got.early);
         assert_eq!(script("rate=50").unwrap().gap, Duration::from_millis(20));
         assert_eq!(script("answer-bytes=2KiB").unwrap().answer_bytes, Some(2048));
+        assert_eq!(script("answer-bytes=512").unwrap().answer_bytes, Some(512));
+        assert_eq!(script("gap=0; usage=never").unwrap().usage, Usage::Never);
         assert_eq!(script("fault=429; fault=none").unwrap().fault, None);
     }
 
@@ -228,6 +220,7 @@ mod tests {
         for wrong in [
             "tokns=5",
             "ttft=5",
+            "ttft=0.2s",
             "ttft=-1s",
             "tokens=-1",
             "tokens",

@@ -149,19 +149,8 @@ impl Put for Vec<u8> {
         self
     }
 
-    fn num(&mut self, mut n: u64) -> &mut Self {
-        let mut digits = [0; 20];
-        let mut at = digits.len();
-        loop {
-            at -= 1;
-            digits[at] = b'0' + (n % 10) as u8;
-            n /= 10;
-            if n == 0 {
-                break;
-            }
-        }
-        self.extend_from_slice(&digits[at..]);
-        self
+    fn num(&mut self, n: u64) -> &mut Self {
+        self.put(itoa::Buffer::new().format(n))
     }
 
     fn hex(&mut self, n: u64) -> &mut Self {

@@ -1,6 +1,6 @@
 //! The access log: one line a call, JSON or text, without bodies, queries or secrets.
 //!
-//! A worker formats into a buffer of its own and hands over blocks (16 KiB, or what came within
+//! A worker formats into a buffer of its own and hands over blocks (64 KiB, or what came within
 //! 100 ms) to the writer thread; it never writes and never waits. Lines that the reader of the
 //! log cannot take are dropped and counted. Every text that a client chose is cut to a length,
 //! escaped so that no terminal obeys it, and masked where it looks like a credential.
@@ -21,7 +21,7 @@ mod tests;
 use format::{Form, Kept};
 
 /// A block is handed over at this size.
-const BLOCK: usize = 16 * 1024;
+const BLOCK: usize = 64 * 1024;
 /// Or when its first line is this old.
 const MAX_AGE_MS: u64 = 100;
 
@@ -134,8 +134,7 @@ impl Lines {
         }
         if self.count == 0 {
             self.first_ms = entry.time_ms;
-            // Room for the line that fills the block too.
-            self.block.reserve(BLOCK + 2048);
+            self.block = self.sink.as_ref().map(Sink::block).unwrap_or_default();
         }
         self.form.write(&mut self.block, &mut self.kept, entry);
         self.count += 1;

@@ -10,10 +10,14 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
+
 use super::metrics::LineCounts;
 
-/// Blocks on their way: with full ones of 16 KiB, 1 MiB at most.
-const BLOCKS: usize = 64;
+/// Blocks on their way: with full ones of 64 KiB, 2 MiB at most.
+const BLOCKS: usize = 32;
+/// Written blocks that are kept to be filled again, so that a busy log allocates nothing.
+const SPARE: usize = 4;
 const STACK: usize = 128 * 1024;
 /// How long the writer waits on a descriptor that somebody else made non-blocking, and `close`
 /// on a full channel.
@@ -29,7 +33,10 @@ enum Message {
 pub(super) struct Sink {
     to_writer: SyncSender<Message>,
     counts: Arc<LineCounts>,
+    spare: Spare,
 }
+
+type Spare = Arc<Mutex<Vec<Vec<u8>>>>;
 
 impl Sink {
     /// Starts the writer thread, named `name`.
@@ -39,12 +46,24 @@ impl Sink {
         counts: Arc<LineCounts>,
     ) -> io::Result<Self> {
         let (to_writer, messages) = sync_channel(BLOCKS);
-        let mut writer = Writer { to, counts: Arc::clone(&counts), gone: false, torn: false };
+        let spare = Spare::default();
+        let mut writer = Writer {
+            to,
+            counts: Arc::clone(&counts),
+            spare: Arc::clone(&spare),
+            gone: false,
+            torn: false,
+        };
         thread::Builder::new()
             .name(name.to_owned())
             .stack_size(STACK)
             .spawn(move || writer.run(&messages))?;
-        Ok(Self { to_writer, counts })
+        Ok(Self { to_writer, counts, spare })
+    }
+
+    /// An empty block, used before if there is one.
+    pub(super) fn block(&self) -> Vec<u8> {
+        self.spare.lock().pop().unwrap_or_default()
     }
 
     /// Hands over whole lines, or drops and counts them. Never waits.
@@ -80,6 +99,7 @@ impl Sink {
 struct Writer {
     to: Box<dyn Write + Send>,
     counts: Arc<LineCounts>,
+    spare: Spare,
     gone: bool,
     /// The last block was cut short, so the next must not go on in the middle of its line.
     torn: bool,
@@ -89,11 +109,16 @@ impl Writer {
     fn run(&mut self, messages: &Receiver<Message>) {
         while let Ok(message) = messages.recv() {
             match message {
-                Message::Block { bytes, lines } => {
+                Message::Block { mut bytes, lines } => {
                     let written = !self.gone && self.write(&bytes).is_ok();
                     let counts = &self.counts;
                     let count = if written { &counts.written } else { &counts.dropped };
                     count.fetch_add(lines, Ordering::Relaxed);
+                    let mut spare = self.spare.lock();
+                    if spare.len() < SPARE {
+                        bytes.clear();
+                        spare.push(bytes);
+                    }
                 }
                 Message::Close(done) => {
                     let _ = self.to.flush();
@@ -135,7 +160,6 @@ impl Writer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Mutex;
 
     /// Fails as scripted, keeps the rest.
     struct Scripted {
@@ -150,7 +174,7 @@ mod tests {
             }
             // Half at a time, so that every block is written in parts.
             let count = bytes.len().div_ceil(2);
-            self.kept.lock().expect("kept").extend_from_slice(&bytes[..count]);
+            self.kept.lock().extend_from_slice(&bytes[..count]);
             Ok(count)
         }
 
@@ -169,7 +193,7 @@ mod tests {
             sink.offer(block.as_bytes().to_vec(), 1);
         }
         assert!(sink.close(Duration::from_secs(10)));
-        let text = String::from_utf8(kept.lock().expect("kept").clone()).expect("text");
+        let text = String::from_utf8(kept.lock().clone()).expect("text");
         let read = |count: &std::sync::atomic::AtomicU64| count.load(Ordering::Relaxed);
         (text, read(&counts.written), read(&counts.dropped))
     }

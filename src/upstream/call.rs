@@ -4,6 +4,7 @@
 //! to the next one, and a call on a reused connection that died before any byte of an answer goes
 //! once to a fresh connection (RFC 9112 section 9.3.1: such a connection was most likely closed
 //! while idle). Never after a timeout: the work may have been done.
+use std::cell::Cell;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use super::h2;
 use super::outgoing::Outgoing;
 use super::pool::{Checkout, DialError, Pooled, Pools};
 use super::{Address, PoolKey, Upstream};
+use crate::clock::Clock;
 use crate::flight::{Expired, Flight, Stage};
 use crate::io::Stream;
 
@@ -138,7 +140,10 @@ pub async fn send(
         };
         flight.enter(Stage::FirstByte, pools.clock.now());
         call.headers.insert(header::HOST, address.host.clone());
-        match once(flight, checkout, address, &mut call, busy).await {
+        match once(flight, &pools.clock, checkout, address, &mut call, busy).await {
+            Ok(answer) if answer.status == StatusCode::SWITCHING_PROTOCOLS => {
+                return Err(H1Error::Malformed("101 to a call that asked for no upgrade").into());
+            }
             Ok(mut answer) => {
                 flight.enter(Stage::Answering, pools.clock.now());
                 (answer.tries, answer.reused) = (tries, reused);
@@ -168,13 +173,14 @@ pub async fn send_upgrade(
     let pooled = flight.guard(dialling).await.map_err(CallError::Expired)??;
     flight.enter(Stage::FirstByte, pools.clock.now());
     call.headers.insert(header::HOST, address.host.clone());
-    let answer = once(flight, Checkout::H1(pooled), address, &mut call, busy).await;
+    let answer = once(flight, &pools.clock, Checkout::H1(pooled), address, &mut call, busy).await;
     answer.map_err(|(error, _)| error)
 }
 
 /// One attempt. The flag of an error: nothing came back, so a fresh connection may be tried.
 async fn once(
     flight: &Flight,
+    clock: &Clock,
     checkout: Checkout,
     address: &Address,
     call: &mut Outbound<'_>,
@@ -189,13 +195,14 @@ async fn once(
         &joined
     };
     match checkout {
-        Checkout::H1(pooled) => over_h1(flight, pooled, target, call, busy).await,
+        Checkout::H1(pooled) => over_h1(flight, clock, pooled, target, call, busy).await,
         Checkout::H2(share) => over_h2(flight, share, address, target, call, busy).await,
     }
 }
 
 async fn over_h1(
     flight: &Flight,
+    clock: &Clock,
     mut pooled: Pooled,
     target: &str,
     call: &mut Outbound<'_>,
@@ -204,7 +211,10 @@ async fn over_h1(
     let Some(connection) = pooled.connection() else {
         return Err((H1Error::Closed.into(), false));
     };
-    let exchange = connection.exchange(call.method, target, call.headers, &mut call.body);
+    // an upload that goes on is no silence
+    let progress = |stage| flight.enter(stage, clock.now());
+    let exchange =
+        connection.exchange(call.method, target, call.headers, &mut call.body, &progress);
     let head = match flight.guard(exchange).await {
         Err(expired) => return Err((CallError::Expired(expired), false)),
         Ok(Err(h1::Failure { error, answered })) => {
@@ -240,26 +250,25 @@ async fn over_h2(
     let request = h2_request(address, target, call, body)
         .map_err(|error| (CallError::Request(error), false))?;
     let mut sender = share.of().sender();
+    // the connection's own state says nothing about this call: others share it
+    let unsent = Cell::new(true);
     let sending = async {
         sender.ready().await?;
         sender.try_send_request(request).await.map_err(|mut refused| {
             // handed back: it never went out
-            if refused.take_message().is_some() {
-                share.of().retired.set(true);
-            }
+            unsent.set(refused.take_message().is_some());
             refused.into_error()
         })
     };
     let answer = match flight.guard(sending).await {
         Err(expired) => return Err((CallError::Expired(expired), false)),
         Ok(Err(error)) => {
-            let unsent = share.of().retired.get() || error.is_closed() || error.is_canceled();
             let whole = again.is_some();
             if let Some(body) = again {
                 call.body = Outgoing::whole(body);
             }
             share.of().retired.set(true);
-            return Err((CallError::H2(error), unsent && whole));
+            return Err((CallError::H2(error), unsent.get() && whole));
         }
         Ok(Ok(answer)) => answer,
     };
@@ -329,6 +338,11 @@ impl AnswerBody {
                 }
             },
         }
+    }
+
+    /// Ends the call at the upstream now; there is no more to be read.
+    pub fn abandon(&mut self) {
+        self.from = From::Done;
     }
 
     /// All of it has been handed out.

@@ -17,13 +17,15 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Method};
+use http::{HeaderMap, Method, StatusCode};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::task::coop::unconstrained;
 
 use self::framing::{Decoded, Framing};
 pub use self::head::Head;
 use super::outgoing::Outgoing;
+use crate::flight::Stage;
 use crate::io::Stream;
 
 /// Size of the scratch buffer a thread reads into; the largest frame that is passed on at once.
@@ -64,41 +66,37 @@ pub struct Connection {
     framing: Framing,
     /// Whether the connection can carry another call once this answer has ended.
     reusable: bool,
-    /// The rest of a request whose answer began before it had been sent.
-    upload: Option<Box<Upload>>,
-}
-
-struct Upload {
-    sending: Sending,
-    body: Outgoing,
+    /// The rest of a request whose answer began before it was whole.
+    upload: Option<Box<(Sending, Outgoing)>>,
 }
 
 impl Connection {
     pub fn new(io: Stream) -> Self {
-        Self {
-            io,
-            left: BytesMut::new(),
-            framing: Framing::None,
-            reusable: true,
-            upload: None,
-        }
+        Self { io, left: BytesMut::new(), framing: Framing::None, reusable: true, upload: None }
     }
 
     /// Sends one request and waits for the head of its answer; 1xx heads are passed over (101 is
-    /// an answer). A request body that streams goes on being sent while the head is awaited.
+    /// an answer). A request body that streams goes on being sent while the head is awaited, and
+    /// behind it unless the backend has said no. `progress` hears who is waited for: the client
+    /// ([`Stage::Reading`]) or the backend ([`Stage::FirstByte`]). The answer's headers come in the
+    /// map that held the request's: one allocation less a call.
     pub async fn exchange(
         &mut self,
         method: &Method,
         target: &str,
-        headers: &HeaderMap,
+        headers: &mut HeaderMap,
         body: &mut Outgoing,
+        progress: &dyn Fn(Stage),
     ) -> Result<Head, Failure> {
         let mut sending = Sending::new(head::render(method, target, headers, body));
         let head_only = *method == Method::HEAD;
-        let head = std::future::poll_fn(|cx| {
-            let sent = sending.poll_send(&mut self.io, body, cx);
-            match self.poll_head(head_only, cx) {
-                Poll::Ready(Ok(head)) => Poll::Ready(Ok(head)),
+        std::future::poll_fn(|cx| {
+            let sent = sending.poll_send(&mut self.io, body, progress, cx);
+            match self.poll_head(head_only, headers, cx) {
+                Poll::Ready(Ok(head)) => {
+                    self.keep_sending(&mut sending, body, head.status);
+                    Poll::Ready(Ok(head))
+                }
                 Poll::Ready(Err(failure)) => Poll::Ready(Err(match sent {
                     // what stopped the sending is the cause; the closed socket its echo
                     Poll::Ready(Err(error)) if !failure.answered => {
@@ -116,24 +114,43 @@ impl Connection {
                 },
             }
         })
-        .await?;
-        if !sending.done() {
-            let body = std::mem::replace(body, Outgoing::whole(Bytes::new()));
-            self.upload = Some(Box::new(Upload { sending, body }));
-        }
-        Ok(head)
+        .await
     }
 
-    /// Sends on while the answer arrives; one does not wait for the other.
-    fn poll_upload(&mut self, cx: &mut Context<'_>) {
-        let Some(upload) = &mut self.upload else { return };
-        if let Poll::Ready(sent) = upload.sending.poll_send(&mut self.io, &mut upload.body, cx) {
-            self.reusable &= sent.is_ok();
+    /// The answer's head has come. A backend that takes the call may still want all of it.
+    fn keep_sending(&mut self, sending: &mut Sending, body: &mut Outgoing, status: StatusCode) {
+        match sending.state {
+            State::Done => {}
+            State::Writing | State::Flushing if status.is_success() => {
+                let sending = std::mem::replace(sending, Sending::new(Bytes::new()));
+                let body = std::mem::replace(body, Outgoing::whole(Bytes::new()));
+                self.upload = Some(Box::new((sending, body)));
+            }
+            State::Writing | State::Flushing | State::Failed => self.reusable = false,
+        }
+    }
+
+    /// Goes on with an upload; an error of the client's side ends the call, one of the backend's
+    /// will show in its answer.
+    fn poll_upload(&mut self, cx: &mut Context<'_>) -> Result<(), H1Error> {
+        let Some(upload) = &mut self.upload else { return Ok(()) };
+        let (sending, body) = &mut **upload;
+        if let Poll::Ready(sent) = sending.poll_send(&mut self.io, body, &|_| {}, cx) {
             self.upload = None;
+            self.reusable &= sent.is_ok();
+            if let Err(error @ H1Error::RequestBody(_)) = sent {
+                return Err(error);
+            }
         }
+        Ok(())
     }
 
-    fn poll_head(&mut self, head_only: bool, cx: &mut Context<'_>) -> Poll<Result<Head, Failure>> {
+    fn poll_head(
+        &mut self,
+        head_only: bool,
+        map: &mut HeaderMap,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Head, Failure>> {
         let io = &mut self.io;
         let (left, reusable) = (&mut self.left, &mut self.reusable);
         loop {
@@ -149,13 +166,13 @@ impl Connection {
                         left.extend_from_slice(read);
                         left
                     };
-                    let parsed = head::parse(whole, head_only)
+                    let parsed = head::parse(whole, head_only, map)
                         .map_err(|error| Failure { error, answered: true })?;
-                    let rest = match &parsed {
-                        Some((_, used)) => BytesMut::from(&whole[*used..]),
-                        None => BytesMut::from(whole),
-                    };
-                    *left = rest;
+                    match &parsed {
+                        Some((_, used)) => *left = BytesMut::from(&whole[*used..]),
+                        None if was == 0 => *left = BytesMut::from(whole),
+                        None => {}
+                    }
                     Ok(parsed)
                 }
             });
@@ -170,7 +187,15 @@ impl Connection {
     /// The next piece of the answer's body, as it arrived, without its chunk framing. `None` after
     /// its end; an early end of the connection is an error.
     pub fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, H1Error>>> {
-        self.poll_upload(cx);
+        if let Err(error) = self.poll_upload(cx) {
+            return Poll::Ready(Some(Err(error)));
+        }
+        let data = ready!(self.poll_framed(cx));
+        self.reusable &= !matches!(data, Some(Err(_)));
+        Poll::Ready(data)
+    }
+
+    fn poll_framed(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, H1Error>>> {
         loop {
             if self.framing.ended() {
                 self.reusable &= self.left.is_empty();
@@ -240,7 +265,7 @@ impl Connection {
 
     /// Whether the answer is over and the next call may use this connection.
     pub fn is_reusable(&self) -> bool {
-        self.reusable && self.upload.is_none() && self.framing.ended() && self.left.is_empty()
+        self.reusable && self.framing.ended() && self.left.is_empty() && self.upload.is_none()
     }
 
     pub fn body_ended(&self) -> bool {
@@ -249,7 +274,9 @@ impl Connection {
 
     /// Whether the backend has closed, or sent what nobody asked for, while nothing was going on.
     pub fn is_stale(&mut self, cx: &mut Context<'_>) -> bool {
-        with_scratch(&mut self.io, cx, |_| ()).is_ready()
+        let look = std::future::poll_fn(|cx| with_scratch(&mut self.io, cx, |_| ()));
+        // a task that has used up its budget would be told that there is nothing to read
+        std::pin::pin!(unconstrained(look)).poll(cx).is_ready()
     }
 
     /// After 101: the bare stream, and what was read beyond the head.
@@ -277,6 +304,8 @@ struct Sending {
     /// The piece of the body that is being written, after the head.
     piece: Bytes,
     state: State,
+    /// The client's next piece is what is waited for.
+    waiting: bool,
 }
 
 #[derive(PartialEq)]
@@ -289,20 +318,17 @@ enum State {
 
 impl Sending {
     fn new(head: Bytes) -> Self {
-        Self { head, piece: Bytes::new(), state: State::Writing }
-    }
-
-    fn done(&self) -> bool {
-        self.state == State::Done
+        Self { head, piece: Bytes::new(), state: State::Writing, waiting: false }
     }
 
     fn poll_send(
         &mut self,
         io: &mut Stream,
         body: &mut Outgoing,
+        progress: &dyn Fn(Stage),
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), H1Error>> {
-        let result = ready!(self.poll_all(io, body, cx));
+        let result = ready!(self.poll_all(io, body, progress, cx));
         self.state = if result.is_ok() { State::Done } else { State::Failed };
         Poll::Ready(result)
     }
@@ -311,6 +337,7 @@ impl Sending {
         &mut self,
         io: &mut Stream,
         body: &mut Outgoing,
+        progress: &dyn Fn(Stage),
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), H1Error>> {
         match self.state {
@@ -327,14 +354,25 @@ impl Sending {
                     }
                     Poll::Ready(None) if self.head.is_empty() => {
                         self.state = State::Flushing;
+                        progress(Stage::FirstByte);
                         break;
                     }
-                    // the head need not wait for a body that is slow to come
-                    Poll::Pending if self.head.is_empty() => return Poll::Pending,
+                    // the head need not wait for a body that is slow to come, nor what was written
+                    Poll::Pending if self.head.is_empty() => {
+                        if !std::mem::replace(&mut self.waiting, true) {
+                            progress(Stage::Reading);
+                        }
+                        return match Pin::new(io).poll_flush(cx) {
+                            Poll::Ready(Err(error)) => Poll::Ready(Err(H1Error::Io(error))),
+                            _ => Poll::Pending,
+                        };
+                    }
                     Poll::Ready(None) | Poll::Pending => {}
                 }
             }
             ready!(self.poll_write_some(io, cx)).map_err(H1Error::Io)?;
+            self.waiting = false;
+            progress(Stage::FirstByte);
         }
         // TLS holds back what it has encrypted until it is flushed
         Pin::new(io).poll_flush(cx).map_err(H1Error::Io)
@@ -342,7 +380,7 @@ impl Sending {
 
     fn poll_write_some(&mut self, io: &mut Stream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let slices = [IoSlice::new(&self.head), IoSlice::new(&self.piece)];
-        let written = ready!(Pin::new(io).poll_write_vectored(cx, &slices))?;
+        let written = ready!(io.poll_write_joined(cx, &slices))?;
         if written == 0 {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }

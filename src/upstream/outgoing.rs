@@ -1,15 +1,10 @@
 //! A request body on its way to a backend: whole in memory, or streaming through.
 use std::pin::Pin;
-use std::rc::Rc;
-use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-
-use crate::clock::Clock;
-use crate::flight::{Flight, Stage};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -20,34 +15,12 @@ pub enum Sized {
     Chunked,
 }
 
-/// Tells the call's deadlines who is waited for: the client's next piece, or the backend.
-pub struct Progress {
-    pub flight: Rc<Flight>,
-    pub clock: Arc<Clock>,
-}
-
-impl Progress {
-    fn enter(&self, stage: Stage) {
-        // an answer may begin before the request has ended
-        if self.flight.stage() != Stage::Answering {
-            self.flight.enter(stage, self.clock.now());
-        }
-    }
-}
-
 /// The body of one attempt.
 pub enum Outgoing {
     /// Held whole, so that it can be sent again.
     Whole { body: Bytes, sent: bool },
     /// Passed through as it arrives, once. `framed`: chunk lines are put around each piece.
-    Streaming {
-        body: Incoming,
-        size: Sized,
-        begun: bool,
-        ended: bool,
-        framed: bool,
-        progress: Progress,
-    },
+    Streaming { body: Incoming, size: Sized, begun: bool, ended: bool, framed: bool },
 }
 
 impl Outgoing {
@@ -56,9 +29,9 @@ impl Outgoing {
     }
 
     /// `length`: what the client announced; without it the body is chunked.
-    pub fn streaming(body: Incoming, length: Option<u64>, progress: Progress) -> Self {
+    pub fn streaming(body: Incoming, length: Option<u64>) -> Self {
         let size = length.map_or(Sized::Chunked, Sized::Known);
-        Self::Streaming { body, size, begun: false, ended: false, framed: true, progress }
+        Self::Streaming { body, size, begun: false, ended: false, framed: true }
     }
 
     pub fn size(&self) -> Sized {
@@ -96,16 +69,9 @@ impl Outgoing {
                 Poll::Ready(first.then(|| Ok(body.clone())))
             }
             Self::Streaming { ended: true, .. } => Poll::Ready(None),
-            Self::Streaming { body, size, begun, ended, framed, progress } => loop {
+            Self::Streaming { body, size, begun, ended, framed } => loop {
                 let chunked = *framed && *size == Sized::Chunked;
-                let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(cx) else {
-                    if progress.flight.stage() != Stage::Reading {
-                        progress.enter(Stage::Reading);
-                    }
-                    return Poll::Pending;
-                };
-                progress.enter(Stage::FirstByte);
-                match frame {
+                match ready!(Pin::new(&mut *body).poll_frame(cx)) {
                     Some(Ok(frame)) => {
                         *begun = true;
                         let Ok(data) = frame.into_data() else { continue };

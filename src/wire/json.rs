@@ -116,6 +116,11 @@ impl<'a> Members<'a> {
         (text.get(at) == Some(&b'{')).then_some(Self { text, at: at + 1, first: true })
     }
 
+    /// Inside an object, behind one of its values.
+    pub fn behind(text: &'a [u8]) -> Self {
+        Self { text, at: 0, first: false }
+    }
+
     pub fn at(&self) -> usize {
         self.at
     }

@@ -5,8 +5,11 @@
 //! a stream that stops without one was cut. A plain token event is split and searched by SIMD for
 //! the few words that matter (`"usage"`, `"error"`, …), never parsed, and nothing is allocated for
 //! it. What only one dialect knows is in its own file. Memory is bounded, see `split` and `watch`.
+use std::sync::LazyLock;
+
 use super::endpoint::Kind;
-use super::json::Raw;
+use super::json::{Members, Raw, skip_value};
+use super::seek::{Seek, needle};
 use super::split::{Event, NdJsonSplit, SseSplit};
 use super::usage::Usage;
 use super::watch::JsonWatch;
@@ -94,6 +97,9 @@ const MODEL_LOOKS: u8 = 4;
 /// Longer names are no names.
 const MODEL_LEN: usize = 256;
 
+static ERROR: Seek = LazyLock::new(|| needle(b"\"error\""));
+static USAGE: Seek = LazyLock::new(|| needle(b"\"usage\""));
+
 impl Tally {
     pub fn complete(&mut self) {
         if self.ending == Ending::Open {
@@ -117,6 +123,31 @@ impl Tally {
         let seeks = self.model.is_none() && self.model_looks > 0;
         self.model_looks -= u8::from(seeks);
         seeks
+    }
+
+    /// Takes the usage of a whole body without walking through it; `false` where that is not sure to
+    /// give what a walk would.
+    fn peek(&mut self, body: &[u8]) -> bool {
+        let body = body.trim_ascii();
+        let object = body.starts_with(b"{") && body.ends_with(b"}");
+        if !object || ERROR.value(body).is_some() {
+            return false;
+        }
+        let read = match self.kind.dialect() {
+            Dialect::OpenAi => openai::usage,
+            Dialect::Anthropic => anthropic::usage,
+            _ => return false,
+        };
+        let Some(value) = USAGE.last_value(body) else { return false };
+        let Ok(end) = skip_value(value, 0) else { return false };
+        // only what belongs to the outermost object may follow
+        let mut rest = Members::behind(&value[end..]);
+        while let Ok(Some(_)) = rest.next() {}
+        if rest.at() != value.len() - end {
+            return false;
+        }
+        self.counted = read(Raw(&value[..end]), &mut self.usage);
+        self.counted
     }
 
     pub fn name_model(&mut self, value: Raw<'_>) {
@@ -167,6 +198,17 @@ impl Meter {
         }
     }
 
+    /// Sees a body that is here as a whole, and finishes. The usual answer, an object whose usage
+    /// stands near its end and that holds no error, is not walked through for that.
+    pub fn whole(&mut self, body: &[u8]) {
+        if matches!(self.split, Split::Json(_)) && self.tally.peek(body) {
+            self.tally.complete();
+            return;
+        }
+        self.push(body);
+        self.finish();
+    }
+
     /// The body has ended cleanly. Not to be called for one that was cut off.
     pub fn finish(&mut self) {
         let tally = &mut self.tally;
@@ -196,7 +238,7 @@ impl Meter {
     /// body: its first byte. Of an opaque one: never told.
     pub fn content_started(&self) -> bool {
         match &self.split {
-            Split::Json(watch) => watch.begun(),
+            Split::Json(watch) => watch.begun() || self.tally.over(),
             _ => self.tally.content_events > 0,
         }
     }

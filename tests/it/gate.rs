@@ -135,8 +135,7 @@ async fn a_body_is_asked_for_only_when_it_is_wanted() {
     raw.send(b"abc").await;
     assert_eq!(raw.reply().await.expect("a reply").status, 200);
     assert!(!origin.take()[0].headers.iter().any(|(name, _)| name == "expect"));
-    let large =
-        "POST /v1/messages HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 70000\r\n\r\n";
+    let large = "POST /v1/messages HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 70000\r\n\r\n";
     raw.send(large.as_bytes()).await;
     assert_eq!(raw.reply().await.expect("a reply").status, 413);
     assert!(raw.is_closed().await);

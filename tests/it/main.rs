@@ -4,6 +4,7 @@
 mod cli;
 mod config;
 mod gate;
+mod life;
 mod net;
 mod proxy;
 mod simulate;

@@ -6,7 +6,7 @@
 use bytes::Bytes;
 
 use super::HeadScan;
-use crate::pipeline::gate::FaultKind;
+use crate::wire::FaultKind;
 
 /// An error that the parser found before there was a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,7 +55,7 @@ pub fn replace_bare_error(
     }
     out.extend_from_slice(b"\r\ncontent-type: application/json\r\nx-tidegate-source: policy");
     out.extend_from_slice(b"\r\nconnection: close\r\ncontent-length: ");
-    out.extend_from_slice(body.len().to_string().as_bytes());
+    out.extend_from_slice(itoa::Buffer::new().format(body.len()).as_bytes());
     out.extend_from_slice(b"\r\n\r\n");
     out.extend_from_slice(&body);
     Some(out)

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
-use crate::pipeline::gate::FaultKind;
+use crate::wire::FaultKind;
 
 fn scan(head: &[u8]) -> HeadFacts {
     HeadScan::new().feed(head).expect("a whole head")

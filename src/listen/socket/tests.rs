@@ -41,6 +41,23 @@ async fn every_runtime_may_have_a_listener_of_its_own() {
 }
 
 #[tokio::test]
+async fn who_comes_too_late_is_refused_and_does_not_hang() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.sock");
+    let bound = [one(&tcp("127.0.0.1:0")).unwrap(), one(&Address::Unix(path.clone())).unwrap()];
+    let address = bound[0].addr.unwrap();
+    let _listeners = [bound[0].listener().unwrap(), bound[1].listener().unwrap()];
+    drop((TcpStream::connect(address).await.unwrap(), UnixStream::connect(&path).unwrap()));
+    bound.iter().for_each(Bound::refuse);
+    let refused = std::io::ErrorKind::ConnectionRefused;
+    assert_eq!(TcpStream::connect(address).await.unwrap_err().kind(), refused);
+    assert_eq!(UnixStream::connect(&path).unwrap_err().kind(), refused);
+    // the address is free for a successor
+    one(&Address::Tcp(address)).unwrap();
+    one(&Address::Unix(path)).unwrap();
+}
+
+#[tokio::test]
 async fn the_unspecified_v6_address_takes_v4_too() {
     let Ok(bound) = one(&tcp("[::]:0")) else { return };
     let listener = bound.listener().unwrap();

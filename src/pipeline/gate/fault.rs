@@ -4,17 +4,7 @@
 //! and what would be right; they carry no byte that the client sent.
 use std::borrow::Cow;
 
-/// The kind of answer a fault deserves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FaultKind {
-    BadRequest,
-    MethodNotAllowed,
-    /// The body is over the bound.
-    TooLarge,
-    UriTooLong,
-    HeadersTooLarge,
-    ExpectationFailed,
-}
+use crate::wire::FaultKind;
 
 /// One reason to refuse a request at the gate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +57,7 @@ pub enum GateFault {
 }
 
 impl GateFault {
+    /// The kind of answer that it deserves.
     pub fn kind(self) -> FaultKind {
         match self {
             GateFault::Connect | GateFault::Trace => FaultKind::MethodNotAllowed,

@@ -146,7 +146,7 @@ fn masked(out: &mut Vec<u8>, value: &str, cap: usize) {
 
 fn number(out: &mut Vec<u8>, prefix: &[u8], value: u64) {
     out.extend_from_slice(prefix);
-    decimal(out, value);
+    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 
 fn some(out: &mut Vec<u8>, prefix: &[u8], value: u64) {
@@ -169,24 +169,6 @@ fn millis(out: &mut Vec<u8>, prefix: &[u8], time: Option<Duration>) {
 
 fn whole_micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
-}
-
-fn decimal(out: &mut Vec<u8>, mut value: u64) {
-    if value < 10 {
-        out.push(b'0' + value as u8);
-        return;
-    }
-    let mut digits = [0; 20];
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (value % 10) as u8;
-        value /= 10;
-        if value == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&digits[at..]);
 }
 
 /// Only printable ASCII without quote and backslash: passes as it is. Eight bytes at a time.

@@ -2,8 +2,6 @@
 //!
 //! Hop-by-hop fields of an answer are left out while its map is built, so that nothing has to be
 //! stripped later; its framing is decided here, once, by RFC 9112 section 6.3.
-use std::sync::Arc;
-
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
@@ -13,6 +11,7 @@ use crate::upstream::outgoing::{Outgoing, Sized};
 
 const MAX_HEAD: usize = 64 * 1024;
 const MAX_LINES: usize = 200;
+const TOO_LARGE: H1Error = H1Error::Malformed("the head is larger than 64 KiB");
 /// Most answers have fewer lines; the table for more is built only when this one is too small.
 const USUAL_LINES: usize = 48;
 
@@ -49,7 +48,7 @@ pub fn render(method: &Method, target: &str, headers: &HeaderMap, body: &Outgoin
         Sized::Known(0) if !matches!(*method, Method::POST | Method::PUT | Method::PATCH) => {}
         Sized::Known(length) => {
             out.put_slice(b"content-length: ");
-            put_decimal(&mut out, length);
+            out.put_slice(itoa::Buffer::new().format(length).as_bytes());
             out.put_slice(b"\r\n");
         }
         Sized::Chunked => out.put_slice(b"transfer-encoding: chunked\r\n"),
@@ -58,57 +57,46 @@ pub fn render(method: &Method, target: &str, headers: &HeaderMap, body: &Outgoin
     out.freeze()
 }
 
-fn put_decimal(out: &mut BytesMut, mut value: u64) {
-    let mut digits = [0_u8; 20];
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (value % 10) as u8;
-        value /= 10;
-        if value == 0 {
-            break;
-        }
-    }
-    out.put_slice(&digits[at..]);
-}
-
 /// Reads a final head (or 101) from the front of `read` and says how long it was, 1xx heads before
 /// it included. `None`: more is needed.
-pub fn parse(read: &[u8], head_only: bool) -> Result<Option<(Head, usize)>, H1Error> {
+pub fn parse(
+    read: &[u8],
+    head_only: bool,
+    map: &mut HeaderMap,
+) -> Result<Option<(Head, usize)>, H1Error> {
     let mut from = 0;
     loop {
-        match parse_one(&read[from..], head_only)? {
-            None if read.len() > MAX_HEAD => {
-                return Err(H1Error::Malformed("the head is larger than 64 KiB"));
-            }
+        match parse_one(&read[from..], head_only, map)? {
+            None if read.len() > MAX_HEAD => return Err(TOO_LARGE),
             None => return Ok(None),
             Some((head, used))
                 if head.status.is_informational()
                     && head.status != StatusCode::SWITCHING_PROTOCOLS =>
             {
                 from += used;
-                if from == read.len() || from > MAX_HEAD {
-                    return if from > MAX_HEAD {
-                        Err(H1Error::Malformed("too many interim answers"))
-                    } else {
-                        Ok(None)
-                    };
+                if from > MAX_HEAD {
+                    return Err(TOO_LARGE);
+                }
+                if from == read.len() {
+                    return Ok(None);
                 }
             }
-            Some((_, used)) if used > MAX_HEAD => {
-                return Err(H1Error::Malformed("the head is larger than 64 KiB"));
-            }
+            Some((_, used)) if from + used > MAX_HEAD => return Err(TOO_LARGE),
             Some((head, used)) => return Ok(Some((head, from + used))),
         }
     }
 }
 
-fn parse_one(read: &[u8], head_only: bool) -> Result<Option<(Head, usize)>, H1Error> {
+fn parse_one(
+    read: &[u8],
+    head_only: bool,
+    map: &mut HeaderMap,
+) -> Result<Option<(Head, usize)>, H1Error> {
     let mut usual = [httparse::EMPTY_HEADER; USUAL_LINES];
-    match parse_with(read, &mut usual, head_only) {
+    match parse_with(read, &mut usual, head_only, map) {
         Err(Parse::TooManyLines) => {
             let mut many = vec![httparse::EMPTY_HEADER; MAX_LINES];
-            parse_with(read, &mut many, head_only).map_err(Into::into)
+            parse_with(read, &mut many, head_only, map).map_err(Into::into)
         }
         other => other.map_err(Into::into),
     }
@@ -136,6 +124,7 @@ fn parse_with<'b>(
     read: &'b [u8],
     lines: &mut [httparse::Header<'b>],
     head_only: bool,
+    map: &mut HeaderMap,
 ) -> Result<Option<(Head, usize)>, Parse> {
     let mut answer = httparse::Response::new(lines);
     let used = match answer.parse(read) {
@@ -148,8 +137,8 @@ fn parse_with<'b>(
         .code
         .and_then(|code| StatusCode::from_u16(code).ok())
         .ok_or_else(|| malformed("its status is not a number from 100 to 999"))?;
-    let mut facts = Facts { keep_alive: answer.version == Some(1), ..Facts::default() };
-    let mut headers = HeaderMap::with_capacity(answer.headers.len());
+    let mut facts = Facts { http10: answer.version == Some(0), ..Facts::default() };
+    map.clear();
     // all values share one copy of the head
     let own = Bytes::copy_from_slice(&read[..used]);
     let start = read.as_ptr() as usize;
@@ -166,22 +155,27 @@ fn parse_with<'b>(
             HeaderValue::from_maybe_shared(own.slice(at..at + line.value.len()))
                 .map_err(|_| malformed("a header value is not valid"))?
         };
-        headers.append(name, value);
+        map.append(name, value);
     }
-    for name in facts.named_by_connection.iter().flat_map(|names| names.iter()) {
-        headers.remove(name);
+    for name in &facts.named_by_connection {
+        map.remove(name);
     }
     let framing = facts.framing(status, head_only)?;
-    Ok(Some((Head { status, headers, framing, keep_alive: facts.keep_alive }, used)))
+    let keep_alive = facts.keep_alive(status);
+    let headers = std::mem::take(map);
+    Ok(Some((Head { status, headers, framing, keep_alive }, used)))
 }
 
 /// What the lines say about the connection rather than about the answer.
 #[derive(Default)]
 struct Facts {
-    keep_alive: bool,
+    http10: bool,
+    /// What `Connection` says.
+    says_close: bool,
+    says_keep_alive: bool,
     length: Option<u64>,
     chunked: bool,
-    named_by_connection: Option<Arc<[HeaderName]>>,
+    named_by_connection: Vec<HeaderName>,
 }
 
 impl Facts {
@@ -218,20 +212,26 @@ impl Facts {
     fn connection(&mut self, value: &[u8]) {
         for token in value.split(|&b| b == b',').map(<[u8]>::trim_ascii) {
             if token.eq_ignore_ascii_case(b"close") {
-                self.keep_alive = false;
+                self.says_close = true;
             } else if token.eq_ignore_ascii_case(b"keep-alive") {
-                self.keep_alive = true;
+                self.says_keep_alive = true;
             } else if !token.eq_ignore_ascii_case(b"upgrade")
                 && let Ok(name) = HeaderName::from_bytes(token)
                 && name != header::CONTENT_LENGTH
             {
-                let known = self.named_by_connection.iter().flat_map(|names| names.iter());
-                self.named_by_connection = Some(known.cloned().chain([name]).collect());
+                self.named_by_connection.push(name);
             }
         }
     }
 
-    fn framing(&mut self, status: StatusCode, head_only: bool) -> Result<Framing, Parse> {
+    /// RFC 9112 section 9.3. After 101 the connection speaks another protocol; chunks are not known
+    /// to HTTP/1.0, so whoever sends them there may mean anything (section 6.1).
+    fn keep_alive(&self, status: StatusCode) -> bool {
+        let persists = !self.http10 || (self.says_keep_alive && !self.chunked);
+        persists && !self.says_close && status != StatusCode::SWITCHING_PROTOCOLS
+    }
+
+    fn framing(&self, status: StatusCode, head_only: bool) -> Result<Framing, Parse> {
         if head_only
             || status.is_informational()
             || status == StatusCode::NO_CONTENT

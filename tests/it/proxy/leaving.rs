@@ -37,7 +37,11 @@ async fn leave(app: &App, way: Leave, body: &str, moment: impl AsyncFnOnce()) ->
             client.send(&post(CHAT, "", body)).await;
             moment().await;
             let at = Instant::now();
-            if let Leave::Reset = way { client.reset() } else { drop(client) }
+            if let Leave::Reset = way {
+                client.reset()
+            } else {
+                drop(client)
+            }
             at
         }
         Leave::Cancel | Leave::HangUp => {

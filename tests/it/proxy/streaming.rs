@@ -32,7 +32,9 @@ async fn case_57_58_bytes_are_those_of_a_direct_call() {
     ];
     let mut calls = 0;
     for path in paths {
-        for (script, body) in scripts.map(|script| (script, STREAM)).into_iter().chain([("", PLAIN)]) {
+        for (script, body) in
+            scripts.map(|script| (script, STREAM)).into_iter().chain([("", PLAIN)])
+        {
             let request = post(path, &format!("tokens=12; {script}"), body);
             through.send(&request).await;
             direct.send(&request).await;
@@ -57,8 +59,7 @@ async fn case_59_an_event_of_20_mib_is_forwarded() {
     let (app, simulator) = simulated("");
     for path in [CHAT, MESSAGES, OLLAMA] {
         let request = post(path, "tokens=2; fault=big-event=20MiB", STREAM);
-        let (got, wanted) =
-            (ask(app.addr, &request).await, ask(simulator.addr, &request).await);
+        let (got, wanted) = (ask(app.addr, &request).await, ask(simulator.addr, &request).await);
         assert!(got.end == End::Whole && got.body == wanted.body, "{path}");
         assert!(got.body.len() > 20 << 20);
     }
@@ -226,7 +227,8 @@ async fn an_upstream_that_does_not_read_stops_the_client() {
     let body = "x".repeat(64 << 20);
     let mut client = Client::connect(app.addr).await;
     let head = request("POST", "/v1/files", "", "");
-    let head = String::from_utf8(head).unwrap().replace("content-length: 0", "content-length: 67108864");
+    let head =
+        String::from_utf8(head).unwrap().replace("content-length: 0", "content-length: 67108864");
     client.send(head.as_bytes()).await;
     let mut left = body.as_bytes();
     while let Ok(written) =
@@ -241,7 +243,10 @@ async fn an_upstream_that_does_not_read_stops_the_client() {
     client.send(left).await;
     assert_eq!(client.answer().await.text(), "67108864");
     let line = app.line().await;
-    assert_eq!((&line["outcome"], &line["request_bytes"]), (&"complete".into(), &67_108_864.into()));
+    assert_eq!(
+        (&line["outcome"], &line["request_bytes"]),
+        (&"complete".into(), &67_108_864.into())
+    );
 }
 
 #[tokio::test]

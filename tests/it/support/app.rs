@@ -165,7 +165,8 @@ impl Drop for App {
         } else {
             format!("{}\n{}", self.admin("/metrics"), self.admin("/state"))
         };
-        let in_flight = shown.lines().filter(|line| line.starts_with("tidegate_requests_in_flight"));
+        let in_flight =
+            shown.lines().filter(|line| line.starts_with("tidegate_requests_in_flight"));
         let still: Vec<String> =
             in_flight.filter(|line| !line.ends_with(" 0")).map(str::to_owned).collect();
         self.child.kill().expect("it can be ended");
@@ -177,7 +178,11 @@ impl Drop for App {
         if std::thread::panicking() {
             // the end of it is what helps
             let last = |text: &str| text.lines().rev().take(12).collect::<Vec<_>>().join("\n");
-            eprintln!("last access lines:\n{}\nlast events:\n{}", last(&access), last(&self.events()));
+            eprintln!(
+                "last access lines:\n{}\nlast events:\n{}",
+                last(&access),
+                last(&self.events())
+            );
             return;
         }
         for (what, text) in [("metrics or state", &shown), ("access", &access)]
