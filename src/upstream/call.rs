@@ -378,3 +378,6 @@ pub async fn warm(pools: Rc<Pools>, upstream: Arc<Upstream>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
