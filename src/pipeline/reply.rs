@@ -186,10 +186,7 @@ impl Streamed {
         let Poll::Ready(next) = self.body.poll_data(cx) else {
             return match self.ticket.poll_expired(cx) {
                 None => Poll::Pending,
-                Some(expired) => {
-                    let refusal = Refusal::expired_here(expired);
-                    Poll::Ready(Some(self.fail(&refusal)))
-                }
+                Some(expired) => self.fail(&Refusal::expired_here(expired), cx),
             };
         };
         match next {
@@ -197,10 +194,7 @@ impl Streamed {
                 self.passed(&data);
                 Poll::Ready(Some(Ok(data)))
             }
-            Some(Err(error)) => {
-                let refusal = Refusal::broken_answer(error);
-                Poll::Ready(Some(self.fail(&refusal)))
-            }
+            Some(Err(error)) => self.fail(&Refusal::broken_answer(error), cx),
             None => {
                 self.end();
                 Poll::Ready(None)
@@ -261,12 +255,16 @@ impl Streamed {
 
     /// The answer will not end by itself: closes the record, and gives the client its error event
     /// first where there can be one.
-    fn fail(&mut self, refusal: &Refusal) -> Result<Bytes, BrokenOff> {
+    fn fail(
+        &mut self,
+        refusal: &Refusal,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, BrokenOff>>> {
         self.lease = None;
         self.failing = Failing::Flush;
         // the client may be slow to take the rest: the upstream call does not wait for that
         self.body.abandon();
-        let Some(mut record) = self.record.take() else { return Err(BrokenOff) };
+        let Some(mut record) = self.record.take() else { return self.poll_next(cx) };
         let whole_events = self.meter.as_ref().is_none_or(Meter::between_events);
         if let Some(meter) = &self.meter {
             record.metered(meter);
@@ -277,9 +275,12 @@ impl Streamed {
             None
         };
         record.fail(refusal);
-        event
-            .map(|event| if whole_events { event } else { after_a_torn_event(self.form, &event) })
-            .ok_or(BrokenOff)
+        match event {
+            Some(event) if whole_events => Poll::Ready(Some(Ok(event))),
+            Some(event) => Poll::Ready(Some(Ok(after_a_torn_event(self.form, &event)))),
+            // what came before is to be seen all the same
+            None => self.poll_next(cx),
+        }
     }
 }
 

@@ -2,15 +2,18 @@
 //!
 //! Nothing is sent to the backend beyond the request until it has said 101. The tunnel is a task of
 //! its own: it holds the call's place and record, and ends when either side does.
+use std::cell::Cell;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, StatusCode, header, request};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncWriteExt, copy_bidirectional};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::timeout;
 
 use super::admit::Lease;
 use super::dispatch::Prepared;
@@ -27,6 +30,11 @@ use crate::upstream::outgoing::Outgoing;
 use crate::wire::{Dialect, Kind};
 
 const UPGRADE: HeaderValue = HeaderValue::from_static("upgrade");
+
+/// How long one side may go on when the other has ended.
+const LINGER: Duration = Duration::from_secs(1);
+/// What one direction of a tunnel holds.
+const BUFFER: usize = 16 * 1024;
 
 /// Two streams to be joined, once the client has been told.
 pub struct Tunnel {
@@ -80,20 +88,55 @@ impl Tunnel {
         tokio::task::spawn_local(async move {
             let (_ticket, _lease) = (ticket, lease);
             let Ok(client) = client.await else { return };
-            let mut client = TokioIo::new(client);
-            let joined = async {
-                client.write_all(&first).await?;
-                copy_bidirectional(&mut client, &mut backend).await
+            let (received, mut client) = (Cell::new(0), TokioIo::new(client));
+            let ended = tokio::select! {
+                () = join(&mut client, &mut backend, &first, &received) => Outcome::Complete,
+                () = drain.reached(Stage::Draining) => Outcome::ClientGone,
             };
-            let joined = tokio::select! {
-                joined = joined => joined,
-                () = drain.reached(Stage::Draining) => return record.close(Outcome::ClientGone),
-            };
-            if let Ok((_, received)) = &joined {
-                record.passed(usize::try_from(*received).unwrap_or(usize::MAX));
-            }
-            // either side may simply go: a broken tunnel is how most of them end
-            record.close(Outcome::Complete);
+            record.passed(received.get());
+            record.close(ended);
         });
     }
+}
+
+/// Copies both ways until one side ends, and then the rest of the other for a moment. Either may
+/// simply go: a broken tunnel is how most of them end.
+async fn join<C, B>(client: &mut C, backend: &mut B, first: &[u8], received: &Cell<usize>)
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    B: AsyncRead + AsyncWrite + Unpin,
+{
+    let (from_client, mut to_client) = tokio::io::split(client);
+    let (from_backend, to_backend) = tokio::io::split(backend);
+    let down = async {
+        if to_client.write_all(first).await.is_ok() {
+            received.set(first.len());
+            pump(from_backend, to_client, received).await;
+        }
+    };
+    let sent = Cell::new(0);
+    let up = pump(from_client, to_backend, &sent);
+    let (mut down, mut up) = (pin!(down), pin!(up));
+    tokio::select! {
+        () = &mut down => drop(timeout(LINGER, up).await),
+        () = &mut up => drop(timeout(LINGER, down).await),
+    }
+}
+
+/// Copies to the end of `from`, and passes the end on. `passed` counts the bytes.
+async fn pump(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    passed: &Cell<usize>,
+) {
+    let mut buffer = BytesMut::with_capacity(BUFFER);
+    while let Ok(1..) = from.read_buf(&mut buffer).await {
+        if to.write_all(&buffer).await.is_err() || to.flush().await.is_err() {
+            return;
+        }
+        passed.set(passed.get() + buffer.len());
+        buffer.clear();
+    }
+    // the other side has gone when this fails, and then there is no one to tell
+    _ = to.shutdown().await;
 }

@@ -1,9 +1,10 @@
 //! One call to an upstream: choose an address, get a connection, send, wait for the head.
 //!
-//! Two things are tried again, and nothing else: an address that cannot be connected to gives way
-//! to the next one, and a call on a reused connection that died before any byte of an answer goes
-//! once to a fresh connection (RFC 9112 section 9.3.1: such a connection was most likely closed
-//! while idle). Never after a timeout: the work may have been done.
+//! Three things are tried again, and nothing else: an address that cannot be connected to gives way
+//! to the next one; a call on a reused connection that died before any byte of an answer goes once
+//! to a fresh connection (RFC 9112 section 9.3.1: such a connection was most likely closed while
+//! idle), and so does one that an HTTP/2 backend says it has not begun (RFC 9113 section 8.7).
+//! Never after a timeout: the work may have been done.
 use std::cell::Cell;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -127,7 +128,8 @@ pub async fn send(
             checkout
         } else {
             flight.enter(Stage::Connecting, pools.clock.now());
-            let dialling = flight.guard(pool.dial(upstream, address)).await;
+            // boxed: a dial is rare and its state large, and every call would carry it
+            let dialling = flight.guard(Box::pin(pool.dial(upstream, address))).await;
             match dialling.map_err(CallError::Expired)? {
                 Ok(checkout) => checkout,
                 Err(error) if refused.len() + 1 < upstream.addresses.len() => {
@@ -149,7 +151,12 @@ pub async fn send(
                 (answer.tries, answer.reused) = (tries, reused);
                 return Ok(answer);
             }
-            Err((_, true)) if reused && !fresh && call.body.rewind() => {
+            // what an HTTP/2 backend has not begun may be sent again whatever the connection's age
+            Err((error, true))
+                if (reused || matches!(error, CallError::H2(_)))
+                    && !fresh
+                    && call.body.rewind() =>
+            {
                 pool.gauges.retried.fetch_add(1, Relaxed);
                 fresh = true;
             }
@@ -196,7 +203,7 @@ async fn once(
     };
     match checkout {
         Checkout::H1(pooled) => over_h1(flight, clock, pooled, target, call, busy).await,
-        Checkout::H2(share) => over_h2(flight, share, address, target, call, busy).await,
+        Checkout::H2(share) => Box::pin(over_h2(flight, share, address, target, call, busy)).await,
     }
 }
 
@@ -267,8 +274,11 @@ async fn over_h2(
             if let Some(body) = again {
                 call.body = Outgoing::whole(body);
             }
-            share.of().retired.set(true);
-            return Err((CallError::H2(error), unsent.get() && whole));
+            let undone = unsent.get() || h2::is_undone(&error);
+            if undone || !h2::is_of_stream(&error) {
+                share.of().retired.set(true);
+            }
+            return Err((CallError::H2(error), undone && whole));
         }
         Ok(Ok(answer)) => answer,
     };

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::rc::Rc;
 use std::time::Duration;
 
+use h2::Reason;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioIo, TokioTimer};
 
@@ -26,6 +27,25 @@ where
     fn execute(&self, part: F) {
         tokio::task::spawn_local(part);
     }
+}
+
+/// Whether the backend says that it did nothing for a call: it refused the stream, or went away
+/// naming an earlier one as its last (RFC 9113 section 8.7).
+pub fn is_undone(error: &hyper::Error) -> bool {
+    cause(error).is_some_and(|cause| {
+        let refused = cause.is_reset() && cause.reason() == Some(Reason::REFUSED_STREAM);
+        let went_away = cause.is_go_away() && cause.reason() == Some(Reason::NO_ERROR);
+        cause.is_remote() && (refused || went_away)
+    })
+}
+
+/// Whether one stream alone has ended; the connection is as good as before.
+pub fn is_of_stream(error: &hyper::Error) -> bool {
+    cause(error).is_some_and(h2::Error::is_reset)
+}
+
+fn cause(error: &hyper::Error) -> Option<&h2::Error> {
+    std::error::Error::source(error)?.downcast_ref()
 }
 
 /// One shared connection.

@@ -20,6 +20,7 @@ use std::time::Duration;
 use super::connect::{ConnectError, Connected};
 use super::{Address, PoolKey, Upstream, h1, h2};
 use crate::clock::{Clock, Tick};
+use crate::config::Http2;
 use crate::telemetry::metrics::PoolGauges;
 
 /// All pools of one worker.
@@ -33,7 +34,7 @@ pub struct Pools {
 pub struct Pool {
     idle: RefCell<Vec<Idle>>,
     shared: RefCell<Vec<Rc<h2::Shared>>>,
-    /// The last connection made spoke HTTP/2: new calls wait for one dial instead of each making one.
+    /// The last connection made spoke HTTP/2, or the next one must: new calls wait for one dial instead of each making one.
     speaks_h2: Cell<bool>,
     dialling: tokio::sync::Mutex<()>,
     pub gauges: Arc<PoolGauges>,
@@ -69,7 +70,7 @@ impl Pools {
         let pool = Rc::new(Pool {
             idle: RefCell::default(),
             shared: RefCell::default(),
-            speaks_h2: Cell::new(false),
+            speaks_h2: Cell::new(upstream.config.http2 == Http2::Always),
             dialling: tokio::sync::Mutex::new(()),
             gauges: Arc::clone(&upstream.shared.gauges),
             clock: Arc::clone(&self.clock),

@@ -1,6 +1,6 @@
 //! Sockets, TLS and proxies: real connections over loopback, both sides in this process.
 mod activation;
-mod certs;
+pub mod certs;
 mod connecting;
 mod tls;
 

@@ -2,8 +2,17 @@
 //!
 //! The simulator is the usual backend; where exact bytes matter, a scripted origin. Names that begin
 //! with `case_` are cases of a catalogue of what goes wrong between clients and model backends.
+mod deadlines;
+mod dying;
+mod http2;
 mod leaving;
+mod passing;
+mod pooling;
+mod refusing;
+mod retrying;
+mod seen;
 mod streaming;
+mod upgrading;
 
 use tidegate::simulate::{Options, Simulator, start};
 

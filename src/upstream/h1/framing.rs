@@ -112,7 +112,12 @@ impl Chunks {
                 let remaining = remaining - take as u64;
                 self.at = if remaining == 0 { At::DataCr } else { At::Data(remaining) };
             } else {
-                self.at = self.step(read[i])?;
+                match self.step(read[i]) {
+                    Ok(next) => self.at = next,
+                    // what came before is good; the next call meets the same byte again
+                    Err(_) if kept > 0 => break,
+                    Err(error) => return Err(error),
+                }
                 i += 1;
             }
         }

@@ -189,7 +189,7 @@ async fn while_queued() {
 }
 
 /// An address whose connections hang: its queue of connections is full.
-async fn black_hole() -> (socket2::Socket, Vec<TcpStream>) {
+pub(super) async fn black_hole() -> (socket2::Socket, Vec<TcpStream>) {
     use socket2::{Domain, Socket, Type};
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();

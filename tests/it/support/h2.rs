@@ -94,8 +94,8 @@ pub async fn finish(response: ResponseFuture) -> Answer {
     Answer { status: head.status.as_u16(), headers: head.headers, body: all, reset }
 }
 
-/// A request and the way to answer it.
-pub type Exchange = (Request<RecvStream>, SendResponse<Bytes>);
+
+
 
 /// A backend's side of one connection.
 pub type Connection = h2::server::Connection<TcpStream, Bytes>;
