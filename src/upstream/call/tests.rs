@@ -220,6 +220,38 @@ fn a_101_that_nobody_asked_for_is_an_error() {
     });
 }
 
+/// Whatever came behind an answer: the next call is made on a connection of its own.
+#[test]
+fn a_surplus_ends_the_connection() {
+    let forged = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged";
+    for head in [
+        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+        "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+        "HTTP/1.1 204 No Content\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+    ] {
+        block_on(async {
+            let world = World::new(&["s"], "");
+            let listener = world.listen("s");
+            let backend = async {
+                let (mut first, _) = listener.accept().await.unwrap();
+                request(&mut first).await;
+                first.write_all(format!("{head}{forged}").as_bytes()).await.unwrap();
+                let (mut second, _) = listener.accept().await.unwrap();
+                request(&mut second).await;
+                second.write_all(OK).await.unwrap();
+            };
+            let calls = async {
+                assert!(body_of(&mut world.call().await.unwrap()).await.unwrap().len() <= 2);
+                assert_eq!(world.counted(), (0, 0), "{head:?}");
+                body_of(&mut world.call().await.unwrap()).await.unwrap()
+            };
+            let ((), body) = tokio::join!(backend, calls);
+            assert_eq!(body, b"ok");
+        });
+    }
+}
+
 #[test]
 fn an_address_that_refuses_gives_way() {
     block_on(async {
