@@ -12,7 +12,6 @@ pub mod notify;
 pub mod socket;
 pub mod tls;
 
-use std::convert::Infallible;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +23,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 
 use self::connection::{Connections, Supervised, Watch};
-use self::held::Held;
+use self::held::Serving;
 use self::io::WatchedIo;
 use self::socket::Peer;
 use crate::io::Stream;
@@ -92,11 +91,7 @@ impl Door {
             let facts = if http1 { watch.take_facts() } else { head::HeadFacts::default() };
             let caller = Caller { peer: Arc::clone(&peer), facts };
             let worker = Rc::clone(&self.worker);
-            // boxed, so that an open stream does not keep the room that its call needed before
-            Box::pin(async move {
-                let response = pipeline::serve(worker, caller, request).await;
-                Ok::<_, Infallible>(response.map(|body| Held::new(body, call)))
-            })
+            Serving::new(pipeline::serve(worker, caller, request), call)
         });
         let io = TokioIo::new(WatchedIo::new(stream, Arc::clone(&watch)));
         let connection = self.builder.serve_connection_with_upgrades(io, service);

@@ -1,20 +1,43 @@
-//! A reply's body that keeps its connection marked as busy until it is dropped.
+//! A call, and then its reply's body, that keep the connection marked as busy until dropped.
+use std::convert::Infallible;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
+use http::Response;
 use http_body::{Body, Frame, SizeHint};
 
 use super::connection::Active;
 
-pub struct Held<B> {
-    body: B,
-    _call: Active,
+/// A call being answered. Boxed, so that an open stream does not keep the room that its call needed
+/// before; and a type of its own, because an `async` block around it would copy it once more.
+pub struct Serving<F> {
+    answer: Pin<Box<F>>,
+    call: Option<Active>,
 }
 
-impl<B> Held<B> {
-    pub fn new(body: B, call: Active) -> Self {
-        Self { body, _call: call }
+impl<F> Serving<F> {
+    pub fn new(answer: F, call: Active) -> Self {
+        Self { answer: Box::pin(answer), call: Some(call) }
     }
+}
+
+impl<F, B> Future for Serving<F>
+where
+    F: Future<Output = Response<B>>,
+{
+    type Output = Result<Response<Held<B>>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let response = ready!(self.answer.as_mut().poll(cx));
+        let call = self.call.take();
+        Poll::Ready(Ok(response.map(|body| Held { body, _call: call })))
+    }
+}
+
+/// A reply's body.
+pub struct Held<B> {
+    body: B,
+    _call: Option<Active>,
 }
 
 impl<B: Body + Unpin> Body for Held<B> {

@@ -117,7 +117,10 @@ async fn a_connection_in_doubt_is_not_used_again() {
         let app = App::start(&policy(&origin.url(), ""));
         for _ in 0..3 {
             let got = ask(app.addr, &post(CHAT, "", PLAIN)).await;
-            assert!(got.status < 300 && !String::from_utf8_lossy(&got.body).contains("evil"), "{what}");
+            assert!(
+                got.status < 300 && !String::from_utf8_lossy(&got.body).contains("evil"),
+                "{what}"
+            );
         }
         app.lines(3).await;
         assert_eq!((origin.connections(), app.pool("reused")), (3, 0), "{what}");

@@ -19,7 +19,8 @@ async fn no_key_is_shown_whatever_goes_wrong() {
     let body = STREAM.replace("hi", AGENT_KEY);
     let keyed = format!("{GEMINI}&key={AGENT_KEY}");
     let client = h2::Client::connect(app.addr).await;
-    let faults = ["", "reset", "reset-mid=2", "stall", "stall-mid=2", "garbage", "401", "error-event=2"];
+    let faults =
+        ["", "reset", "reset-mid=2", "stall", "stall-mid=2", "garbage", "401", "error-event=2"];
     let mut calls = 0;
     for fault in faults {
         let script = if fault.is_empty() { String::new() } else { format!("fault={fault}") };
@@ -60,7 +61,8 @@ async fn a_backend_that_repeats_the_key_is_not_logged() {
 #[tokio::test]
 async fn counts_agree_with_the_lines() {
     let (app, _simulator) = simulated("");
-    let scripts = ["", "fault=500", "fault=truncated", "fault=reset", "fault=reset-mid=1", "fault=429"];
+    let scripts =
+        ["", "fault=500", "fault=truncated", "fault=reset", "fault=reset-mid=1", "fault=429"];
     for script in scripts {
         for body in [PLAIN, STREAM] {
             ask(app.addr, &post(CHAT, &format!("usage=always; {script}"), body)).await;

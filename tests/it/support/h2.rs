@@ -94,9 +94,6 @@ pub async fn finish(response: ResponseFuture) -> Answer {
     Answer { status: head.status.as_u16(), headers: head.headers, body: all, reset }
 }
 
-
-
-
 /// A backend's side of one connection.
 pub type Connection = h2::server::Connection<TcpStream, Bytes>;
 
