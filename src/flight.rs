@@ -302,3 +302,6 @@ impl Drop for Ticket {
         self.flights.all.borrow_mut().remove(self.key);
     }
 }
+
+#[cfg(test)]
+mod tests;

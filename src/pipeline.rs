@@ -140,7 +140,7 @@ async fn run(
     record.admitted(&lease);
     let outbound = dispatch::Prepared::new(route, &endpoint, rest, query);
     if upgrade.is_some() {
-        return upgrade::upgrade(worker, ticket, lease, outbound, head, record)
+        return Box::pin(upgrade::upgrade(worker, ticket, lease, outbound, head, record))
             .await
             .map_err(in_dialect);
     }

@@ -49,7 +49,7 @@ pub async fn admit(
     let since = Instant::now();
     flight.enter(Stage::Queued, worker.clock.now());
     let _waiting = Waiting::at(&upstream.shared.gauges);
-    match flight.guard(upstream.shared.bulkhead.enter()).await {
+    match flight.guard(Box::pin(upstream.shared.bulkhead.enter())).await {
         Ok(place) => Ok(Lease::new(upstream, place, since.elapsed())),
         Err(expired) => Err(Refusal::expired(expired, &upstream.config)),
     }

@@ -148,7 +148,8 @@ impl Record {
     pub fn replying(&mut self, status: StatusCode) {
         self.note(|facts| {
             facts.status = status.as_u16();
-            let before = facts.sent.unwrap_or_else(Instant::now).duration_since(facts.ready);
+            // never sent: what passed was waiting, and nobody's overhead
+            let before = facts.sent.map_or(Duration::ZERO, |sent| sent - facts.ready);
             let after = facts.arrived.map_or(Duration::ZERO, |arrived| arrived.elapsed());
             facts.overhead = before.saturating_sub(facts.queued) + after;
         });

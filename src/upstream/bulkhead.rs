@@ -124,4 +124,45 @@ mod tests {
         let now: Vec<_> = (0..2).map(|_| bulkhead.try_enter()).collect();
         assert!(now.iter().all(Option::is_some) && bulkhead.try_enter().is_none());
     }
+
+    /// Threads come, wait, leave and give up while the size changes: never more inside than the
+    /// largest size, and in the end exactly the last size.
+    #[test]
+    fn holds_its_number_between_threads() {
+        let bulkhead = sized(3);
+        let (inside, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        std::thread::scope(|scope| {
+            for thread in 0..4_u32 {
+                let (bulkhead, inside, most) = (&bulkhead, &inside, &most);
+                scope.spawn(move || {
+                    let runtime =
+                        tokio::runtime::Builder::new_current_thread().enable_time().build();
+                    runtime.unwrap().block_on(async {
+                        for round in 0..300_u32 {
+                            let patience = std::time::Duration::from_micros(u64::from(
+                                (round * 7 + thread * 13) % 200,
+                            ));
+                            let entering = tokio::time::timeout(patience, bulkhead.enter());
+                            if let Ok(Some(_place)) = entering.await {
+                                most.fetch_max(
+                                    inside.fetch_add(1, Ordering::SeqCst) + 1,
+                                    Ordering::SeqCst,
+                                );
+                                tokio::task::yield_now().await;
+                                inside.fetch_sub(1, Ordering::SeqCst);
+                            }
+                        }
+                    });
+                });
+            }
+            for round in 0..200 {
+                bulkhead.resize(Some([1, 3, 2, 4][round % 4]));
+                std::thread::yield_now();
+            }
+        });
+        bulkhead.resize(Some(2));
+        assert!(most.load(Ordering::SeqCst) <= 4);
+        let now: Vec<_> = std::iter::from_fn(|| bulkhead.try_enter()).collect();
+        assert_eq!(now.len(), 2);
+    }
 }

@@ -128,7 +128,8 @@ pub async fn send(
             checkout
         } else {
             flight.enter(Stage::Connecting, pools.clock.now());
-            let dialling = flight.guard(pool.dial(upstream, address)).await;
+            // boxed: a dial is rare and its state large, and every call would carry it
+            let dialling = flight.guard(Box::pin(pool.dial(upstream, address))).await;
             match dialling.map_err(CallError::Expired)? {
                 Ok(checkout) => checkout,
                 Err(error) if refused.len() + 1 < upstream.addresses.len() => {
@@ -202,7 +203,7 @@ async fn once(
     };
     match checkout {
         Checkout::H1(pooled) => over_h1(flight, clock, pooled, target, call, busy).await,
-        Checkout::H2(share) => over_h2(flight, share, address, target, call, busy).await,
+        Checkout::H2(share) => Box::pin(over_h2(flight, share, address, target, call, busy)).await,
     }
 }
 
@@ -386,3 +387,6 @@ pub async fn warm(pools: Rc<Pools>, upstream: Arc<Upstream>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -90,6 +90,8 @@ impl Connection {
     ) -> Result<Head, Failure> {
         let mut sending = Sending::new(head::render(method, target, headers, body));
         let head_only = *method == Method::HEAD;
+        // until an answer says so: a call that fails or is dropped leaves nothing to build on
+        self.reusable = false;
         std::future::poll_fn(|cx| {
             let sent = sending.poll_send(&mut self.io, body, progress, cx);
             match self.poll_head(head_only, headers, cx) {
@@ -178,7 +180,7 @@ impl Connection {
             });
             if let Some((head, _)) = ready!(result)? {
                 self.framing = head.framing;
-                *reusable &= head.keep_alive && head.framing != Framing::UntilClose;
+                *reusable = head.keep_alive && head.framing != Framing::UntilClose;
                 return Poll::Ready(Ok(head));
             }
         }
@@ -390,3 +392,6 @@ impl Sending {
         Poll::Ready(Ok(()))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -350,3 +350,6 @@ impl Drop for Pooled {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

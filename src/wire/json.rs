@@ -125,6 +125,17 @@ impl<'a> Members<'a> {
         self.at
     }
 
+    /// Walks over what is left; `false` where the text is broken.
+    pub fn skip(&mut self) -> bool {
+        loop {
+            match self.next() {
+                Ok(Some(_)) => {}
+                Ok(None) => return true,
+                Err(_) => return false,
+            }
+        }
+    }
+
     pub fn next(&mut self) -> Result<Option<(Key<'a>, Raw<'a>)>, NotJson> {
         let mut at = skip_space(self.text, self.at);
         match self.text.get(at) {
@@ -202,6 +213,16 @@ pub fn skip_value(text: &[u8], at: usize) -> Result<usize, NotJson> {
 
 /// `at` is behind the opening quote; the answer is behind the closing one.
 fn skip_string(text: &[u8], mut at: usize) -> Result<usize, NotJson> {
+    // most strings are names and short words: quicker seen than searched
+    const NEAR: usize = 24;
+    let near = text.len().min(at + NEAR);
+    for (ahead, &byte) in text[at.min(near)..near].iter().enumerate() {
+        match byte {
+            b'"' => return Ok(at + ahead + 1),
+            b'\\' => break,
+            _ => {}
+        }
+    }
     loop {
         let rest = text.get(at..).unwrap_or_default();
         let Some(found) = memchr(b'"', rest) else {

@@ -8,7 +8,7 @@
 use std::sync::LazyLock;
 
 use super::endpoint::Kind;
-use super::json::{Members, Raw, skip_value};
+use super::json::{Members, Raw};
 use super::seek::{Seek, needle};
 use super::split::{Event, NdJsonSplit, SseSplit};
 use super::usage::Usage;
@@ -134,20 +134,20 @@ impl Tally {
             return false;
         }
         let read = match self.kind.dialect() {
-            Dialect::OpenAi => openai::usage,
-            Dialect::Anthropic => anthropic::usage,
+            Dialect::OpenAi => openai::usage_at,
+            Dialect::Anthropic => anthropic::usage_at,
             _ => return false,
         };
         let Some(value) = USAGE.last_value(body) else { return false };
-        let Ok(end) = skip_value(value, 0) else { return false };
+        let mut found = Usage::default();
+        let Some((counted, end)) = read(Raw(value), &mut found) else { return false };
         // only what belongs to the outermost object may follow
         let mut rest = Members::behind(&value[end..]);
-        while let Ok(Some(_)) = rest.next() {}
-        if rest.at() != value.len() - end {
+        if !counted || !rest.skip() || rest.at() != value.len() - end {
             return false;
         }
-        self.counted = read(Raw(&value[..end]), &mut self.usage);
-        self.counted
+        (self.usage, self.counted) = (found, true);
+        true
     }
 
     pub fn name_model(&mut self, value: Raw<'_>) {

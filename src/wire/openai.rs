@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::endpoint::{Cut, Endpoint, Kind};
 use super::fault::{Fault, FaultKind};
-use super::json::{Raw, skip_value};
+use super::json::{Members, Raw, skip_value};
 use super::meter::Tally;
 use super::seek::{Seek, needle};
 use super::split::Event;
@@ -186,9 +186,14 @@ fn name_model(tally: &mut Tally, data: &[u8]) {
 /// Reads a `usage` object: chat's names, the responses' names, and where vendors put the cache.
 /// Says whether it had counts.
 pub(super) fn usage(value: Raw<'_>, usage: &mut Usage) -> bool {
-    let Some(mut members) = value.members() else { return false };
+    usage_at(value, usage).is_some_and(|(counted, _)| counted)
+}
+
+/// The same where more text follows: also says where the object ends.
+pub(super) fn usage_at(value: Raw<'_>, usage: &mut Usage) -> Option<(bool, usize)> {
+    let mut members = Members::open(value.0, 0)?;
     let mut counted = false;
-    while let Ok(Some((key, value))) = members.next() {
+    while let Some((key, value)) = members.next().ok()? {
         match key.0 {
             b"prompt_tokens" | b"input_tokens" => counted |= set(&mut usage.input, value),
             b"completion_tokens" | b"output_tokens" => counted |= set(&mut usage.output, value),
@@ -211,7 +216,7 @@ pub(super) fn usage(value: Raw<'_>, usage: &mut Usage) -> bool {
             _ => {}
         }
     }
-    counted
+    Some((counted, members.at()))
 }
 
 #[derive(Serialize)]

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panic")]
 mod cli;
 mod config;
+mod demo;
 mod gate;
 mod life;
 mod net;

@@ -165,3 +165,6 @@ impl Chunks {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -60,7 +60,17 @@ impl Sidecar {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("policy.yaml");
         fs::write(&file, policy).unwrap();
-        let mut child = command.args(["--log-form", "json", "-c"]).arg(&file).spawn().unwrap();
+        command.arg("-c").arg(&file);
+        Self::watch(command, directory).await
+    }
+
+    /// Without a policy file.
+    pub async fn start_bare(command: Command) -> Self {
+        Self::watch(command, tempfile::tempdir().unwrap()).await
+    }
+
+    async fn watch(mut command: Command, directory: TempDir) -> Self {
+        let mut child = command.args(["--log-form", "json"]).spawn().unwrap();
         let (sender, lines) = unbounded_channel();
         let stderr = BufReader::new(child.stderr.take().unwrap());
         std::thread::spawn(move || {
@@ -114,10 +124,6 @@ impl Sidecar {
     /// How it ended.
     pub async fn ended(&mut self) -> ExitStatus {
         ended(&mut self.child).await
-    }
-
-    pub fn is_running(&mut self) -> bool {
-        self.child.try_wait().unwrap().is_none()
     }
 }
 

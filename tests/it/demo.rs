@@ -1,0 +1,158 @@
+//! `tidegate demo` as people and scripts start it.
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use crate::life::{PATIENCE, signal, tidegate};
+
+fn demo(args: &[&str]) -> Command {
+    let mut command = tidegate();
+    command.arg("demo").args(args).stdout(Stdio::piped());
+    command
+}
+
+fn once(args: &[&str]) -> (Output, String) {
+    let out = demo(args).arg("--once").output().unwrap();
+    let said = String::from_utf8(out.stdout.clone()).unwrap();
+    (out, said)
+}
+
+const FREE: [&str; 4] = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+
+/// The cells of the table's row that begins so.
+fn row<'s>(said: &'s str, label: &str) -> Vec<&'s str> {
+    let table = said.split("What the sidecar saw").nth(1).expect("a table");
+    let found = table.lines().find_map(|line| line.trim_start().strip_prefix(label));
+    found.unwrap_or_else(|| panic!("{label} in {said}")).split_whitespace().collect()
+}
+
+#[test]
+fn the_show_is_whole_and_plain_without_a_terminal() {
+    let began = Instant::now();
+    let (out, said) = once(&FREE);
+    assert_eq!(out.status.code(), Some(0), "{said}");
+    assert!(out.stderr.is_empty(), "{}", String::from_utf8_lossy(&out.stderr));
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    assert!(!said.contains('\x1b'), "no escape codes in a pipe");
+    assert!(!said.contains("in use"), "{said}");
+    for (label, status, tokens, connection) in [
+        ("OpenAI chat stream", "200", "40", "new"),
+        ("Anthropic message stream", "200", "40", "new"),
+        ("Ollama chat stream", "200", "24", "new"),
+        ("OpenAI embeddings", "200", "0", "reused"),
+        ("8 agents at once, medians", "200", "20", ""),
+    ] {
+        let cells = row(&said, label);
+        assert_eq!(cells[0], status, "{label}: {cells:?}");
+        let slash = cells.iter().position(|cell| *cell == "/").expect("tokens in and out");
+        assert!(cells[slash - 1].parse::<u64>().unwrap() > 0, "{label}: {cells:?}");
+        assert_eq!(cells[slash + 1], tokens, "{label}: {cells:?}");
+        let overhead = cells.iter().position(|cell| *cell == "µs").expect("overhead");
+        assert!(cells[overhead - 1].parse::<u64>().unwrap() > 0, "{label}: {cells:?}");
+        assert!(connection.is_empty() || cells[slash + 2] == connection, "{label}: {cells:?}");
+    }
+    assert!(row(&said, "OpenAI chat after a reset").join(" ").ends_with("new, after a reset"));
+    assert_eq!(row(&said, "Anthropic, overloaded")[0], "529");
+    assert!(said.contains(r#"529  {"type":"error","error":{"type":"overloaded_error","#), "{said}");
+    assert!(row(&said, "backend connections:").join(" ").contains(", 1 retried;"), "{said}");
+    assert!(!said.contains("Ctrl-C"), "it ends after the table");
+}
+
+#[test]
+fn addresses_that_are_taken_are_replaced_only_if_nobody_asked_for_them() {
+    // if somebody else holds them, so much the better
+    let _held = ["127.0.0.1:8080", "127.0.0.1:8081"].map(TcpListener::bind);
+    let (out, said) = once(&[]);
+    assert_eq!(out.status.code(), Some(0), "{said}");
+    for at in ["127.0.0.1:8080", "127.0.0.1:8081"] {
+        assert!(said.contains(&format!("{at} is in use by another program")), "{said}");
+    }
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = taken.local_addr().unwrap().to_string();
+    for args in [["--listen", &at, FREE[2], FREE[3]], [FREE[0], FREE[1], "--admin", &at]] {
+        let (out, said) = once(&args);
+        assert_eq!(out.status.code(), Some(3), "{said}");
+        let why = String::from_utf8(out.stderr).unwrap();
+        assert_eq!(why, format!("tidegate: {at}: the address is in use by another program\n"));
+    }
+}
+
+/// A demo that serves on, and its lines as they come.
+struct Serving {
+    child: Child,
+    lines: mpsc::Receiver<String>,
+}
+
+impl Serving {
+    fn start() -> Self {
+        let mut child = demo(&FREE).spawn().unwrap();
+        let out = BufReader::new(child.stdout.take().unwrap());
+        let (sender, lines) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in out.lines().map_while(Result::ok) {
+                let _ = sender.send(line);
+            }
+        });
+        Self { child, lines }
+    }
+
+    fn line_with(&self, words: &str) -> String {
+        loop {
+            let line = self.lines.recv_timeout(PATIENCE).expect(words);
+            if line.contains(words) {
+                return line;
+            }
+        }
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn it_serves_on_says_how_to_reach_it_and_ends_with_ctrl_c() {
+    for name in ["INT", "TERM"] {
+        let mut serving = Serving::start();
+        let way = serving.line_with("export OPENAI_BASE_URL=http://");
+        let addr = way.split("http://").nth(1).unwrap().split('/').next().unwrap().to_owned();
+        let at = format!("http://{addr}");
+        assert!(way.contains(&format!("OPENAI_BASE_URL={at}/v1 OPENAI_API_KEY=")), "{way}");
+        serving.line_with(&format!("export ANTHROPIC_BASE_URL={at} ANTHROPIC_API_KEY="));
+        serving.line_with(&format!("ANTHROPIC_BASE_URL={at} ANTHROPIC_AUTH_TOKEN=any claude"));
+        serving.line_with(&format!("curl -N {at}/v1/chat/completions"));
+        serving.line_with("/metrics");
+        serving.line_with("/state");
+        serving.line_with("Your calls appear here");
+        let mut tcp = TcpStream::connect(&addr).unwrap();
+        tcp.set_read_timeout(Some(PATIENCE)).unwrap();
+        let body = r#"{"model":"m","messages":[{"role":"user","content":"hi"}]}"#;
+        let length = body.len();
+        let head = "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nconnection: close\r\n";
+        write!(tcp, "{head}content-length: {length}\r\n\r\n{body}").unwrap();
+        let mut answer = String::new();
+        tcp.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        let line = serving.line_with("/v1/chat/completions");
+        assert_eq!(line.split_whitespace().nth(1), Some("200"), "{line}");
+        signal(&serving.child, name);
+        assert_eq!(serving.child.wait().unwrap().code(), Some(0));
+        assert!(TcpStream::connect(&addr).is_err());
+    }
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_error() {
+    let mut child = demo(&FREE).spawn().unwrap();
+    let mut out = BufReader::new(child.stdout.take().unwrap());
+    out.read_line(&mut String::new()).unwrap();
+    drop(out);
+    let ended = child.wait_with_output().unwrap();
+    assert_eq!(ended.status.code(), Some(0));
+    assert!(ended.stderr.is_empty(), "{}", String::from_utf8_lossy(&ended.stderr));
+}
