@@ -66,7 +66,7 @@ async fn case_54_reset_in_mid_stream_ends_abnormally() {
             ["upstream_broken", "upstream_malformed"].contains(&line["error"].as_str().unwrap())
         );
     }
-    assert_eq!(app.ended("upstream_broken"), calls as f64);
+    assert_eq!(app.ended("upstream_broken"), calls);
 }
 
 #[tokio::test]
@@ -141,7 +141,7 @@ async fn case_56_a_clean_end_without_the_terminal_event_is_passed_and_recorded()
     for line in app.lines(FACES.len()).await {
         assert_eq!(line["outcome"], "truncated", "{line}");
     }
-    assert_eq!(app.ended("truncated"), FACES.len() as f64);
+    assert_eq!(app.ended("truncated"), FACES.len());
 }
 
 #[tokio::test]
