@@ -95,6 +95,11 @@ impl Watch {
         Active(Arc::clone(self))
     }
 
+    #[cfg(test)]
+    pub fn is_stalled(&self) -> bool {
+        self.stalled.load(Relaxed)
+    }
+
     pub fn is_busy(&self) -> bool {
         self.calls.load(Relaxed) > 0
     }
@@ -246,3 +251,6 @@ where
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -162,3 +162,6 @@ impl AsyncWrite for WatchedIo {
         this.poll_linger(cx).map(Ok)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -231,7 +231,6 @@ impl Refusal {
         match error {
             CallError::Expired(expired) => Self::expired(expired, upstream),
             CallError::Connect(error) => Self::connect(error),
-            CallError::H1(H1Error::RequestBody(cause)) => Self::body_broken(cause),
             error => Self::broken_answer(error),
         }
     }
@@ -255,6 +254,11 @@ impl Refusal {
 
     /// An answer that died, or never was one.
     pub fn broken_answer(error: CallError) -> Self {
+        // an upload may go on behind the answer's head
+        let error = match error {
+            CallError::H1(H1Error::RequestBody(cause)) => return Self::body_broken(cause),
+            error => error,
+        };
         let (code, message) = match &error {
             CallError::H1(H1Error::Malformed(_)) => {
                 ("upstream_malformed", "The upstream's answer is not valid HTTP.")

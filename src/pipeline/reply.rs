@@ -322,3 +322,6 @@ impl Body for ReplyBody {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
