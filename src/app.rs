@@ -1,1 +1,249 @@
-//! (laid out next)
+//! The composition root: puts the parts together in order, and hands back what runs.
+//!
+//! ```text
+//! policy → metrics → simulators → snapshot → sockets → access log → workers → admin
+//! ```
+//!
+//! Each worker is a thread with a runtime of its own (`app/worker.rs`); the admin listener has
+//! another, so that it answers under full load. What follows once all runs (reload, drain, the end)
+//! is in `app/life.rs`.
+mod life;
+mod state;
+mod worker;
+
+use std::net::SocketAddr;
+use std::num::NonZero;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use thiserror::Error;
+use tokio::sync::mpsc::UnboundedSender;
+
+pub use self::life::run;
+use self::worker::{Crew, Entrance, Message};
+use crate::admin::{self, AdminHandle};
+use crate::config::{Config, Loaded, Source};
+use crate::drain::{self, Stage, Trigger};
+use crate::io::pem::TlsSetupError;
+use crate::listen::inherited::InheritError;
+use crate::listen::notify::Notifier;
+use crate::listen::socket::{self, BindError, Bound, Inherited};
+use crate::listen::tls::ServerTls;
+use crate::simulate::{self, Simulator};
+use crate::snapshot::{Lasting, Live, Snapshot};
+use crate::telemetry::access::AccessLog;
+use crate::telemetry::metrics::Metrics;
+use crate::upstream::SetupError;
+
+/// What is needed to serve, and to load the policy again later.
+pub struct Start {
+    pub source: Source,
+    pub loaded: Loaded,
+    /// `None`: one for each processor.
+    pub workers: Option<usize>,
+    /// Made before anything is logged, because lost log lines are counted.
+    pub metrics: Arc<Metrics>,
+}
+
+/// Why nothing is served.
+#[derive(Debug, Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Setup(#[from] SetupError),
+    #[error("tls: {0}")]
+    Tls(#[from] TlsSetupError),
+    #[error(transparent)]
+    Inherit(#[from] InheritError),
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    #[error("{what}: {source}")]
+    System { what: &'static str, source: std::io::Error },
+}
+
+impl StartError {
+    fn system(what: &'static str) -> impl FnOnce(std::io::Error) -> Self {
+        move |source| Self::System { what, source }
+    }
+}
+
+/// A sidecar that serves.
+pub struct Running {
+    /// Where agents connect, in the order of the policy; `None` for a Unix socket.
+    pub addrs: Vec<Option<SocketAddr>>,
+    /// The same for people.
+    pub listening: Vec<String>,
+    pub admin: Option<SocketAddr>,
+    pub metrics: Arc<Metrics>,
+    trigger: Trigger,
+    live: Arc<Live>,
+    shared: Arc<Shared>,
+    entrances: Arc<[Entrance]>,
+    workers: Vec<JoinHandle<()>>,
+    crew: Arc<Crew>,
+    log: AccessLog,
+    admin_handle: Option<AdminHandle>,
+    /// Keeps a Unix socket's file for as long as it is served.
+    _admin_bound: Option<Bound>,
+}
+
+/// What a reload needs again, and what outlives every policy.
+struct Shared {
+    source: Source,
+    lasting: Lasting,
+    /// One for all upstreams that ask for the built-in one.
+    simulator: Option<Simulator>,
+    health: state::Health,
+}
+
+/// Starts everything; returns when all sockets listen.
+pub fn start(start: Start) -> Result<Running, StartError> {
+    let telemetry = &start.loaded.config.telemetry;
+    let lines = start.metrics.access_lines();
+    let log = AccessLog::start(telemetry.access_log, telemetry.form, lines)
+        .map_err(StartError::system("the access log cannot be started"))?;
+    start_logging_to(start, log)
+}
+
+/// The same with an access log of the caller's, whatever the policy says of one.
+pub fn start_logging_to(start: Start, log: AccessLog) -> Result<Running, StartError> {
+    let Start { source, loaded, workers, metrics } = start;
+    let mut config = loaded.config;
+    let simulator = simulator_for(&config)?;
+    point_to(&mut config, simulator.as_ref());
+    let lasting = Lasting::default();
+    let snapshot = Snapshot::prepare(config, &lasting, &metrics, &environment)?;
+    let (entrances, admin_bound) = bind(&snapshot.config)?;
+    let (trigger, drain) = drain::pair();
+    let live = Arc::new(Live::new(snapshot));
+    let shared = Arc::new(Shared { source, lasting, simulator, health: state::Health::default() });
+
+    let workers = workers.unwrap_or_else(processors);
+    let crew = Arc::new(Crew::new(workers));
+    let threads = worker::spawn_all(&worker::Parts {
+        live: Arc::clone(&live),
+        metrics: Arc::clone(&metrics),
+        log: log.clone(),
+        drain: drain.clone(),
+        entrances: Arc::clone(&entrances),
+        crew: Arc::clone(&crew),
+    })
+    .map_err(StartError::system("a worker thread cannot be started"))?;
+
+    let admin = admin_bound.as_ref().and_then(|bound| bound.addr);
+    let doors = state::doors(&shared, &live, &metrics, &drain, &crew);
+    let admin_handle = match &admin_bound {
+        Some(bound) => Some(
+            admin_door(bound)
+                .and_then(|door| admin::spawn(vec![door], doors))
+                .map_err(StartError::system("the admin listener cannot be started"))?,
+        ),
+        _ => None,
+    };
+    Ok(Running {
+        addrs: entrances.iter().map(|entrance| entrance.bound.addr).collect(),
+        listening: entrances.iter().map(Entrance::shown).collect(),
+        admin,
+        metrics,
+        trigger,
+        live,
+        shared,
+        entrances,
+        workers: threads,
+        crew,
+        log,
+        admin_handle,
+        _admin_bound: admin_bound,
+    })
+}
+
+impl Running {
+    /// Ends at once; what is running is cut.
+    pub fn stop(self) {
+        self.trigger.advance(Stage::Ending);
+        for worker in self.workers {
+            // a worker that panicked has said so
+            let _ = worker.join();
+        }
+        self.log.close(std::time::Duration::from_secs(1));
+        if let Some(admin) = self.admin_handle {
+            admin.stop();
+        }
+    }
+
+    /// The first address that agents connect to.
+    pub fn addr(&self) -> Option<SocketAddr> {
+        self.addrs.iter().copied().flatten().next()
+    }
+}
+
+pub(crate) fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZero::get)
+}
+
+fn admin_door(bound: &Bound) -> std::io::Result<admin::Listener> {
+    let socket = bound.duplicate()?;
+    Ok(if bound.addr.is_some() {
+        admin::Listener::Tcp(socket.into())
+    } else {
+        admin::Listener::Unix(socket.into())
+    })
+}
+
+/// The sockets of the policy, those of the admin listener apart.
+fn bind(config: &Config) -> Result<(Arc<[Entrance]>, Option<Bound>), StartError> {
+    let mut inherited = Inherited::from_env()?;
+    // named ones first: an unnamed `systemd:` takes all that are left
+    let admin = match &config.admin {
+        Some(admin) => socket::bind(&admin.at, &mut inherited)?.into_iter().next(),
+        None => None,
+    };
+    let mut entrances = Vec::new();
+    for listen in &config.listen {
+        let tls = listen.tls.as_ref().map(ServerTls::new).transpose()?.map(Arc::new);
+        for bound in socket::bind(&listen.at, &mut inherited)? {
+            entrances.push(Entrance { bound, tls: tls.clone() });
+        }
+    }
+    Ok((entrances.into(), admin))
+}
+
+fn simulator_for(config: &Config) -> Result<Option<Simulator>, StartError> {
+    if !config.upstreams.iter().any(|upstream| upstream.builtin) {
+        return Ok(None);
+    }
+    let options = simulate::Options {
+        listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+        ..simulate::Options::default()
+    };
+    let simulator = simulate::start(options)
+        .map_err(StartError::system("the built-in simulator cannot be started"))?;
+    Ok(Some(simulator))
+}
+
+/// Gives built-in upstreams the address of the simulator.
+fn point_to(config: &mut Config, simulator: Option<&Simulator>) {
+    let Some(simulator) = simulator else { return };
+    for upstream in config.upstreams.iter_mut().filter(|upstream| upstream.builtin) {
+        upstream.urls = vec![crate::config::Origin {
+            tls: false,
+            host: crate::config::Host::Name("127.0.0.1".into()),
+            port: simulator.addr.port(),
+            path: "".into(),
+        }];
+    }
+}
+
+/// To one worker.
+type Mailbox = UnboundedSender<Message>;
+
+/// For the service manager; without one it does nothing.
+fn notifier() -> Notifier {
+    Notifier::from_env(&environment).unwrap_or_else(|error| {
+        tracing::warn!(%error, "NOTIFY_SOCKET names a socket that is not there");
+        Notifier::default()
+    })
+}

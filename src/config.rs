@@ -1,14 +1,41 @@
-//! The policy file, in two levels: what people wrote (`config/file.rs`, a strict mirror of the
-//! YAML) and what the program will do (the types here). `config/validate.rs` turns the one into
-//! the other and reports every fault at once.
+//! The policy file, in two levels: what people wrote (`config/file.rs`, the YAML as a tree that
+//! knows its lines) and what the program will do (the types here). `config/validate.rs` walks
+//! the one into the other and reports every fault at once; `config/keys.rs` is the table of all
+//! keys, and the JSON Schema is made from it.
 //!
 //! Values here are checked and complete: no defaults are left to decide, no reference dangles.
+mod fault;
+mod file;
+mod interpolate;
+mod keys;
+mod listen;
+mod load;
+mod read;
+mod routes;
+mod schema;
+mod show;
+mod upstream;
+mod url;
+mod validate;
+mod vendors;
+
+#[cfg(test)]
+mod tests;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
+
+pub use fault::{Fault, Faults};
+pub use listen::address;
+pub use load::{Loaded, Overrides, Source, load, parse, without_file};
+pub use schema::schema;
+pub use show::redacted;
+pub use url::proxy;
+pub use validate::is_level;
 
 use crate::wire::Dialect;
 
@@ -72,6 +99,24 @@ pub struct Server {
     pub drain_timeout: Duration,
 }
 
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            max_connections: 10_000,
+            max_body: 32 << 20,
+            max_head: 32 << 10,
+            max_headers: 100,
+            max_target: 8 << 10,
+            head_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_secs(30),
+            idle_timeout: Duration::from_secs(75),
+            write_timeout: Duration::from_mins(1),
+            drain_delay: Duration::from_secs(5),
+            drain_timeout: Duration::from_mins(10),
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq)]
 pub struct Upstream {
     pub name: Arc<str>,
@@ -125,6 +170,29 @@ pub enum Auth {
     Header(HeaderName),
 }
 
+impl Upstream {
+    /// With no address yet, and everything else at its default.
+    pub fn new(name: &str) -> Self {
+        Self {
+            name: Arc::from(name),
+            dialect: Dialect::OpenAi,
+            provider: Arc::from(name),
+            urls: Vec::new(),
+            api_prefix: Arc::from("/v1"),
+            key: None,
+            auth: Auth::Bearer,
+            headers: Vec::new(),
+            concurrency: None,
+            pool: Pool::default(),
+            timeouts: Timeouts::default(),
+            tls: UpstreamTls::default(),
+            http2: Http2::Auto,
+            proxy: ProxyRule::Environment,
+            builtin: false,
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pool {
     pub connect_timeout: Duration,
@@ -137,6 +205,18 @@ pub struct Pool {
     pub warm: usize,
 }
 
+impl Default for Pool {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(5),
+            idle_timeout: Duration::from_secs(55),
+            max_idle: 256,
+            max_age: Duration::from_mins(5),
+            warm: 0,
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq)]
 pub struct Timeouts {
     /// Waiting for a place in the bulkhead.
@@ -147,6 +227,25 @@ pub struct Timeouts {
     pub idle: Duration,
     /// From the call's start to the answer's last byte; never cuts a stream that is sending.
     pub total: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            queue: Duration::from_secs(10),
+            first_byte: Duration::from_mins(10),
+            idle: Duration::from_mins(2),
+            total: Duration::from_hours(1),
+        }
+    }
+}
+
+impl Timeouts {
+    /// For the time before an upstream is known.
+    pub fn unbounded() -> Self {
+        let (queue, first_byte) = (Duration::MAX, Duration::MAX);
+        Self { queue, first_byte, idle: Duration::MAX, total: Duration::MAX }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -172,8 +271,13 @@ pub enum ProxyRule {
     /// `HTTPS_PROXY` and `NO_PROXY`, for `https` upstreams.
     Environment,
     Never,
-    /// `http://[user:password@]host:port`
-    Through { host: Arc<str>, port: u16, authorization: Option<Secret> },
+    /// `http://[user:password@]host[:port]`. `authorization` is the whole value of
+    /// `Proxy-Authorization`.
+    Through {
+        host: Arc<str>,
+        port: u16,
+        authorization: Option<Secret>,
+    },
 }
 
 /// First match wins.
@@ -197,6 +301,12 @@ pub struct Telemetry {
     pub level: String,
     pub form: LogForm,
     pub access_log: AccessLog,
+}
+
+impl Default for Telemetry {
+    fn default() -> Self {
+        Self { level: "info".to_owned(), form: LogForm::Auto, access_log: AccessLog::Stdout }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

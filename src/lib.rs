@@ -3,8 +3,8 @@
 //! A map, lowest layer first; a file uses only what stands below it, or its own folder
 //! (`tests/architecture.rs` holds this):
 //!
-//! - 0 [`wire`] what the bytes of each vendor mean; [`body`] wrappers that watch a stream;
-//!   [`clock`], [`units`], [`drain`], [`io`]
+//! - 0 [`wire`] what the bytes of each vendor mean; [`flight`] calls and their deadlines;
+//!   [`clock`], [`drain`], [`io`], [`request_id`], [`units`]
 //! - 1 [`config`] the policy file
 //! - 2 [`telemetry`] metrics, access log, tracing
 //! - 3 [`upstream`] connections to backends; [`route`] which call goes where
@@ -12,19 +12,21 @@
 //! - 5 [`pipeline`] the path of a request: read this one first
 //! - 6 [`reload`] a new policy without a restart
 //! - 7 [`listen`], [`admin`] the two doors; [`simulate`] a backend that needs no key
-//! - 8 [`app`] puts the parts together; [`cli`], [`demo`]
+//! - 8 [`app`] puts the parts together
+//! - 9 [`cli`] what a person starts; [`demo`] the whole in one minute
 pub mod admin;
 pub mod app;
-pub mod body;
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod demo;
 pub mod drain;
+pub mod flight;
 pub mod io;
 pub mod listen;
 pub mod pipeline;
 pub mod reload;
+pub mod request_id;
 pub mod route;
 pub mod simulate;
 pub mod snapshot;

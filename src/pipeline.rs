@@ -1,1 +1,200 @@
-//! (laid out next)
+//! The path of a request, top to bottom:
+//!
+//! ```text
+//! gate → read call → route → admit → dispatch → reply (metered) → record
+//! ```
+//!
+//! Each step is a function of a snapshot and the results of the steps before it. What a step needs
+//! is a parameter, so that the order is held by types: `dispatch` demands the [`admit::Lease`] that
+//! only `admit` gives. [`refusal::Refusal`] is the path's one error and the only place that knows
+//! status codes. A call's [`record::Record`] is closed exactly once, by the reply's body or here.
+pub mod admit;
+pub mod call;
+pub mod dispatch;
+pub mod gate;
+mod local;
+pub mod record;
+pub mod refusal;
+pub mod reply;
+mod upgrade;
+pub mod worker;
+
+use std::borrow::Cow;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::{HeaderMap, Method, Request, Response, request};
+use hyper::body::Incoming;
+
+use self::call::Call;
+use self::gate::{Bounds, Cleared, HeadFacts};
+use self::record::Record;
+use self::refusal::Refusal;
+use self::reply::ReplyBody;
+use self::worker::Worker;
+use crate::drain::Stage;
+use crate::flight::{About, Limits, Ticket};
+use crate::route::{Asked, Match};
+use crate::snapshot::Snapshot;
+use crate::wire::{Dialect, Endpoint, Kind};
+
+/// What the listener knows of a request beside the request itself.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// How logs call the caller: an address, or `unix`.
+    pub peer: Arc<str>,
+    /// What was read of the raw head; nothing over HTTP/2.
+    pub facts: HeadFacts,
+}
+
+/// Answers one request. Never fails: what goes wrong is an answer in the caller's dialect.
+pub async fn serve(
+    worker: Rc<Worker>,
+    caller: Caller,
+    request: Request<Incoming>,
+) -> Response<ReplyBody> {
+    let started = Instant::now();
+    let snapshot = worker.snapshot();
+    let (head, body) = request.into_parts();
+    let mut record = Record::open(&worker, &caller, &head, started);
+    let uri = head.uri.clone();
+    match run(&worker, &snapshot, &caller, head, body, &mut record).await {
+        Ok(reply) => reply.into_response(record),
+        Err(Refused { refusal, dialect }) => {
+            refusal.answer(dialect.unwrap_or_else(|| caller_dialect(uri.path())), record)
+        }
+    }
+}
+
+/// A refusal, and the dialect to say it in once that is known.
+struct Refused {
+    refusal: Refusal,
+    dialect: Option<Dialect>,
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        Self { refusal, dialect: None }
+    }
+}
+
+async fn run(
+    worker: &Rc<Worker>,
+    snapshot: &Arc<Snapshot>,
+    caller: &Caller,
+    head: request::Parts,
+    body: Incoming,
+    record: &mut Record,
+) -> Result<reply::Reply, Refused> {
+    if worker.drain.stage() >= Stage::Draining {
+        return Err(Refusal::draining().into());
+    }
+    let Cleared { path, query, body_len, upgrade, asterisk, unexpected_body } =
+        gate::check(&head, caller.facts, &bounds(snapshot)).map_err(|fault| {
+            worker.metrics.gate_refused(fault.reason());
+            Refusal::gate(&fault)
+        })?;
+    if let Some(reply) = local::answer(&head.method, &path, asterisk) {
+        return Ok(reply);
+    }
+    // what was borrowed from the head is borrowed from its parts, for the head goes on
+    let (method, uri) = (head.method.clone(), head.uri.clone());
+    let path = match path {
+        Cow::Borrowed(_) => Cow::Borrowed(uri.path()),
+        Cow::Owned(path) => Cow::Owned(path),
+    };
+    let query = query.and(uri.query());
+    let asked = Asked { method: &method, path: &path, anthropic: speaks_anthropic(&head.headers) };
+    let first = snapshot.routes.first(asked).ok_or_else(|| Refusal::no_route(&path))?;
+    let endpoint = first.endpoint;
+    let dialect = endpoint.dialect;
+    let in_dialect = |refusal| Refused { refusal, dialect };
+    if unexpected_body && endpoint.kind != Kind::Other {
+        return Err(in_dialect(Refusal::unexpected_body()));
+    }
+    let max_body = snapshot.config.server.max_body;
+    if endpoint.kind.reads_body() && body_len.is_some_and(|length| length > max_body) {
+        return Err(in_dialect(Refusal::body_too_large(max_body)));
+    }
+
+    let ticket = begin(worker, snapshot, &endpoint, record);
+    let call = Call::read(worker, snapshot, &ticket, &head.headers, &endpoint, body, body_len)
+        .await
+        .map_err(in_dialect)?;
+    record.read(&call);
+    let chosen = if snapshot.routes.need_model() {
+        snapshot.routes.select(asked, call.model())
+    } else {
+        Some(first)
+    };
+    let Some(Match { route, endpoint, rest }) = chosen else {
+        return Err(in_dialect(Refusal::no_route_for_model(call.model())));
+    };
+    record.routed(route, endpoint.kind);
+    ticket.set_limits(limits(snapshot, &route.upstream.config.timeouts));
+
+    let dialect = endpoint.dialect.or(Some(route.upstream.config.dialect));
+    let in_dialect = |refusal| Refused { refusal, dialect };
+    let lease = admit::admit(worker, &ticket, &route.upstream).await.map_err(in_dialect)?;
+    record.admitted(&lease);
+    let outbound = dispatch::Prepared::new(route, &endpoint, rest, query);
+    if upgrade.is_some() {
+        return upgrade::upgrade(worker, ticket, lease, outbound, head, record)
+            .await
+            .map_err(in_dialect);
+    }
+    let sent = dispatch::dispatch(worker, &ticket, &lease, outbound, head, call, record)
+        .await
+        .map_err(in_dialect)?;
+    Ok(sent.reply(ticket, lease, dialect.unwrap_or(Dialect::Http)))
+}
+
+/// The call joins the list of calls in flight, under the bounds for reading its body.
+fn begin(
+    worker: &Rc<Worker>,
+    snapshot: &Snapshot,
+    endpoint: &Endpoint<'_>,
+    record: &Record,
+) -> Ticket {
+    let about = About {
+        request_id: record.id,
+        upstream: None,
+        operation: endpoint.kind.operation(),
+        model: None,
+    };
+    let timeouts = crate::config::Timeouts::unbounded();
+    worker.flights.begin(&worker.clock, limits(snapshot, &timeouts), about)
+}
+
+fn limits(snapshot: &Snapshot, timeouts: &crate::config::Timeouts) -> Limits {
+    Limits {
+        reading: snapshot.config.server.body_timeout,
+        queued: timeouts.queue,
+        first_byte: timeouts.first_byte,
+        idle: timeouts.idle,
+        total: timeouts.total,
+    }
+}
+
+fn bounds(snapshot: &Snapshot) -> Bounds {
+    let server = &snapshot.config.server;
+    Bounds {
+        max_head: server.max_head,
+        max_headers: server.max_headers,
+        max_target: server.max_target,
+        // a bound on what is read into memory; uploads that stream through have none
+        max_body: u64::MAX,
+    }
+}
+
+/// Before a route is known: the dialect that the path itself speaks.
+fn caller_dialect(path: &str) -> Dialect {
+    let of = |path| crate::wire::endpoint(&Method::POST, path).dialect;
+    let below_prefix = || path.get(1..).and_then(|path| path.find('/').map(|at| &path[at..]));
+    of(path).or_else(|| below_prefix().and_then(of)).unwrap_or(Dialect::Http)
+}
+
+fn speaks_anthropic(headers: &HeaderMap) -> bool {
+    headers.contains_key("anthropic-version")
+}

@@ -1,1 +1,181 @@
-//! (laid out next)
+//! Backends: where they are, how many calls they are given, and the connections kept to them.
+//!
+//! An [`Upstream`] is prepared from its configuration and shared by all workers; what must outlive a
+//! reload (its bulkhead, its gauges, how busy each address is) is in [`Shared`], found again by name.
+//! Connections belong to one worker each ([`pool::Pools`]): no lock stands between a call and its
+//! connection. [`call::send`] makes one call.
+//!
+//! Nothing here knows about dialects or status codes for clients.
+pub mod bulkhead;
+pub mod call;
+pub mod connect;
+mod dial;
+pub mod dns;
+pub mod h1;
+mod h2;
+pub mod outgoing;
+pub mod pool;
+mod proxy;
+pub mod tls;
+
+pub use self::h2::Local as LocalExecutor;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use dashmap::DashMap;
+use http::{HeaderName, HeaderValue, header};
+use thiserror::Error;
+
+use self::bulkhead::Bulkhead;
+use self::connect::Connector;
+use crate::config::{self, Auth, Host, Origin};
+use crate::telemetry::metrics::{Metrics, PoolGauges};
+
+/// Why an upstream of the policy file cannot be set up.
+#[derive(Debug, Error)]
+pub enum SetupError {
+    #[error("upstreams.{name}: {source}")]
+    Connector { name: Arc<str>, source: connect::SetupError },
+    #[error("upstreams.{name}.key: the value cannot be sent in a header")]
+    Key { name: Arc<str> },
+    #[error("upstreams.{name}: `{host}` cannot be sent as a host name")]
+    Host { name: Arc<str>, host: String },
+}
+
+/// One backend, ready to be called.
+pub struct Upstream {
+    pub config: config::Upstream,
+    pub shared: Arc<Shared>,
+    pub addresses: Vec<Address>,
+    pub connector: Connector,
+    /// For upgrades, which only HTTP/1.1 has.
+    pub h1_connector: Connector,
+    /// What replaces the caller's credential.
+    pub credential: Option<(HeaderName, HeaderValue)>,
+}
+
+/// One of a backend's URLs.
+pub struct Address {
+    pub origin: Origin,
+    /// The value of `Host`.
+    pub host: HeaderValue,
+    /// What its connections are kept under: two addresses with one key could share them.
+    pub key: PoolKey,
+    pub busy: Arc<AtomicUsize>,
+}
+
+/// A hash over everything that makes connections interchangeable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct PoolKey([u8; 16]);
+
+/// What outlives a reload.
+pub struct Shared {
+    pub bulkhead: Arc<Bulkhead>,
+    pub gauges: Arc<PoolGauges>,
+    busy: DashMap<PoolKey, Arc<AtomicUsize>>,
+}
+
+/// The [`Shared`] of every upstream there ever was, by name.
+#[derive(Default)]
+pub struct Registry {
+    by_name: DashMap<Arc<str>, Arc<Shared>>,
+}
+
+impl Registry {
+    fn shared(&self, name: &Arc<str>, metrics: &Metrics) -> Arc<Shared> {
+        let new = || {
+            Arc::new(Shared {
+                bulkhead: Arc::default(),
+                gauges: metrics.pool(name),
+                busy: DashMap::new(),
+            })
+        };
+        Arc::clone(&self.by_name.entry(Arc::clone(name)).or_insert_with(new))
+    }
+}
+
+impl Upstream {
+    /// May read certificate files; call it off the I/O threads.
+    pub fn prepare(
+        config: &config::Upstream,
+        registry: &Registry,
+        metrics: &Metrics,
+        env: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, SetupError> {
+        let name = &config.name;
+        let connector = Connector::new(config, env)
+            .map_err(|source| SetupError::Connector { name: Arc::clone(name), source })?;
+        let h1_only = config::Upstream { http2: config::Http2::Never, ..config.clone() };
+        let h1_connector = Connector::new(&h1_only, env)
+            .map_err(|source| SetupError::Connector { name: Arc::clone(name), source })?;
+        let shared = registry.shared(name, metrics);
+        let addresses = config
+            .urls
+            .iter()
+            .map(|origin| Address::prepare(config, origin, &shared))
+            .collect::<Result<_, _>>()?;
+        let credential = config
+            .key
+            .as_ref()
+            .map(|key| credential(&config.auth, key))
+            .transpose()
+            .map_err(|_| SetupError::Key { name: Arc::clone(name) })?;
+        Ok(Self { config: config.clone(), shared, addresses, connector, h1_connector, credential })
+    }
+
+    /// The address with the fewest calls going on; the first of equals.
+    pub fn least_busy(&self, except: &[PoolKey]) -> Option<&Address> {
+        self.addresses
+            .iter()
+            .filter(|address| !except.contains(&address.key))
+            .min_by_key(|address| address.busy.load(Ordering::Relaxed))
+    }
+}
+
+impl Address {
+    fn prepare(
+        config: &config::Upstream,
+        origin: &Origin,
+        shared: &Shared,
+    ) -> Result<Self, SetupError> {
+        let host = host_of(origin);
+        let host = HeaderValue::from_str(&host)
+            .map_err(|_| SetupError::Host { name: Arc::clone(&config.name), host })?;
+        let key = PoolKey::of(config, origin);
+        let busy = Arc::clone(&shared.busy.entry(key).or_default());
+        Ok(Self { origin: origin.clone(), host, key, busy })
+    }
+}
+
+impl PoolKey {
+    fn of(config: &config::Upstream, origin: &Origin) -> Self {
+        let parts = (&config.name, origin, &config.tls, config.http2, &config.proxy);
+        // Debug shows no secret, and two proxies that differ only in their password are one
+        let hash = blake3::hash(format!("{parts:?}").as_bytes());
+        let mut key = [0; 16];
+        key.copy_from_slice(&hash.as_bytes()[..16]);
+        Self(key)
+    }
+}
+
+fn host_of(origin: &Origin) -> String {
+    let Host::Name(name) = &origin.host else { return "localhost".to_owned() };
+    let name = if name.contains(':') { format!("[{name}]") } else { name.to_string() };
+    let usual = if origin.tls { 443 } else { 80 };
+    if origin.port == usual { name } else { format!("{name}:{}", origin.port) }
+}
+
+fn credential(
+    auth: &Auth,
+    key: &config::Secret,
+) -> Result<(HeaderName, HeaderValue), header::InvalidHeaderValue> {
+    let (name, mut value) = match auth {
+        Auth::Bearer => {
+            (header::AUTHORIZATION, HeaderValue::from_str(&format!("Bearer {}", key.expose()))?)
+        }
+        Auth::Header(name) => (name.clone(), HeaderValue::from_str(key.expose())?),
+    };
+    value.set_sensitive(true);
+    Ok((name, value))
+}

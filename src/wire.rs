@@ -2,6 +2,30 @@
 //!
 //! One file a dialect. A dialect is a way of speaking (paths, fields, events, errors); a vendor
 //! is only data in `config`. Nothing here changes a byte of what passes.
+//!
+//! On the way in: [`endpoint()`] reads the path, [`view()`] looks into the body. On the way out:
+//! a [`Meter`] watches the answer go by. Where we must say no, [`error_body`] and [`error_event`]
+//! say it in the caller's dialect.
+mod anthropic;
+mod endpoint;
+mod fault;
+mod gemini;
+mod json;
+mod meter;
+mod ollama;
+mod openai;
+mod seek;
+mod split;
+mod usage;
+mod view;
+mod watch;
+
+pub use endpoint::{Endpoint, Kind, endpoint};
+pub use fault::{Fault, FaultKind, error_body, error_event};
+pub use meter::{Ending, Form, Meter, form};
+pub use split::{Event, Line, MAX_EVENT, NdJsonSplit, SseSplit};
+pub use usage::Usage;
+pub use view::{View, ViewFault, view};
 
 /// A way of speaking. Closed on purpose: a new OpenAI-compatible vendor is configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

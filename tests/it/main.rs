@@ -1,1 +1,12 @@
 //! The integration tests: one binary, one module a subject.
+// clippy's allowances for tests do not reach helper functions
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panic")]
+mod cli;
+mod config;
+mod gate;
+mod life;
+mod net;
+mod proxy;
+mod simulate;
+mod support;
+mod telemetry;

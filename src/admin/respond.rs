@@ -1,0 +1,156 @@
+//! What the admin door answers.
+use std::fmt::Write;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
+use http::uri::Authority;
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+use super::Doors;
+
+pub(super) type Body = Full<Bytes>;
+
+const JSON: &str = "application/json";
+const TEXT: &str = "text/plain; charset=utf-8";
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const PATHS: [&str; 5] = ["/livez", "/readyz", "/healthz", "/metrics", "/state"];
+/// For the state to be gathered.
+const STATE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// `guarded`: `Host` must name us.
+pub(super) async fn respond<B>(
+    doors: &Doors,
+    request: &Request<B>,
+    guarded: bool,
+) -> Response<Body> {
+    if guarded && !names_us(request, &doors.hosts) {
+        let message = "the Host header must be an address or a configured name";
+        return error(StatusCode::FORBIDDEN, "host_not_allowed", message);
+    }
+    let path = request.uri().path();
+    if !PATHS.contains(&path) {
+        let body =
+            json!({"error": {"code": "not_found", "message": "no such path", "paths": PATHS}});
+        return answer(StatusCode::NOT_FOUND, JSON, line(&body));
+    }
+    if request.method() != Method::GET && request.method() != Method::HEAD {
+        let message = "only GET and HEAD";
+        let mut refused = error(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message);
+        refused.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return refused;
+    }
+    match path {
+        "/metrics" => metrics(doors),
+        "/state" => state(doors).await,
+        "/readyz" => ready(doors, request.uri().query()),
+        _ => live(doors),
+    }
+}
+
+/// All places are taken.
+pub(super) fn busy() -> Response<Body> {
+    let mut refused = error(StatusCode::SERVICE_UNAVAILABLE, "busy", "too many requests at once");
+    refused.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    refused
+}
+
+fn live(doors: &Doors) -> Response<Body> {
+    if (doors.live)() {
+        answer(StatusCode::OK, TEXT, "ok\n")
+    } else {
+        answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, "the workers do not turn\n")
+    }
+}
+
+/// One line, then one for each thing to know; `?verbose` gives JSON.
+fn ready(doors: &Doors, query: Option<&str>) -> Response<Body> {
+    let readiness = (doors.ready)();
+    let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let mut words = query.unwrap_or_default().split('&');
+    if words.any(|word| word.split('=').next() == Some("verbose")) {
+        let live = (doors.live)();
+        let body = json!({"ready": readiness.ready, "live": live, "why": readiness.why});
+        return answer(status, JSON, line(&body));
+    }
+    let mut text = String::from(if readiness.ready { "ready\n" } else { "not ready\n" });
+    for why in &readiness.why {
+        let _ = writeln!(text, "- {why}");
+    }
+    answer(status, TEXT, text)
+}
+
+fn metrics(doors: &Doors) -> Response<Body> {
+    let mut text = String::new();
+    doors.metrics.encode(&mut text);
+    answer(StatusCode::OK, OPEN_METRICS, text)
+}
+
+async fn state(doors: &Doors) -> Response<Body> {
+    match timeout(STATE_TIMEOUT, (doors.state)()).await {
+        Ok(state) => answer(StatusCode::OK, JSON, line(&state)),
+        Err(_) => error(StatusCode::GATEWAY_TIMEOUT, "timeout", "the workers did not answer"),
+    }
+}
+
+fn error(status: StatusCode, code: &str, message: &str) -> Response<Body> {
+    answer(status, JSON, line(&json!({"error": {"code": code, "message": message}})))
+}
+
+fn line(value: &Value) -> String {
+    format!("{value:#}\n")
+}
+
+fn answer(
+    status: StatusCode,
+    content_type: &'static str,
+    body: impl Into<Bytes>,
+) -> Response<Body> {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+/// Every name the request calls us by must be ours. None at all is HTTP/1.0 and no browser.
+fn names_us<B>(request: &Request<B>, hosts: &[String]) -> bool {
+    let authority = request.uri().authority().map(Authority::as_str);
+    let headers = request.headers().get_all(HOST).iter().map(|value| value.to_str().ok());
+    authority.map(Some).into_iter().chain(headers).all(|name| {
+        name.and_then(|name| name.parse::<Authority>().ok())
+            .is_some_and(|authority| is_ours(authority.host(), hosts))
+    })
+}
+
+fn is_ours(host: &str, hosts: &[String]) -> bool {
+    let name = host.strip_suffix('.').unwrap_or(host);
+    let bare = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(name);
+    bare.parse::<IpAddr>().is_ok()
+        || name.eq_ignore_ascii_case("localhost")
+        || hosts.iter().any(|known| name.eq_ignore_ascii_case(known))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_our_names() {
+        let hosts = ["sidecar.internal".to_owned()];
+        for host in
+            ["127.0.0.1", "[::1]", "10.1.2.3", "LocalHost", "localhost.", "Sidecar.internal"]
+        {
+            assert!(is_ours(host, &hosts), "{host}");
+        }
+        for host in ["evil.example", "localhost.evil.example", "127.0.0.1.nip.io", "", "[::1"] {
+            assert!(!is_ours(host, &hosts), "{host}");
+        }
+    }
+}

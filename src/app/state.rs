@@ -1,0 +1,178 @@
+//! What the admin listener shows: readiness, liveness, and the state of everything as JSON.
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
+
+use super::Shared;
+use super::worker::{Crew, Message};
+use crate::admin::{Doors, Readiness};
+use crate::drain::{Drain, Stage};
+use crate::flight::Seen;
+use crate::snapshot::Live;
+use crate::telemetry::metrics::Metrics;
+use crate::upstream::Upstream;
+
+/// How long a worker may take to say what it has in flight.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What went wrong since the start, and is not over.
+#[derive(Debug, Default)]
+pub struct Health {
+    failed_reload: Mutex<Option<String>>,
+}
+
+impl Health {
+    /// `None`: the last reload went well.
+    pub fn reloaded(&self, fault: Option<String>) {
+        *self.failed_reload.lock() = fault;
+    }
+}
+
+pub fn doors(
+    shared: &Arc<Shared>,
+    live: &Arc<Live>,
+    metrics: &Arc<Metrics>,
+    drain: &Drain,
+    crew: &Arc<Crew>,
+) -> Doors {
+    let ready = {
+        let (shared, drain, crew) = (Arc::clone(shared), drain.clone(), Arc::clone(crew));
+        move || readiness(&shared, &drain, &crew)
+    };
+    let alive = {
+        let crew = Arc::clone(crew);
+        move || crew.alive()
+    };
+    let state = {
+        let (live, drain, crew) = (Arc::clone(live), drain.clone(), Arc::clone(crew));
+        move || -> crate::admin::BoxFuture<Value> {
+            Box::pin(state(Arc::clone(&live), drain.clone(), Arc::clone(&crew)))
+        }
+    };
+    Doors {
+        metrics: Arc::clone(metrics),
+        ready: Box::new(ready),
+        live: Box::new(alive),
+        state: Box::new(state),
+        hosts: Vec::new(),
+    }
+}
+
+fn readiness(shared: &Shared, drain: &Drain, crew: &Crew) -> Readiness {
+    let mut why = Vec::new();
+    let mut ready = true;
+    if drain.stage() > Stage::Serving {
+        ready = false;
+        why.push("shutting down".to_owned());
+    }
+    if !crew.alive() {
+        ready = false;
+        why.push("a worker stands still".to_owned());
+    }
+    if let Some(fault) = shared.health.failed_reload.lock().as_ref() {
+        why.push(format!("the last reload failed, the policy before it is in force: {fault}"));
+    }
+    Readiness { ready, why }
+}
+
+async fn state(live: Arc<Live>, drain: Drain, crew: Arc<Crew>) -> Value {
+    let snapshot = live.load();
+    let calls = in_flight(&crew).await;
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "stage": format!("{:?}", drain.stage()).to_lowercase(),
+        "workers": crew.len(),
+        "connections": crew.connections(),
+        "upstreams": snapshot.upstreams.iter().map(|one| upstream(one)).collect::<Vec<_>>(),
+        "calls": calls.iter().map(call).collect::<Vec<_>>(),
+    })
+}
+
+fn upstream(upstream: &Upstream) -> Value {
+    let gauges = &upstream.shared.gauges;
+    let addresses: Vec<_> = upstream
+        .addresses
+        .iter()
+        .map(|address| {
+            json!({
+                "host": address.host.to_str().unwrap_or(""),
+                "tls": address.origin.tls,
+                "in_flight": address.busy.load(Relaxed),
+            })
+        })
+        .collect();
+    json!({
+        "name": &*upstream.config.name,
+        "in_flight": gauges.in_flight.load(Relaxed),
+        "waiting": gauges.waiting.load(Relaxed),
+        "concurrency": upstream.config.concurrency,
+        "pool": {
+            "open": gauges.open.load(Relaxed),
+            "idle": gauges.idle.load(Relaxed),
+            "dialled": gauges.dialled.load(Relaxed),
+            "reused": gauges.reused.load(Relaxed),
+            "retried": gauges.retried.load(Relaxed),
+        },
+        "addresses": addresses,
+    })
+}
+
+fn call(seen: &Report) -> Value {
+    json!({
+        "request_id": seen.request_id,
+        "upstream": seen.upstream.as_deref(),
+        "operation": seen.operation,
+        "model": seen.model,
+        "stage": seen.stage,
+        "age_ms": seen.age.as_millis() as u64,
+        "bytes": seen.bytes,
+    })
+}
+
+/// One call, as it can leave its worker's thread.
+pub struct Report {
+    request_id: String,
+    upstream: Option<Arc<str>>,
+    operation: &'static str,
+    model: Option<String>,
+    stage: &'static str,
+    age: Duration,
+    bytes: u64,
+}
+
+impl From<Seen> for Report {
+    fn from(seen: Seen) -> Self {
+        Self {
+            request_id: seen.about.request_id.as_str().to_owned(),
+            upstream: seen.about.upstream,
+            operation: seen.about.operation,
+            model: seen.about.model.as_deref().map(str::to_owned),
+            stage: seen.stage.as_str(),
+            age: seen.age,
+            bytes: seen.bytes,
+        }
+    }
+}
+
+async fn in_flight(crew: &Crew) -> Vec<Report> {
+    let asked: Vec<_> = crew
+        .mailboxes()
+        .into_iter()
+        .filter_map(|mailbox| {
+            let (answer, receiver) = oneshot::channel();
+            mailbox.send(Message::Report(answer)).ok().map(|()| receiver)
+        })
+        .collect();
+    let mut all = Vec::new();
+    for receiver in asked {
+        if let Ok(Ok(mut calls)) = tokio::time::timeout(PATIENCE, receiver).await {
+            all.append(&mut calls);
+        }
+    }
+    all.sort_by_key(|call| std::cmp::Reverse(call.age));
+    all
+}

@@ -1,0 +1,367 @@
+//! A worker: one thread, one runtime, its own connections on both sides.
+//!
+//! All workers accept from the same sockets. One that has more connections than another hands the
+//! new one over, so that long-lived connections spread evenly however they arrive.
+//!
+//! Alternative rejected: one runtime with work stealing. It moves a call between threads in the
+//! middle and so needs locks around pools and timers (figures in benches/README.md).
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime};
+
+use parking_lot::Mutex;
+use tokio::runtime::LocalRuntime;
+use tokio::sync::{mpsc, oneshot};
+
+use super::Mailbox;
+use super::state::Report;
+use crate::drain::{Drain, Stage};
+use crate::flight::TICK;
+use crate::io::Stream;
+use crate::listen::Door;
+use crate::listen::connection::Bounds;
+use crate::listen::socket::{Bound, Peer};
+use crate::listen::tls::ServerTls;
+use crate::pipeline::worker::Worker;
+use crate::snapshot::{Live, Snapshot};
+use crate::telemetry::access::AccessLog;
+use crate::telemetry::metrics::Metrics;
+use crate::upstream::call::warm;
+
+/// How often idle connections are looked at, and how long a quiet worker sleeps.
+const SLOW_TICK: Duration = Duration::from_secs(1);
+/// A worker whose last sign of life is older stands still.
+const ALIVE: Duration = Duration::from_secs(10);
+
+/// A listening socket, and the certificate behind it.
+pub struct Entrance {
+    pub bound: Bound,
+    pub tls: Option<Arc<ServerTls>>,
+}
+
+impl Entrance {
+    /// `http://127.0.0.1:8080`, `unix:/run/tidegate.sock`
+    pub fn shown(&self) -> String {
+        match (self.bound.addr, &self.tls) {
+            (Some(addr), None) => format!("http://{addr}"),
+            (Some(addr), Some(_)) => format!("https://{addr}"),
+            (None, _) => self.bound.at.clone(),
+        }
+    }
+}
+
+/// What every worker needs.
+pub struct Parts {
+    pub live: Arc<Live>,
+    pub metrics: Arc<Metrics>,
+    pub log: AccessLog,
+    pub drain: Drain,
+    pub entrances: Arc<[Entrance]>,
+    pub crew: Arc<Crew>,
+}
+
+/// To a worker, from others.
+pub enum Message {
+    /// A connection that another worker accepted at this entrance.
+    Connection { entrance: usize, socket: Socket, peer: Peer },
+    /// What is in flight?
+    Report(oneshot::Sender<Vec<Report>>),
+}
+
+/// A connection between two runtimes.
+pub enum Socket {
+    Tcp(std::net::TcpStream),
+    Unix(std::os::unix::net::UnixStream),
+}
+
+/// What the workers know of each other.
+pub struct Crew {
+    members: Vec<Member>,
+    begun: Instant,
+}
+
+struct Member {
+    connections: AtomicUsize,
+    /// Milliseconds since the crew began.
+    last_beat: AtomicU64,
+    mailbox: Mutex<Option<Mailbox>>,
+}
+
+impl Crew {
+    pub fn new(workers: usize) -> Self {
+        let member = |_| Member {
+            connections: AtomicUsize::new(0),
+            last_beat: AtomicU64::new(0),
+            mailbox: Mutex::new(None),
+        };
+        Self { members: (0..workers.max(1)).map(member).collect(), begun: Instant::now() }
+    }
+
+    pub fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    pub fn connections(&self) -> usize {
+        self.members.iter().map(|member| member.connections.load(Relaxed)).sum()
+    }
+
+    /// Whether every worker's loop has turned of late.
+    pub fn alive(&self) -> bool {
+        let now = self.begun.elapsed();
+        self.members.iter().all(|member| {
+            let beat = Duration::from_millis(member.last_beat.load(Relaxed));
+            now.saturating_sub(beat) < ALIVE
+        })
+    }
+
+    pub fn mailboxes(&self) -> Vec<Mailbox> {
+        self.members.iter().filter_map(|member| member.mailbox.lock().clone()).collect()
+    }
+
+    /// Who should take the next connection: `me`, unless somebody has fewer.
+    fn least_loaded(&self, me: usize) -> usize {
+        let load = |at: usize| self.members[at].connections.load(Relaxed);
+        let least = (0..self.members.len()).min_by_key(|at| load(*at)).unwrap_or(me);
+        if load(least) < load(me) { least } else { me }
+    }
+}
+
+/// Starts a thread for each member of the crew.
+pub fn spawn_all(parts: &Parts) -> io::Result<Vec<JoinHandle<()>>> {
+    let mut threads = Vec::new();
+    for me in 0..parts.crew.len() {
+        let (mailbox, messages) = mpsc::unbounded_channel();
+        *parts.crew.members[me].mailbox.lock() = Some(mailbox);
+        let seat = Seat {
+            me,
+            live: Arc::clone(&parts.live),
+            metrics: Arc::clone(&parts.metrics),
+            log: parts.log.clone(),
+            drain: parts.drain.clone(),
+            entrances: Arc::clone(&parts.entrances),
+            crew: Arc::clone(&parts.crew),
+        };
+        let thread = std::thread::Builder::new()
+            .name(format!("worker-{me}"))
+            .spawn(move || seat.run(messages))?;
+        threads.push(thread);
+    }
+    Ok(threads)
+}
+
+struct Seat {
+    me: usize,
+    live: Arc<Live>,
+    metrics: Arc<Metrics>,
+    log: AccessLog,
+    drain: Drain,
+    entrances: Arc<[Entrance]>,
+    crew: Arc<Crew>,
+}
+
+/// One worker on its own thread.
+struct Shift {
+    seat: Seat,
+    worker: Rc<Worker>,
+    door: Rc<Door>,
+}
+
+impl Seat {
+    fn run(self, messages: mpsc::UnboundedReceiver<Message>) {
+        let runtime = match LocalRuntime::new() {
+            Ok(runtime) => runtime,
+            Err(error) => return tracing::error!(%error, "a worker has no runtime"),
+        };
+        runtime.block_on(async move {
+            let worker = Rc::new(Worker::new(
+                Arc::clone(&self.live),
+                Arc::clone(&self.metrics),
+                self.log.lines(),
+                self.drain.clone(),
+                self.crew.len(),
+            ));
+            let max_headers = worker.snapshot().config.server.max_headers;
+            let max_head = worker.snapshot().config.server.max_head;
+            let door = Rc::new(Door::new(Rc::clone(&worker), max_headers, max_head));
+            Rc::new(Shift { seat: self, worker, door }).work(messages).await;
+        });
+    }
+}
+
+impl Shift {
+    async fn work(self: Rc<Self>, messages: mpsc::UnboundedReceiver<Message>) {
+        for entrance in 0..self.seat.entrances.len() {
+            tokio::task::spawn_local(Rc::clone(&self).accept(entrance));
+        }
+        tokio::task::spawn_local(Rc::clone(&self).receive(messages));
+        tokio::task::spawn_local(Rc::clone(&self).sweep());
+        self.seat.drain.reached(Stage::Draining).await;
+        self.door.connections.nudge_all();
+        self.seat.drain.reached(Stage::Ending).await;
+        self.door.connections.nudge_all();
+        // the cut connections drop their calls, which write their last lines
+        let deadline = Instant::now() + Duration::from_millis(500);
+        while !self.door.connections.is_empty() && Instant::now() < deadline {
+            tokio::task::yield_now().await;
+        }
+        self.worker.lines.borrow_mut().flush();
+    }
+
+    async fn accept(self: Rc<Self>, at: usize) {
+        let Seat { me, drain, entrances, crew, metrics, live, .. } = &self.seat;
+        let listener = match entrances[at].bound.listener() {
+            Ok(listener) => listener,
+            Err(error) => return tracing::error!(%error, "a socket cannot be listened on"),
+        };
+        loop {
+            let full = crew.connections() >= live.load().config.server.max_connections;
+            let accepted = tokio::select! {
+                // first: the sockets are closed right after the stage is reached
+                biased;
+                () = drain.reached(Stage::Draining) => return,
+                // those who come now wait in the kernel's queue
+                () = tokio::time::sleep(Duration::from_millis(20)), if full => continue,
+                accepted = listener.accept(), if !full => accepted,
+            };
+            let (stream, peer) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => return tracing::error!(%error, "a socket stopped listening"),
+            };
+            metrics.connection_opened();
+            let to = crew.least_loaded(*me);
+            crew.members[to].connections.fetch_add(1, Relaxed);
+            if to == *me {
+                self.admit(at, stream, peer);
+            } else if self.hand_over(to, at, stream, peer).is_err() {
+                // it went down on the way; the client sees a closed connection
+                crew.members[to].connections.fetch_sub(1, Relaxed);
+                metrics.connection_closed();
+            }
+        }
+    }
+
+    fn hand_over(&self, to: usize, entrance: usize, stream: Stream, peer: Peer) -> Result<(), ()> {
+        let socket = match stream {
+            Stream::Tcp(tcp) => tcp.into_std().map(Socket::Tcp),
+            Stream::Unix(unix) => unix.into_std().map(Socket::Unix),
+            Stream::ServerTls(_) | Stream::ClientTls(_) => return Err(()),
+        };
+        let socket = socket.map_err(|_| ())?;
+        let mailbox = self.seat.crew.members[to].mailbox.lock().clone();
+        let message = Message::Connection { entrance, socket, peer };
+        mailbox.ok_or(())?.send(message).map_err(|_| ())
+    }
+
+    async fn receive(self: Rc<Self>, mut messages: mpsc::UnboundedReceiver<Message>) {
+        while let Some(message) = messages.recv().await {
+            match message {
+                Message::Report(to) => {
+                    // nobody may be waiting any more
+                    let _ =
+                        to.send(self.worker.flights.list().into_iter().map(Report::from).collect());
+                }
+                Message::Connection { entrance, socket, peer } => {
+                    let stream = match socket {
+                        Socket::Tcp(tcp) => tokio::net::TcpStream::from_std(tcp).map(Stream::Tcp),
+                        Socket::Unix(unix) => {
+                            tokio::net::UnixStream::from_std(unix).map(Stream::Unix)
+                        }
+                    };
+                    match stream {
+                        Ok(stream) => self.admit(entrance, stream, peer),
+                        Err(_) => self.left(),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Serves a connection; it has been counted.
+    fn admit(self: &Rc<Self>, entrance: usize, stream: Stream, peer: Peer) {
+        let this = Rc::clone(self);
+        let hold = self.seat.drain.hold();
+        tokio::task::spawn_local(async move {
+            let tls = this.seat.entrances[entrance].tls.as_ref();
+            let stream = match (tls, stream) {
+                (Some(tls), Stream::Tcp(tcp)) => tls.accept(tcp).await,
+                (_, stream) => Ok(stream),
+            };
+            match stream {
+                Ok(stream) => Rc::clone(&this.door).serve(stream, peer).await,
+                Err(error) => {
+                    this.seat.metrics.connection_refused("tls");
+                    tracing::debug!(%error, "a TLS handshake failed");
+                }
+            }
+            this.left();
+            drop(hold);
+        });
+    }
+
+    fn left(&self) {
+        self.seat.crew.members[self.seat.me].connections.fetch_sub(1, Relaxed);
+        self.seat.metrics.connection_closed();
+    }
+
+    /// Moves the clock on, ends what is overdue, and keeps the pools in order.
+    async fn sweep(self: Rc<Self>) {
+        let worker = &self.worker;
+        let mut last_slow = None::<Instant>;
+        let mut known: Option<Arc<Snapshot>> = None;
+        loop {
+            let now = worker.clock.advance();
+            worker.flights.sweep(now);
+            if last_slow.is_none_or(|last| last.elapsed() >= SLOW_TICK) {
+                last_slow = Some(Instant::now());
+                let snapshot = worker.snapshot();
+                self.beat();
+                self.door.connections.sweep(now, &bounds(&snapshot));
+                worker.pools.sweep();
+                self.follow(&mut known, &snapshot);
+            }
+            if worker.flights.is_empty() {
+                worker.lines.borrow_mut().flush();
+                tokio::select! {
+                    () = worker.flights.sleep() => {}
+                    () = tokio::time::sleep(SLOW_TICK) => continue,
+                }
+            }
+            worker.lines.borrow_mut().flush_if_due(unix_ms());
+            tokio::time::sleep(TICK).await;
+        }
+    }
+
+    fn beat(&self) {
+        let now = self.seat.crew.begun.elapsed().as_millis() as u64;
+        self.seat.crew.members[self.seat.me].last_beat.store(now, Relaxed);
+    }
+
+    /// Makes the pools follow the policy, and opens what it wants warm.
+    fn follow(&self, known: &mut Option<Arc<Snapshot>>, snapshot: &Arc<Snapshot>) {
+        if !known.as_ref().is_some_and(|known| Arc::ptr_eq(known, snapshot)) {
+            let upstreams = snapshot.upstreams.iter().map(AsRef::as_ref);
+            self.worker.pools.retain(upstreams);
+            *known = Some(Arc::clone(snapshot));
+        }
+        for upstream in snapshot.upstreams.iter().filter(|upstream| upstream.config.pool.warm > 0) {
+            if self.worker.pools.wants_warming(upstream) {
+                let pools = Rc::clone(&self.worker.pools);
+                tokio::task::spawn_local(warm(pools, Arc::clone(upstream)));
+            }
+        }
+    }
+}
+
+fn bounds(snapshot: &Snapshot) -> Bounds {
+    let server = &snapshot.config.server;
+    Bounds { head: server.head_timeout, idle: server.idle_timeout, write: server.write_timeout }
+}
+
+fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_millis() as u64)
+}

@@ -1,0 +1,341 @@
+//! Every key of the policy file: its shape, its default as one would write it, and one line of
+//! why. The readers refuse what is not in here, and the JSON Schema is made from here, so the
+//! two cannot drift apart. Defaults are only told here; they are decided by the `Default` impls
+//! in `config.rs`, and a test holds the two together.
+
+/// A mapping with a fixed set of keys.
+pub(super) struct Section {
+    pub title: &'static str,
+    pub keys: &'static [Key],
+    /// Keys that must be there.
+    pub required: &'static [&'static str],
+    /// Keys of the format that this version does not act on: refused, and by name.
+    pub later: &'static [&'static str],
+}
+
+pub(super) struct Key {
+    pub name: &'static str,
+    pub shape: &'static Shape,
+    /// As written in the file; `None` where leaving the key out is the default.
+    pub default: Option<&'static str>,
+    pub doc: &'static str,
+}
+
+pub(super) enum Shape {
+    Duration,
+    Size,
+    /// A whole number, at least this.
+    Count(u64),
+    Word(&'static [&'static str]),
+    /// Text, and what it looks like.
+    Text(&'static str),
+    /// `${NAME}` or `file:/path`: never shown.
+    Secret,
+    /// Path of a file that must be there.
+    File,
+    Section(&'static Section),
+    /// Names of the user's own, each with a value of this shape.
+    Names(&'static Shape),
+    /// Not empty.
+    List(&'static Shape),
+    AnyOf(&'static [&'static Shape]),
+}
+
+impl Section {
+    pub fn key(&self, name: &str) -> Option<&'static Key> {
+        self.keys.iter().find(|key| key.name == name)
+    }
+}
+
+const fn key(
+    name: &'static str,
+    shape: &'static Shape,
+    default: &'static str,
+    doc: &'static str,
+) -> Key {
+    Key { name, shape, default: Some(default), doc }
+}
+
+/// A key whose absence is its default.
+const fn optional(name: &'static str, shape: &'static Shape, doc: &'static str) -> Key {
+    Key { name, shape, default: None, doc }
+}
+
+pub(super) const DIALECTS: &[&str] = &["openai", "anthropic", "gemini", "ollama", "http"];
+pub(super) const CLIENT_AUTH: &[&str] = &["optional", "required"];
+pub(super) const HTTP2: &[&str] = &["auto", "never", "always"];
+pub(super) const LOG_FORMS: &[&str] = &["auto", "json", "text"];
+pub(super) const ACCESS_LOGS: &[&str] = &["off", "stdout", "stderr"];
+pub(super) const BUILTINS: &[&str] = &["simulator"];
+
+const ADDRESS: Shape = Shape::Text("127.0.0.1:8080, unix:/path, systemd: or systemd:NAME");
+const URL: Shape = Shape::Text("http://host[:port][/path], https://… or unix:/path");
+const LISTENER: Shape = Shape::AnyOf(&[&ADDRESS, &Shape::Section(&LISTEN)]);
+
+pub(super) static ROOT: Section = Section {
+    title: "Tidegate policy file",
+    keys: &[
+        key(
+            "listen",
+            &Shape::AnyOf(&[&LISTENER, &Shape::List(&LISTENER)]),
+            "127.0.0.1:8080",
+            "Where agents connect: one address or a list.",
+        ),
+        key(
+            "admin",
+            &Shape::AnyOf(&[&ADDRESS, &Shape::Section(&ADMIN)]),
+            "127.0.0.1:8081",
+            "Health, metrics and state, or `off`. It asks no one who they are: open it beyond \
+             loopback only where the network is trusted, as for the probes of Kubernetes.",
+        ),
+        optional("server", &Shape::Section(&SERVER), "Bounds on what a client may do."),
+        optional(
+            "upstreams",
+            &Shape::Names(&Shape::AnyOf(&[&URL, &Shape::Section(&UPSTREAM)])),
+            "The backends, by name. Without it: every vendor that Tidegate knows.",
+        ),
+        optional(
+            "routes",
+            &Shape::List(&Shape::Section(&ROUTE)),
+            "Which call goes where; the first match wins. Without it: each upstream under \
+             /NAME, and the bare paths of the SDKs to the first upstream of their dialect.",
+        ),
+        optional("telemetry", &Shape::Section(&TELEMETRY), "What is logged, and how."),
+    ],
+    required: &[],
+    later: &["state", "agents", "prices", "policies", "cache", "tasks", "limits"],
+};
+
+pub(super) static LISTEN: Section = Section {
+    title: "A listener",
+    keys: &[
+        optional("at", &ADDRESS, "The address."),
+        optional("tls", &Shape::Section(&LISTEN_TLS), "Serve TLS here."),
+    ],
+    required: &["at"],
+    later: &[],
+};
+
+pub(super) static ADMIN: Section = Section {
+    title: "The admin listener",
+    keys: &[optional("at", &ADDRESS, "The address.")],
+    required: &["at"],
+    later: &["tls"],
+};
+
+pub(super) static LISTEN_TLS: Section = Section {
+    title: "TLS of a listener",
+    keys: &[
+        optional("cert", &Shape::File, "Certificate chain in PEM; reread when it changes."),
+        optional("key", &Shape::File, "Its private key in PEM."),
+        optional("client_ca", &Shape::File, "Clients may show a certificate of this CA, in PEM."),
+        key(
+            "client_auth",
+            &Shape::Word(CLIENT_AUTH),
+            "required",
+            "With client_ca: whether a client without a certificate is let in.",
+        ),
+    ],
+    required: &["cert", "key"],
+    later: &[],
+};
+
+pub(super) static SERVER: Section = Section {
+    title: "Bounds on what a client may do",
+    keys: &[
+        key("max_connections", &Shape::Count(1), "10000", "Open connections from agents."),
+        key("max_body", &Shape::Size, "32MiB", "Largest request body that is read into memory."),
+        key("max_head", &Shape::Size, "32KiB", "Request line and headers together."),
+        key("max_headers", &Shape::Count(1), "100", "Header lines of a request."),
+        key("max_target", &Shape::Size, "8KiB", "Path and query."),
+        key("head_timeout", &Shape::Duration, "10s", "From the first byte of a head to its last."),
+        key("body_timeout", &Shape::Duration, "30s", "Longest pause while a body arrives."),
+        key(
+            "idle_timeout",
+            &Shape::Duration,
+            "75s",
+            "An idle connection is closed after this; longer than any SDK keeps one.",
+        ),
+        key(
+            "write_timeout",
+            &Shape::Duration,
+            "60s",
+            "Longest time a client may leave our bytes unread.",
+        ),
+        optional("drain", &Shape::Section(&DRAIN), "How the process ends."),
+    ],
+    required: &[],
+    later: &[],
+};
+
+pub(super) static DRAIN: Section = Section {
+    title: "How the process ends",
+    keys: &[
+        key(
+            "delay",
+            &Shape::Duration,
+            "5s",
+            "Readiness fails this long before new work is refused.",
+        ),
+        key("timeout", &Shape::Duration, "10m", "How long running calls may take to finish."),
+    ],
+    required: &[],
+    later: &[],
+};
+
+pub(super) static UPSTREAM: Section = Section {
+    title: "A backend",
+    keys: &[
+        key(
+            "dialect",
+            &Shape::Word(DIALECTS),
+            "openai",
+            "How it speaks. Known vendors need not say it.",
+        ),
+        optional("url", &URL, "Where it is. A trailing /v1 may be there or not."),
+        optional(
+            "urls",
+            &Shape::List(&URL),
+            "Several replicas instead of one url; the least busy is taken.",
+        ),
+        optional(
+            "builtin",
+            &Shape::Word(BUILTINS),
+            "A backend inside this process instead of a url, for trying things out.",
+        ),
+        optional(
+            "key",
+            &Shape::Secret,
+            "Sent instead of the agent's credential: ${NAME} or file:/path. Without it the \
+             agent's own passes through.",
+        ),
+        key(
+            "auth",
+            &Shape::Text("bearer, or the name of a header: x-api-key"),
+            "bearer",
+            "How the key is sent. Known vendors need not say it.",
+        ),
+        optional(
+            "headers",
+            &Shape::Names(&Shape::Text("the header's value")),
+            "Added to every request; replaces what the agent sent under that name.",
+        ),
+        optional("concurrency", &Shape::Count(1), "Most calls at once; more wait in line."),
+        optional("pool", &Shape::Section(&POOL), "Connections to it."),
+        optional("timeouts", &Shape::Section(&TIMEOUTS), "How long each part may take."),
+        optional("tls", &Shape::Section(&UPSTREAM_TLS), "A private CA, a client certificate."),
+        key(
+            "http2",
+            &Shape::Word(HTTP2),
+            "auto",
+            "auto: if the server offers it over TLS; always: also on cleartext.",
+        ),
+        key(
+            "proxy",
+            &Shape::Text("env, off or http://[user:password@]host[:port]"),
+            "env",
+            "env: HTTPS_PROXY and NO_PROXY, for https urls.",
+        ),
+    ],
+    required: &[],
+    later: &["balance", "retry", "breaker", "fallback", "limits", "prices", "health", "weight"],
+};
+
+pub(super) static POOL: Section = Section {
+    title: "Connections to a backend",
+    keys: &[
+        key("connect_timeout", &Shape::Duration, "5s", "Name, TCP and TLS together."),
+        key(
+            "idle_timeout",
+            &Shape::Duration,
+            "55s",
+            "An idle connection is closed; below the 60s of most load balancers.",
+        ),
+        key("max_idle", &Shape::Count(1), "256", "Idle connections kept."),
+        key(
+            "max_age",
+            &Shape::Duration,
+            "5m",
+            "A connection is retired after this, so that DNS changes are followed.",
+        ),
+        key("warm", &Shape::Count(0), "0", "Connections opened before they are needed."),
+    ],
+    required: &[],
+    later: &["max_requests"],
+};
+
+pub(super) static TIMEOUTS: Section = Section {
+    title: "How long each part of a call may take",
+    keys: &[
+        key(
+            "queue",
+            &Shape::Duration,
+            "10s",
+            "Waiting for a place under `concurrency`, which must be set.",
+        ),
+        key(
+            "first_byte",
+            &Shape::Duration,
+            "10m",
+            "From the request's last byte to the answer's first; reasoning models take long.",
+        ),
+        key("idle", &Shape::Duration, "2m", "Longest silence inside an answer."),
+        key(
+            "total",
+            &Shape::Duration,
+            "1h",
+            "From start to end. A stream that is sending is never cut by it.",
+        ),
+    ],
+    required: &[],
+    later: &[],
+};
+
+pub(super) static UPSTREAM_TLS: Section = Section {
+    title: "TLS to a backend",
+    keys: &[
+        optional("ca", &Shape::File, "A private CA in PEM, instead of the system's roots."),
+        optional("cert", &Shape::File, "Client certificate chain in PEM."),
+        optional("key", &Shape::File, "Its private key in PEM."),
+    ],
+    required: &[],
+    later: &["insecure"],
+};
+
+pub(super) static ROUTE: Section = Section {
+    title: "One rule: which call goes where",
+    keys: &[
+        optional(
+            "path",
+            &Shape::Text("a path that starts with /"),
+            "Prefix to match, on a segment boundary; it is stripped. Without it: any path.",
+        ),
+        optional("model", &Shape::Text("a glob like gpt-*"), "Only calls for such a model."),
+        optional("to", &Shape::Text("the name of an upstream"), "The upstream."),
+        optional(
+            "name",
+            &Shape::Text("a name"),
+            "How logs and metrics call it. Without it: path and model.",
+        ),
+    ],
+    required: &["to"],
+    later: &["fallback", "cache", "limits", "queue", "weight", "match"],
+};
+
+pub(super) static TELEMETRY: Section = Section {
+    title: "What is logged, and how",
+    keys: &[
+        key(
+            "level",
+            &Shape::Text(
+                "a level (error, warn, info, debug, trace) or a filter like tidegate=debug,warn",
+            ),
+            "info",
+            "What goes to the log on stderr.",
+        ),
+        key("form", &Shape::Word(LOG_FORMS), "auto", "auto: text on a terminal, JSON elsewhere."),
+        key("access_log", &Shape::Word(ACCESS_LOGS), "stdout", "One line a request."),
+    ],
+    required: &[],
+    later: &["otlp", "traces", "metrics"],
+};

@@ -1,0 +1,163 @@
+//! The way in: a policy file, or none, and what the command line puts in its place.
+//!
+//! Everything here blocks on small files: it belongs to the start, or to a blocking thread.
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+use super::fault::Faults;
+use super::listen::clash;
+use super::read::{Reader, World};
+use super::{Address, Config, Listen, LogForm, file, validate};
+
+/// Largest policy file, secret or certificate that is read.
+const LARGEST: u64 = 1 << 20;
+
+/// A configuration and what it was made of.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    pub config: Config,
+    /// All that must be watched: the policy file, secrets, certificates, keys.
+    pub files: Vec<PathBuf>,
+    /// 16 hexadecimal digits over the content of all files: equal means that nothing changed.
+    pub digest: String,
+}
+
+/// Where the configuration comes from, each time it is loaded.
+#[derive(Debug, Clone, Default)]
+pub struct Source {
+    /// `None`: the known vendors.
+    pub path: Option<PathBuf>,
+    pub overrides: Overrides,
+}
+
+/// What the command line sets; it wins over the file.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Overrides {
+    /// Empty: as in the file.
+    pub listen: Vec<Address>,
+    /// `Some(None)`: no admin listener.
+    pub admin: Option<Option<Address>>,
+    pub level: Option<String>,
+    pub form: Option<LogForm>,
+}
+
+impl Source {
+    pub fn load(&self) -> Result<Loaded, Faults> {
+        let mut loaded = match &self.path {
+            Some(path) => load(path)?,
+            None => Loaded { config: without_file(), files: Vec::new(), digest: digest(b"", &[]) },
+        };
+        self.overrides.apply(&mut loaded.config)?;
+        Ok(loaded)
+    }
+}
+
+impl Overrides {
+    fn apply(&self, config: &mut Config) -> Result<(), Faults> {
+        if !self.listen.is_empty() {
+            let plain = |at: &Address| Listen { at: at.clone(), tls: None };
+            config.listen = self.listen.iter().map(plain).collect();
+        }
+        if let Some(admin) = &self.admin {
+            config.admin = admin.clone().map(|at| Listen { at, tls: None });
+        }
+        if let Some(level) = &self.level {
+            config.telemetry.level.clone_from(level);
+        }
+        if let Some(form) = self.form {
+            config.telemetry.form = form;
+        }
+        let all: Vec<&Address> =
+            config.listen.iter().chain(&config.admin).map(|listen| &listen.at).collect();
+        let twice = all.iter().enumerate().any(|(i, at)| all[..i].iter().any(|b| clash(at, b)));
+        if twice {
+            let found = "an address that two listeners take".to_owned();
+            let expected = "an address of its own for each --listen and --admin";
+            return Err(Faults::whole("command line", found, expected));
+        }
+        Ok(())
+    }
+}
+
+/// Reads a policy file, with the variables of this process.
+pub fn load(path: &Path) -> Result<Loaded, Faults> {
+    let name = path.display().to_string();
+    let whole = |found: String, expected: &str| Faults::whole(&name, found, expected);
+    let bytes = read_small(path).map_err(|error| {
+        whole(format!("a file that cannot be read: {error}"), "a policy file of 1 MiB at most")
+    })?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        whole(format!("a byte that is not UTF-8, at offset {at}"), "a policy file in UTF-8")
+    })?;
+    let env = |name: &str| std::env::var(name).ok();
+    let reader = Reader::new(&name, world(&env, &read_small, path));
+    let config = validate::root(&reader, &file::parse(&name, &text)?)?;
+    let read = reader.files.take();
+    let digest = digest(text.as_bytes(), &read);
+    let files = std::iter::once(path.to_owned()).chain(read.into_iter().map(|(path, _)| path));
+    let mut files: Vec<PathBuf> = files.collect();
+    files.dedup();
+    Ok(Loaded { config, files, digest })
+}
+
+/// Reads the text of a policy file. `name` is its path: it stands in the faults, and relative
+/// paths in the text start at its directory.
+pub fn parse(
+    name: &str,
+    text: &str,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Config, Faults> {
+    parse_with(name, text, env, &read_small)
+}
+
+pub(super) fn parse_with(
+    name: &str,
+    text: &str,
+    env: &dyn Fn(&str) -> Option<String>,
+    read: &dyn Fn(&Path) -> io::Result<Vec<u8>>,
+) -> Result<Config, Faults> {
+    if text.len() as u64 > LARGEST {
+        let found = format!("a text of {} bytes", text.len());
+        return Err(Faults::whole(name, found, "a policy file of 1 MiB at most"));
+    }
+    let node = file::parse(name, text)?;
+    validate::root(&Reader::new(name, world(env, read, Path::new(name))), &node)
+}
+
+/// What is served when there is no file: every known vendor under `/NAME`, and the bare paths
+/// of the SDKs by their dialect.
+pub fn without_file() -> Config {
+    validate::standard()
+}
+
+fn world<'w>(
+    env: &'w dyn Fn(&str) -> Option<String>,
+    read: &'w dyn Fn(&Path) -> io::Result<Vec<u8>>,
+    file: &'w Path,
+) -> World<'w> {
+    World { env, read, dir: file.parent().unwrap_or(Path::new("")) }
+}
+
+fn read_small(path: &Path) -> io::Result<Vec<u8>> {
+    let file = File::open(path)?;
+    if file.metadata()?.is_dir() {
+        return Err(io::Error::from(io::ErrorKind::IsADirectory));
+    }
+    let mut bytes = Vec::new();
+    file.take(LARGEST + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > LARGEST {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than 1 MiB"));
+    }
+    Ok(bytes)
+}
+
+fn digest(text: &[u8], files: &[(PathBuf, blake3::Hash)]) -> String {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(blake3::hash(text).as_bytes());
+    for (_, hash) in files {
+        hasher.update(hash.as_bytes());
+    }
+    hasher.finalize().to_hex()[..16].to_owned()
+}

@@ -1,0 +1,258 @@
+//! What needs to see inside: that table, readers, schema, example and defaults agree.
+use std::collections::BTreeSet;
+use std::io;
+use std::path::Path;
+
+use proptest::prelude::*;
+use serde_json::Value;
+
+use super::file::{Kind, Node};
+use super::keys::{ROOT, Section, Shape};
+use super::*;
+
+const EXAMPLE: &str = include_str!("../../config.example.yaml");
+const SCHEMA: &str = include_str!("../../packaging/config.schema.json");
+
+#[expect(clippy::unnecessary_wraps, reason = "stands in for the environment")]
+fn any_variable(_: &str) -> Option<String> {
+    Some("some-value".to_owned())
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "stands in for a reader of files")]
+fn any_file(_: &Path) -> io::Result<Vec<u8>> {
+    Ok(b"-----BEGIN CERTIFICATE-----\n".to_vec())
+}
+
+fn parse_here(text: &str) -> Result<Config, Faults> {
+    load::parse_with("policy.yaml", text, &any_variable, &any_file)
+}
+
+/// The example with the settings that are commented out, and without those they stand in for.
+fn example_in_full() -> String {
+    let lines = EXAMPLE.lines().filter(|line| !line.starts_with("listen: "));
+    let setting =
+        |line: &str| line.strip_prefix('#').filter(|rest| is_setting(rest)).map(str::to_owned);
+    lines.map(|line| setting(line).unwrap_or_else(|| line.to_owned()) + "\n").collect()
+}
+
+/// `#key:` and what is nested under it with two spaces or more; prose has one space.
+fn is_setting(rest: &str) -> bool {
+    !rest.is_empty() && (!rest.starts_with(' ') || rest.starts_with("  "))
+}
+
+#[test]
+fn the_example_changes_nothing() {
+    assert_eq!(parse_here(EXAMPLE).expect("right"), without_file());
+}
+
+#[test]
+fn the_example_in_full_is_right_and_shows_the_defaults() {
+    let config = parse_here(&example_in_full()).unwrap_or_else(|faults| panic!("{faults}"));
+    assert_eq!(config.server, Server::default());
+    assert_eq!(config.telemetry, Telemetry::default());
+    let local = config.upstreams.iter().find(|u| &*u.name == "local").expect("there");
+    let plain = Upstream::new("local");
+    assert_eq!(local.pool, plain.pool);
+    assert_eq!(local.timeouts, plain.timeouts);
+    assert_eq!((&local.auth, local.http2, &local.proxy), (&plain.auth, plain.http2, &plain.proxy));
+    assert_eq!((local.dialect, &local.api_prefix), (plain.dialect, &plain.api_prefix));
+}
+
+/// Every key of the table by its path, without the names that users choose.
+fn all_keys(section: &Section, path: &str, out: &mut BTreeSet<String>) {
+    for key in section.keys {
+        let path = format!("{path}/{}", key.name);
+        inner(key.shape, &path, out);
+        out.insert(path);
+    }
+}
+
+fn inner(shape: &Shape, path: &str, out: &mut BTreeSet<String>) {
+    match shape {
+        Shape::Section(section) => all_keys(section, path, out),
+        Shape::Names(value) | Shape::List(value) => inner(value, path, out),
+        Shape::AnyOf(shapes) => {
+            for shape in *shapes {
+                inner(shape, path, out);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// The keys that a document uses, in the same form; `chosen` keys are names of the user's own.
+fn used_keys(node: &Node, path: &str, chosen: bool, out: &mut BTreeSet<String>) {
+    match &node.kind {
+        Kind::Map(entries) if chosen => {
+            for entry in entries {
+                used_keys(&entry.value, path, false, out);
+            }
+        }
+        Kind::Map(entries) => {
+            for entry in entries {
+                let path = format!("{path}/{}", entry.key);
+                let chosen = ["upstreams", "headers"].contains(&entry.key.as_str());
+                used_keys(&entry.value, &path, chosen, out);
+                out.insert(path);
+            }
+        }
+        Kind::List(items) => {
+            for item in items {
+                used_keys(item, path, false, out);
+            }
+        }
+        _ => {}
+    }
+}
+
+#[test]
+fn the_example_names_every_key() {
+    let mut known = BTreeSet::new();
+    all_keys(&ROOT, "", &mut known);
+    let mut used = BTreeSet::new();
+    used_keys(&file::parse("", &example_in_full()).expect("YAML"), "", false, &mut used);
+    // a mapping with this one key says no more than the address alone
+    let missing: Vec<_> = known.difference(&used).filter(|key| *key != "/admin/at").collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+/// A value that no reader takes, under every key of the table: a reader that does not look at a
+/// key would let it pass, and the schema would promise what does nothing.
+#[test]
+fn every_key_of_the_table_is_read() {
+    let mut known = BTreeSet::new();
+    all_keys(&ROOT, "", &mut known);
+    assert!(known.len() > 50, "{}", known.len());
+    for key in known {
+        let mut text = "[[]]".to_owned();
+        let mut path = String::new();
+        let names: Vec<&str> = key.split('/').skip(1).collect();
+        for (depth, name) in names.iter().enumerate().rev() {
+            let under = &names[..depth];
+            text = match (under.last(), *name) {
+                (Some(&"upstreams"), _) => format!("{{ local: {{ {name}: {text} }} }}"),
+                (Some(&"routes"), _) => format!("[{{ {name}: {text} }}]"),
+                (Some(_), _) => format!("{{ {name}: {text} }}"),
+                (None, _) => format!("{name}: {text}"),
+            };
+        }
+        for (depth, name) in names.iter().enumerate() {
+            let parent = depth.checked_sub(1).map(|d| names[d]);
+            path += match parent {
+                None => "",
+                Some("upstreams") => ".local.",
+                Some("routes") => "[0].",
+                Some(_) => ".",
+            };
+            path += name;
+        }
+        let faults = parse_here(&text).expect_err(&text);
+        let told = faults.as_slice().iter().any(|fault| fault.path.starts_with(&path));
+        assert!(told, "{key} in `{text}`, wanted at {path}: {faults}");
+    }
+}
+
+/// The defaults in the table, written out, are the defaults in the types.
+#[test]
+fn the_told_defaults_are_the_real_ones() {
+    let mut told = 0;
+    for (section, path) in [
+        (&keys::SERVER, "server: { KEY }"),
+        (&keys::DRAIN, "server: { drain: { KEY } }"),
+        (&keys::TELEMETRY, "telemetry: { KEY }"),
+        (&ROOT, "KEY"),
+    ] {
+        for key in section.keys {
+            let Some(default) = key.default else { continue };
+            let text = path.replace("KEY", &format!("{}: {default}", key.name));
+            assert_eq!(parse_here(&text).expect(&text), without_file(), "{text}");
+            told += 1;
+        }
+    }
+    let plain = parse_here("upstreams: { a: { url: https://a } }").expect("right");
+    for (section, path) in [
+        (&keys::UPSTREAM, "KEY"),
+        (&keys::POOL, "pool: { KEY }"),
+        (&keys::TIMEOUTS, "timeouts: { KEY }"),
+    ] {
+        for key in section.keys {
+            // refused without a key to send, or a bound to wait for: the example covers them
+            let alone = !["auth", "queue"].contains(&key.name);
+            let Some(default) = key.default.filter(|_| alone) else { continue };
+            let setting = path.replace("KEY", &format!("{}: {default}", key.name));
+            let text = format!("upstreams: {{ a: {{ url: https://a, {setting} }} }}");
+            assert_eq!(parse_here(&text).expect(&text), plain, "{text}");
+            told += 1;
+        }
+    }
+    assert!(told > 25, "{told}");
+}
+
+#[test]
+fn the_shipped_schema_is_the_one_that_is_printed() {
+    let now = serde_json::to_string_pretty(&schema()).expect("JSON") + "\n";
+    if std::env::var_os("UPDATE").is_some() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/config.schema.json");
+        std::fs::write(path, &now).expect("writable");
+        return;
+    }
+    assert!(SCHEMA == now, "run the tests with UPDATE=1 and look at the difference");
+}
+
+/// The properties of the schema, as paths.
+fn schema_keys(value: &Value, path: &str, out: &mut BTreeSet<String>) {
+    for (name, inner) in value["properties"].as_object().into_iter().flatten() {
+        let path = format!("{path}/{name}");
+        schema_keys(inner, &path, out);
+        out.insert(path);
+    }
+    for inner in value["anyOf"].as_array().into_iter().flatten() {
+        schema_keys(inner, path, out);
+    }
+    for inner in [&value["items"], &value["additionalProperties"]] {
+        if inner.is_object() {
+            schema_keys(inner, path, out);
+        }
+    }
+}
+
+#[test]
+fn the_schema_has_the_keys_of_the_table() {
+    let (mut table, mut schema_has) = (BTreeSet::new(), BTreeSet::new());
+    all_keys(&ROOT, "", &mut table);
+    schema_keys(&schema(), "", &mut schema_has);
+    assert_eq!(table, schema_has);
+}
+
+#[test]
+fn what_is_shown_reads_back_and_holds_no_secret() {
+    let config = parse_here(&example_in_full()).expect("right");
+    let shown = redacted(&config);
+    assert!(!shown.contains("some-value"), "{shown}");
+    assert!(!shown.contains("growth"), "{shown}");
+    let mut back = parse_here(&shown).unwrap_or_else(|faults| panic!("{faults}\n{shown}"));
+    for (back, real) in back.upstreams.iter_mut().zip(&config.upstreams) {
+        assert_eq!(back.key.is_some(), real.key.is_some());
+        back.key.clone_from(&real.key);
+        back.headers.clone_from(&real.headers);
+        // no preset goes with a name of one's own
+        back.provider = Arc::clone(&real.provider);
+    }
+    assert_eq!(back, config);
+    assert!(!format!("{config:?}").contains("some-value"));
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_the_reader_panic(text in "[a-z:{}\\[\\]\"'#&*!|>$ \n-]{0,200}") {
+        let _ = parse_here(&text);
+    }
+
+    #[test]
+    fn no_value_under_a_known_key_makes_it_panic(value in any::<String>(), which in 0_usize..8) {
+        let value = Value::from(value).to_string();
+        let key = ["url", "key", "auth", "http2", "proxy", "dialect", "concurrency", "timeouts"][which];
+        let _ = parse_here(&format!("upstreams: {{ a: {{ {key}: {value} }} }}"));
+        let _ = parse_here(&format!("listen: {value}\nroutes: [{{ path: {value}, to: {value} }}]"));
+    }
+}

@@ -1,0 +1,172 @@
+//! From the tree of a file to a [`Config`]: the root, and what concerns several sections.
+use super::fault::Faults;
+use super::file::{Kind, Node};
+use super::keys::{ACCESS_LOGS, DRAIN, LOG_FORMS, ROOT, SERVER, TELEMETRY};
+use super::listen::{self, DEFAULT, DEFAULT_ADMIN, Placed};
+use super::read::{At, Fields, Reader};
+use super::routes;
+use super::upstream;
+use super::{AccessLog, Config, LogForm, Server, Telemetry, Upstream};
+
+/// Walks the whole tree; every fault is noted in `reader`.
+pub(super) fn root<'r>(reader: &'r Reader<'r>, node: &Node) -> Result<Config, Faults> {
+    // a file of comments alone is a mapping without keys
+    let nothing = Node { place: node.place, kind: Kind::Map(Vec::new()) };
+    let node = if matches!(node.kind, Kind::Null) { &nothing } else { node };
+    let at = At { node, path: String::new() };
+    let config = reader.section(&at, &ROOT).map(|fields| sections(reader, &fields));
+    match (Faults::of(reader.faults.take()), config) {
+        (None, Some(config)) => Ok(config),
+        (Some(faults), _) => Err(faults),
+        (None, None) => Err(Faults::whole(reader.file, "no mapping".to_owned(), "a mapping")),
+    }
+}
+
+fn sections<'r>(reader: &'r Reader<'r>, fields: &Fields<'r, '_>) -> Config {
+    let mut placed = match fields.get("listen") {
+        Some(at) => listen::listeners(reader, &at),
+        None => vec![Placed::default_at(DEFAULT, "listen")],
+    };
+    let listeners = placed.len();
+    placed.extend(match fields.get("admin") {
+        Some(at) => listen::admin(reader, &at),
+        None => Some(Placed::default_at(DEFAULT_ADMIN, "admin")),
+    });
+    listen::clashes(reader, &placed);
+    let mut listen: Vec<_> = placed.into_iter().map(|placed| placed.listen).collect();
+    let admin = (listen.len() > listeners).then(|| listen.pop()).flatten();
+
+    let (upstreams, names) = match fields.get("upstreams") {
+        Some(at) => (upstream::upstreams(reader, &at), written_names(at.node)),
+        None => (upstream::all_vendors(), Vec::new()),
+    };
+    let vendors: Vec<String> = upstreams.iter().map(|u: &Upstream| u.name.to_string()).collect();
+    let names = if names.is_empty() { vendors.iter().map(String::as_str).collect() } else { names };
+    let routes = match fields.get("routes") {
+        Some(at) => routes::routes(reader, &at, &upstreams, &names),
+        None => routes::standard(&upstreams),
+    };
+    Config {
+        listen,
+        admin,
+        server: fields.read("server", Server::default(), server),
+        upstreams,
+        routes,
+        telemetry: fields.read("telemetry", Telemetry::default(), telemetry),
+    }
+}
+
+/// Also those at fault, so that a route to one of them is not a second fault.
+fn written_names(node: &Node) -> Vec<&str> {
+    match &node.kind {
+        Kind::Map(entries) => entries.iter().map(|entry| entry.key.as_str()).collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn server<'r>(reader: &'r Reader<'r>, at: &At<'_>) -> Option<Server> {
+    const KIB: u64 = 1 << 10;
+    let fields = reader.section(at, &SERVER)?;
+    let default = Server::default();
+    let (drain_delay, drain_timeout) =
+        fields.read("drain", (default.drain_delay, default.drain_timeout), drain);
+    let max_connections =
+        fields.read("max_connections", default.max_connections as u64, |r, at| {
+            r.count(at, 1, 1 << 20)
+        });
+    let max_headers =
+        fields.read("max_headers", default.max_headers as u64, |r, at| r.count(at, 1, 1 << 10));
+    // the parser's own buffer cannot be made smaller than 8 KiB
+    let max_head =
+        fields.read("max_head", default.max_head as u64, |r, at| r.size(at, 8 * KIB, KIB * KIB));
+    let target = fields.maybe("max_target", |r, at| r.size(at, 1, KIB * KIB));
+    if let (Some(size), Some(at)) = (target, fields.get("max_target"))
+        && size > max_head
+    {
+        let shown = crate::units::show_size;
+        let expected = format!("at most max_head, which is {}", shown(max_head));
+        reader.wrong(&at, format!("`{}`", shown(size)), &expected);
+    }
+    Some(Server {
+        max_connections: max_connections as usize,
+        max_body: fields.read("max_body", default.max_body, |r, at| r.size(at, 1, 1 << 40)),
+        max_head: max_head as usize,
+        max_headers: max_headers as usize,
+        max_target: target.unwrap_or((default.max_target as u64).min(max_head)) as usize,
+        head_timeout: fields.read("head_timeout", default.head_timeout, Reader::some_time),
+        body_timeout: fields.read("body_timeout", default.body_timeout, Reader::some_time),
+        idle_timeout: fields.read("idle_timeout", default.idle_timeout, Reader::some_time),
+        write_timeout: fields.read("write_timeout", default.write_timeout, Reader::some_time),
+        drain_delay,
+        drain_timeout,
+    })
+}
+
+type Drain = (std::time::Duration, std::time::Duration);
+
+/// Zero is right here: no delay, or no patience.
+fn drain<'r>(reader: &'r Reader<'r>, at: &At<'_>) -> Option<Drain> {
+    let fields = reader.section(at, &DRAIN)?;
+    let default = Server::default();
+    Some((
+        fields.read("delay", default.drain_delay, Reader::duration),
+        fields.read("timeout", default.drain_timeout, Reader::duration),
+    ))
+}
+
+fn telemetry<'r>(reader: &'r Reader<'r>, at: &At<'_>) -> Option<Telemetry> {
+    let fields = reader.section(at, &TELEMETRY)?;
+    let default = Telemetry::default();
+    let form = match fields.maybe("form", |r, at| r.word(at, LOG_FORMS)) {
+        Some(1) => LogForm::Json,
+        Some(2) => LogForm::Text,
+        _ => LogForm::Auto,
+    };
+    let access_log = match fields.maybe("access_log", |r, at| r.word(at, ACCESS_LOGS)) {
+        Some(0) => AccessLog::Off,
+        Some(2) => AccessLog::Stderr,
+        _ => AccessLog::Stdout,
+    };
+    Some(Telemetry { level: fields.read("level", default.level, level), form, access_log })
+}
+
+fn level(reader: &Reader<'_>, at: &At<'_>) -> Option<String> {
+    let text = reader.text(at, LEVEL)?;
+    if is_level(&text.value) {
+        return Some(text.value.into_owned());
+    }
+    let hint = super::fault::nearest(&text.value, LEVELS);
+    reader.fault_near(at.node.place, &at.path, text.shown(), LEVEL, hint);
+    None
+}
+
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+const LEVEL: &str =
+    "a level (off, error, warn, info, debug, trace) or a filter like tidegate=debug,warn";
+
+/// `LEVEL` or `target=LEVEL`, separated by commas: the part of `RUST_LOG`'s language that needs
+/// no regular expressions. A bare target is refused: it is a mistyped level far more often.
+pub fn is_level(text: &str) -> bool {
+    let level = |word: &str| LEVELS.iter().any(|level| level.eq_ignore_ascii_case(word));
+    let target = |word: &str| {
+        !word.is_empty() && word.bytes().all(|b| b.is_ascii_alphanumeric() || b"_:-".contains(&b))
+    };
+    text.split(',').map(str::trim).all(|part| match part.split_once('=') {
+        Some((name, word)) => target(name) && level(word),
+        None => level(part),
+    })
+}
+
+/// The default configuration: every known vendor, by prefix and by bare SDK paths.
+pub(super) fn standard() -> Config {
+    let upstreams = upstream::all_vendors();
+    let routes = routes::standard(&upstreams);
+    Config {
+        listen: vec![Placed::default_at(DEFAULT, "").listen],
+        admin: Some(Placed::default_at(DEFAULT_ADMIN, "").listen),
+        server: Server::default(),
+        upstreams,
+        routes,
+        telemetry: Telemetry::default(),
+    }
+}

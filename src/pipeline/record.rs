@@ -1,0 +1,295 @@
+//! What is known of one call, and its one closing: a line in the access log, and the metrics.
+//!
+//! A record is closed by consuming it. Whoever drops it open has lost the client: `Drop` says so.
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use http::{HeaderValue, Method, StatusCode, header, request};
+
+use super::Caller;
+use super::admit::Lease;
+use super::call::Call;
+use super::refusal::Refusal;
+use super::worker::Worker;
+use crate::request_id::RequestId;
+use crate::route::Route;
+use crate::telemetry::access::Entry;
+use crate::telemetry::metrics::{Finished, Outcome, Target};
+use crate::upstream::Upstream;
+use crate::upstream::call::Answer;
+use crate::wire::{Kind, Meter, Usage};
+
+/// The status that logs give a call whose client left before an answer.
+const CLIENT_GONE: u16 = 499;
+
+pub struct Record {
+    pub id: RequestId,
+    worker: Rc<Worker>,
+    facts: Option<Box<Facts>>,
+}
+
+/// Boxed: a record is moved a few times on its way to the reply's body.
+struct Facts {
+    started: Instant,
+    peer: Arc<str>,
+    method: Method,
+    path: http::Uri,
+    user_agent: Option<HeaderValue>,
+    route: Option<Routed>,
+    kind: Kind,
+    model: Option<Rc<str>>,
+    stream: bool,
+    status: u16,
+    error: Option<&'static str>,
+    /// What a refusal came to; an answer of ours is sent whole, and still no success.
+    refused: Option<Outcome>,
+    attempts: u32,
+    reused: bool,
+    request_bytes: u64,
+    response_bytes: u64,
+    queued: Duration,
+    /// When our own time began to run: the request was complete.
+    ready: Instant,
+    sent: Option<Instant>,
+    arrived: Option<Instant>,
+    overhead: Duration,
+    first_token: Option<Duration>,
+    usage: Option<Usage>,
+    content_events: u64,
+}
+
+struct Routed {
+    route: Arc<str>,
+    upstream: Arc<Upstream>,
+    target: Arc<Target>,
+}
+
+impl Record {
+    pub fn open(
+        worker: &Rc<Worker>,
+        caller: &Caller,
+        head: &request::Parts,
+        started: Instant,
+    ) -> Self {
+        let facts = Facts {
+            started,
+            peer: Arc::clone(&caller.peer),
+            method: head.method.clone(),
+            path: head.uri.clone(),
+            user_agent: head.headers.get(header::USER_AGENT).cloned(),
+            route: None,
+            kind: Kind::Other,
+            model: None,
+            stream: false,
+            status: CLIENT_GONE,
+            error: None,
+            refused: None,
+            attempts: 0,
+            reused: false,
+            request_bytes: 0,
+            response_bytes: 0,
+            queued: Duration::ZERO,
+            ready: started,
+            sent: None,
+            arrived: None,
+            overhead: Duration::ZERO,
+            first_token: None,
+            usage: None,
+            content_events: 0,
+        };
+        Self { id: worker.ids.next(), worker: Rc::clone(worker), facts: Some(Box::new(facts)) }
+    }
+
+    fn note(&mut self, edit: impl FnOnce(&mut Facts)) {
+        if let Some(facts) = &mut self.facts {
+            edit(facts);
+        }
+    }
+
+    pub fn read(&mut self, call: &Call) {
+        self.note(|facts| {
+            facts.model = call.shared_model();
+            facts.stream = call.stream;
+            facts.request_bytes = call.bytes;
+            facts.ready = call.complete.unwrap_or(facts.ready);
+        });
+    }
+
+    pub fn routed(&mut self, route: &Route, kind: Kind) {
+        route.metrics.started();
+        self.note(|facts| {
+            facts.kind = kind;
+            facts.route = Some(Routed {
+                route: Arc::clone(&route.name),
+                upstream: Arc::clone(&route.upstream),
+                target: Arc::clone(&route.metrics),
+            });
+        });
+    }
+
+    pub fn admitted(&mut self, lease: &Lease) {
+        self.note(|facts| facts.queued = lease.queued);
+    }
+
+    pub fn sent(&mut self, at: Instant) {
+        self.note(|facts| facts.sent = Some(at));
+    }
+
+    pub fn answered(&mut self, answer: &Answer) {
+        self.note(|facts| {
+            facts.arrived = Some(answer.arrived);
+            facts.attempts = answer.tries;
+            facts.reused = answer.reused;
+        });
+    }
+
+    /// The answer goes out; our own time ends.
+    pub fn replying(&mut self, status: StatusCode) {
+        self.note(|facts| {
+            facts.status = status.as_u16();
+            let before = facts.sent.unwrap_or_else(Instant::now).duration_since(facts.ready);
+            let after = facts.arrived.map_or(Duration::ZERO, |arrived| arrived.elapsed());
+            facts.overhead = before.saturating_sub(facts.queued) + after;
+        });
+    }
+
+    pub fn streaming(&mut self, stream: bool) {
+        self.note(|facts| facts.stream = stream);
+    }
+
+    /// So many bytes of the answer went by.
+    pub fn passed(&mut self, bytes: usize) {
+        self.note(|facts| facts.response_bytes += bytes as u64);
+    }
+
+    pub fn awaits_content(&self) -> bool {
+        self.facts.as_ref().is_some_and(|facts| facts.stream && facts.first_token.is_none())
+    }
+
+    pub fn content_started(&mut self, at: Instant) {
+        self.note(|facts| facts.first_token = Some(at.duration_since(facts.started)));
+    }
+
+    pub fn metered(&mut self, meter: &Meter) {
+        self.note(|facts| {
+            facts.usage = meter.usage();
+            facts.content_events = meter.content_events();
+        });
+    }
+
+    /// An answer of our own instead of a backend's.
+    pub fn refused(&mut self, refusal: &Refusal) {
+        self.worker.metrics.refused(refusal.source(), refusal.code());
+        self.say(refusal);
+        self.note(|facts| {
+            facts.error = Some(refusal.code());
+            facts.refused = Some(refusal.outcome());
+        });
+    }
+
+    fn say(&self, refusal: &Refusal) {
+        let id = self.id.as_str();
+        match refusal.cause() {
+            Some(cause) if refusal.source() == "upstream" => {
+                tracing::warn!(request_id = id, code = refusal.code(), cause = %chain(cause), "an upstream failed");
+            }
+            Some(cause) => {
+                tracing::debug!(request_id = id, code = refusal.code(), cause = %chain(cause), "a call was refused");
+            }
+            None => tracing::debug!(request_id = id, code = refusal.code(), "a call was refused"),
+        }
+    }
+
+    /// Closes the record of an answer that died.
+    pub fn fail(mut self, refusal: &Refusal) {
+        self.say(refusal);
+        self.note(|facts| facts.error = Some(refusal.code()));
+        self.close(refusal.outcome());
+    }
+
+    pub fn close(mut self, outcome: Outcome) {
+        if let Some(facts) = self.facts.take() {
+            let outcome = facts.refused.filter(|_| outcome == Outcome::Complete).unwrap_or(outcome);
+            facts.write(&self.worker, &self.id, outcome);
+        }
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        if let Some(facts) = self.facts.take() {
+            facts.write(&self.worker, &self.id, Outcome::ClientGone);
+        }
+    }
+}
+
+impl Facts {
+    fn write(&self, worker: &Worker, id: &RequestId, outcome: Outcome) {
+        let since = |at: Instant| at.duration_since(self.started);
+        let finished = Finished {
+            status: self.status,
+            outcome,
+            model: self.model.as_deref().unwrap_or(""),
+            operation: self.kind.operation(),
+            duration: self.started.elapsed(),
+            first_byte: self.arrived.map(since),
+            first_token: self.first_token,
+            overhead: self.overhead,
+            queued: self.queued,
+            request_bytes: self.request_bytes,
+            response_bytes: self.response_bytes,
+            usage: self.usage,
+            stream: self.stream,
+            content_events: self.content_events,
+        };
+        if let Some(routed) = &self.route {
+            routed.target.finished(&finished);
+            if let Outcome::Deadline(which) = outcome {
+                routed.upstream.shared.gauges.deadline(which);
+            }
+        }
+        let mut lines = worker.lines.borrow_mut();
+        if !lines.enabled() {
+            return;
+        }
+        let name =
+            |of: fn(&Routed) -> &Arc<str>| self.route.as_ref().map_or("", |routed| of(routed));
+        lines.write(&Entry {
+            time_ms: unix_ms(),
+            call: &finished,
+            request_id: id.as_str(),
+            peer: &self.peer,
+            agent: None,
+            method: self.method.as_str(),
+            path: self.path.path(),
+            route: name(|routed| &routed.route),
+            upstream: name(|routed| &routed.upstream.config.name),
+            attempts: self.attempts,
+            reused: self.reused,
+            error: self.error,
+            user_agent: self.user_agent.as_ref().and_then(|value| value.to_str().ok()),
+        });
+    }
+}
+
+fn unix_ms() -> u64 {
+    SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis() as u64)
+}
+
+/// An error and what caused it, in one line.
+fn chain(error: &(dyn std::error::Error + Send + Sync)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,331 @@
+//! Every answer that is not a backend's: the one place that knows status codes.
+//!
+//! A refusal says whose fault it was, what the client is told, whether trying again helps, and keeps
+//! the cause for our own log. What the client is told never holds a secret, an address of a backend
+//! or anything the client sent.
+use std::borrow::Cow;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+
+use super::gate::GateFault;
+use super::record::Record;
+use super::reply::{Reply, ReplyBody};
+use crate::config;
+use crate::flight::Expired;
+use crate::telemetry::metrics::{Deadline, Outcome};
+use crate::upstream::call::CallError;
+use crate::upstream::connect::ConnectError;
+use crate::upstream::h1::H1Error;
+use crate::wire::{Dialect, Fault, Form, Kind, ViewFault, error_body, error_event};
+
+/// Whose doing it was; a metric label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    Agent,
+    Us,
+    Upstream,
+}
+
+/// Whether the same call may succeed later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retry {
+    No,
+    After(Duration),
+    /// As the client thinks fit.
+    Unsaid,
+}
+
+#[derive(Debug)]
+pub struct Refusal {
+    status: StatusCode,
+    /// For programs: `request_timeout`, `upstream_unreachable`. Also the metric's reason.
+    code: &'static str,
+    message: Cow<'static, str>,
+    source: Source,
+    retry: Retry,
+    outcome: Outcome,
+    /// The connection is of no further use: its bytes can no longer be told apart.
+    close: bool,
+    /// For our log alone.
+    cause: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+/// The status that logs give a call whose client left before an answer.
+pub const CLIENT_GONE: u16 = 499;
+
+/// Whether a body ended because its connection did, rather than by a fault in its framing.
+fn has_left(cause: &(dyn std::error::Error + 'static)) -> bool {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    let ended = |error: &std::io::Error| {
+        matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
+    };
+    std::iter::successors(Some(cause), |error| error.source()).any(|error| {
+        error.downcast_ref().is_some_and(ended)
+            || error.downcast_ref().is_some_and(h2::Error::is_reset)
+            || error.downcast_ref().is_some_and(hyper::Error::is_incomplete_message)
+    })
+}
+
+impl Refusal {
+    fn new(
+        status: StatusCode,
+        code: &'static str,
+        source: Source,
+        message: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Self {
+            status,
+            code,
+            message: message.into(),
+            source,
+            retry: Retry::Unsaid,
+            outcome: match source {
+                Source::Upstream => Outcome::UpstreamBroken,
+                Source::Agent | Source::Us => Outcome::Refused,
+            },
+            close: false,
+            cause: None,
+        }
+    }
+
+    fn because(mut self, cause: impl std::error::Error + Send + Sync + 'static) -> Self {
+        self.cause = Some(Box::new(cause));
+        self
+    }
+
+    fn closing(mut self) -> Self {
+        self.close = true;
+        self
+    }
+
+    pub fn gate(fault: &GateFault) -> Self {
+        let status = fault.kind().status();
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
+        let mut refusal = Self::new(status, fault.reason(), Source::Agent, fault.message());
+        refusal.close = fault.closes();
+        refusal
+    }
+
+    pub fn draining() -> Self {
+        let mut refusal = Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "draining",
+            Source::Us,
+            "This sidecar is shutting down and takes no new calls.",
+        );
+        refusal.retry = Retry::After(Duration::from_secs(1));
+        refusal.closing()
+    }
+
+    pub fn no_route(_path: &str) -> Self {
+        let message = "No route of this sidecar's policy matches the path of the request.";
+        Self::new(StatusCode::NOT_FOUND, "no_route", Source::Agent, message)
+    }
+
+    pub fn no_route_for_model(model: Option<&str>) -> Self {
+        let message = match model {
+            Some(_) => "No route of this sidecar's policy matches the model of the request.",
+            None => "The policy routes by model, and the request names none.",
+        };
+        Self::new(StatusCode::NOT_FOUND, "model_not_found", Source::Agent, message)
+    }
+
+    pub fn unexpected_body() -> Self {
+        let message = "A GET or HEAD request for this path has no body.";
+        Self::new(StatusCode::BAD_REQUEST, "unexpected_body", Source::Agent, message).closing()
+    }
+
+    pub fn body_too_large(max: u64) -> Self {
+        let message = format!("The request body is larger than the {max} bytes that are allowed.");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", Source::Agent, message)
+            .closing()
+    }
+
+    pub fn body_timeout() -> Self {
+        let message = "The request body stopped arriving.";
+        let mut refusal =
+            Self::new(StatusCode::REQUEST_TIMEOUT, "request_body_timeout", Source::Agent, message);
+        refusal.outcome = Outcome::Deadline(Deadline::Body);
+        refusal.closing()
+    }
+
+    pub fn body_broken(cause: Box<dyn std::error::Error + Send + Sync>) -> Self {
+        let refusal = if has_left(cause.as_ref()) {
+            // nobody hears it: for the log alone
+            let status = StatusCode::from_u16(CLIENT_GONE).unwrap_or(StatusCode::BAD_REQUEST);
+            let message = "The client left before its request was whole.";
+            let refusal = Self::new(status, "client_gone", Source::Agent, message);
+            Self { outcome: Outcome::ClientGone, ..refusal }
+        } else {
+            let message = "The request body is not framed as its head announced.";
+            Self::new(StatusCode::BAD_REQUEST, "malformed_body", Source::Agent, message)
+        };
+        Self { cause: Some(cause), ..refusal.closing() }
+    }
+
+    pub fn unreadable(fault: &ViewFault) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid_body", Source::Agent, fault.to_string())
+    }
+
+    pub fn upgrade_not_possible() -> Self {
+        let message = "The connection cannot be upgraded.";
+        Self::new(StatusCode::BAD_REQUEST, "upgrade_not_possible", Source::Agent, message)
+    }
+
+    /// A deadline of a call that has no answer yet.
+    pub fn expired(expired: Expired, upstream: &config::Upstream) -> Self {
+        let mut refusal = Self::expired_here(expired);
+        if expired == Expired::Queued {
+            let wait = upstream.timeouts.queue.as_secs_f64();
+            refusal.message =
+                format!("The upstream had no free place for this call within {wait} s.").into();
+        }
+        refusal
+    }
+
+    /// A deadline, told apart from all others by its code.
+    pub fn expired_here(expired: Expired) -> Self {
+        let (status, code, source, which, message) = match expired {
+            Expired::Reading => return Self::body_timeout(),
+            Expired::Queued => (
+                StatusCode::REQUEST_TIMEOUT,
+                "queue_timeout",
+                Source::Us,
+                Deadline::Queue,
+                "The upstream had no free place for this call in time.",
+            ),
+            Expired::FirstByte => (
+                StatusCode::GATEWAY_TIMEOUT,
+                "upstream_first_byte_timeout",
+                Source::Upstream,
+                Deadline::FirstByte,
+                "The upstream did not begin to answer in time.",
+            ),
+            Expired::Idle => (
+                StatusCode::GATEWAY_TIMEOUT,
+                "upstream_idle_timeout",
+                Source::Upstream,
+                Deadline::Idle,
+                "The upstream fell silent in the middle of its answer.",
+            ),
+            Expired::Total => (
+                StatusCode::GATEWAY_TIMEOUT,
+                "upstream_total_timeout",
+                Source::Upstream,
+                Deadline::Total,
+                "The call took longer than the policy allows.",
+            ),
+        };
+        let mut refusal = Self::new(status, code, source, message);
+        refusal.outcome = Outcome::Deadline(which);
+        if expired == Expired::Queued {
+            refusal.retry = Retry::After(Duration::from_secs(1));
+        }
+        refusal
+    }
+
+    /// A call that got no answer.
+    pub fn call(error: CallError, upstream: &config::Upstream) -> Self {
+        match error {
+            CallError::Expired(expired) => Self::expired(expired, upstream),
+            CallError::Connect(error) => Self::connect(error),
+            CallError::H1(H1Error::RequestBody(cause)) => Self::body_broken(cause),
+            error => Self::broken_answer(error),
+        }
+    }
+
+    fn connect(error: ConnectError) -> Self {
+        if let ConnectError::TimedOut { .. } = error {
+            let message = "No connection to the upstream could be made in time.";
+            let mut refusal = Self::new(
+                StatusCode::GATEWAY_TIMEOUT,
+                "upstream_connect_timeout",
+                Source::Upstream,
+                message,
+            );
+            refusal.outcome = Outcome::Deadline(Deadline::Connect);
+            return refusal.because(error);
+        }
+        let message = "No connection to the upstream could be made.";
+        Self::new(StatusCode::BAD_GATEWAY, "upstream_unreachable", Source::Upstream, message)
+            .because(error)
+    }
+
+    /// An answer that died, or never was one.
+    pub fn broken_answer(error: CallError) -> Self {
+        let (code, message) = match &error {
+            CallError::H1(H1Error::Malformed(_)) => {
+                ("upstream_malformed", "The upstream's answer is not valid HTTP.")
+            }
+            _ => {
+                ("upstream_broken", "The upstream's connection broke before its answer was whole.")
+            }
+        };
+        Self::new(StatusCode::BAD_GATEWAY, code, Source::Upstream, message).because(error)
+    }
+
+    pub fn outcome(&self) -> Outcome {
+        self.outcome
+    }
+
+    pub fn code(&self) -> &'static str {
+        self.code
+    }
+
+    pub fn source(&self) -> &'static str {
+        match self.source {
+            Source::Agent => "agent",
+            Source::Us => "us",
+            Source::Upstream => "upstream",
+        }
+    }
+
+    pub fn cause(&self) -> Option<&(dyn std::error::Error + Send + Sync)> {
+        self.cause.as_deref()
+    }
+
+    fn fault<'f>(&'f self, record: &'f Record) -> Fault<'f> {
+        Fault {
+            status: self.status.as_u16(),
+            code: self.code,
+            message: &self.message,
+            request_id: record.id.as_str(),
+        }
+    }
+
+    /// The error as an event of a stream that has begun.
+    pub fn event(
+        &self,
+        dialect: Dialect,
+        form: Form,
+        kind: Kind,
+        record: &Record,
+    ) -> Option<Bytes> {
+        error_event(dialect, form, kind, &self.fault(record))
+    }
+
+    /// The whole answer, in the caller's dialect.
+    pub fn answer(self, dialect: Dialect, mut record: Record) -> Response<ReplyBody> {
+        let body = error_body(dialect, &self.fault(&record));
+        let mut reply = Reply::ours(self.status, body);
+        let headers = &mut reply.headers;
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Retry::After(wait) = self.retry {
+            let seconds = wait.as_secs().max(1);
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+            let millis = HeaderValue::from(wait.as_millis() as u64);
+            headers.insert(HeaderName::from_static("retry-after-ms"), millis);
+        }
+        if self.retry == Retry::No {
+            let no = HeaderValue::from_static("false");
+            headers.insert(HeaderName::from_static("x-should-retry"), no);
+        }
+        if self.close {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        record.refused(&self);
+        reply.into_response(record)
+    }
+}

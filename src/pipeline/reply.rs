@@ -1,0 +1,323 @@
+//! The answer on its way to the client: watched, never rebuilt.
+//!
+//! [`Streamed`] hands out the frames of the upstream's answer as they arrive; a meter looks at the
+//! same bytes. Nothing is read ahead: the client's pace is the upstream's. Dropping the body (the
+//! client has gone) drops the upstream call with it. An answer that dies ends as an error: its
+//! dialect's error event, then the connection is broken off; never a clean end.
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use http_body::{Body, Frame, SizeHint};
+use thiserror::Error;
+
+use super::admit::Lease;
+use super::dispatch::VIA;
+use super::record::Record;
+use super::refusal::Refusal;
+use super::upgrade::Tunnel;
+use crate::clock::Clock;
+use crate::flight::Ticket;
+use crate::telemetry::metrics::Outcome;
+use crate::upstream::call::{Answer, AnswerBody};
+use crate::wire::{Dialect, Ending, Form, Kind, Meter, form};
+
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-tidegate-request-id");
+pub const SOURCE: HeaderName = HeaderName::from_static("x-tidegate-source");
+const SOURCE_UPSTREAM: HeaderValue = HeaderValue::from_static("upstream");
+const SOURCE_POLICY: HeaderValue = HeaderValue::from_static("policy");
+
+/// What is said to the client.
+pub struct Reply {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub content: Content,
+}
+
+pub enum Content {
+    Whole(Bytes),
+    Streamed(Box<Streamed>),
+    /// After 101.
+    Tunnel(Box<Tunnel>),
+}
+
+/// An upstream's answer whose head has come.
+pub struct Sent {
+    pub answer: Answer,
+    pub kind: Kind,
+    pub metered: bool,
+    pub clock: Arc<Clock>,
+}
+
+impl Sent {
+    pub fn reply(self, ticket: Ticket, lease: Lease, dialect: Dialect) -> Reply {
+        let Self { answer, kind, metered, clock } = self;
+        let Answer { status, mut headers, body, .. } = answer;
+        let form = if metered {
+            let value = |name| headers.get(name).map(HeaderValue::as_bytes);
+            form(value(header::CONTENT_TYPE), value(header::CONTENT_ENCODING))
+        } else {
+            Form::Opaque
+        };
+        let streaming = matches!(form, Form::Sse | Form::NdJson);
+        if streaming {
+            ticket.set_streaming();
+        }
+        headers.remove(header::UPGRADE);
+        // tells clients to go round us
+        headers.remove(header::ALT_SVC);
+        headers.append(header::VIA, VIA);
+        headers.insert(SOURCE, SOURCE_UPSTREAM);
+        let eventful = streaming && !headers.contains_key(header::CONTENT_LENGTH);
+        let streamed = Streamed {
+            meter: (form != Form::Opaque).then(|| Meter::new(kind, form)),
+            body,
+            ticket,
+            record: None,
+            lease: Some(lease),
+            clock,
+            status,
+            dialect,
+            kind,
+            form,
+            eventful,
+            untouched: true,
+            failing: Failing::No,
+        };
+        Reply { status, headers, content: Content::Streamed(Box::new(streamed)) }
+    }
+}
+
+impl Reply {
+    /// An answer of our own.
+    pub fn ours(status: StatusCode, body: Bytes) -> Self {
+        let mut headers = HeaderMap::new();
+        headers.insert(SOURCE, SOURCE_POLICY);
+        Self { status, headers, content: Content::Whole(body) }
+    }
+
+    /// The response; the record goes with the body.
+    pub fn into_response(self, mut record: Record) -> Response<ReplyBody> {
+        let Self { status, mut headers, content } = self;
+        if let Ok(id) = HeaderValue::from_str(record.id.as_str()) {
+            headers.insert(REQUEST_ID, id);
+        }
+        record.replying(status);
+        let body = match content {
+            Content::Whole(body) => {
+                record.passed(body.len());
+                record.close(Outcome::Complete);
+                ReplyBody::Whole(body)
+            }
+            Content::Streamed(mut streamed) => {
+                record.streaming(matches!(streamed.form, Form::Sse | Form::NdJson));
+                streamed.record = Some(record);
+                if streamed.body.ended() {
+                    streamed.end();
+                }
+                ReplyBody::Streamed(streamed)
+            }
+            Content::Tunnel(tunnel) => {
+                tunnel.start(record);
+                ReplyBody::Whole(Bytes::new())
+            }
+        };
+        let mut response = Response::new(body);
+        *response.status_mut() = status;
+        *response.headers_mut() = headers;
+        response
+    }
+}
+
+/// What hyper sends.
+pub enum ReplyBody {
+    Whole(Bytes),
+    Streamed(Box<Streamed>),
+}
+
+/// Breaks the client's connection off; what was wrong has been said before.
+#[derive(Debug, Error)]
+#[error("the answer broke off")]
+pub struct BrokenOff;
+
+/// An upstream's answer passing through.
+pub struct Streamed {
+    body: AnswerBody,
+    meter: Option<Meter>,
+    ticket: Ticket,
+    /// Taken when it is closed.
+    record: Option<Record>,
+    /// Given back with the last byte.
+    lease: Option<Lease>,
+    clock: Arc<Clock>,
+    status: StatusCode,
+    dialect: Dialect,
+    kind: Kind,
+    form: Form,
+    /// An error event can be added to it.
+    eventful: bool,
+    /// Nothing of it has gone to the meter yet.
+    untouched: bool,
+    failing: Failing,
+}
+
+/// The steps of an abnormal end: the event goes out, is flushed, and the connection breaks off.
+enum Failing {
+    No,
+    /// One turn is given to hyper, which flushes before it asks again.
+    Flush,
+    BreakOff,
+}
+
+impl Streamed {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BrokenOff>>> {
+        match self.failing {
+            Failing::No => {}
+            Failing::Flush => {
+                self.failing = Failing::BreakOff;
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            Failing::BreakOff => return Poll::Ready(Some(Err(BrokenOff))),
+        }
+        let Poll::Ready(next) = self.body.poll_data(cx) else {
+            return match self.ticket.poll_expired(cx) {
+                None => Poll::Pending,
+                Some(expired) => {
+                    let refusal = Refusal::expired_here(expired);
+                    Poll::Ready(Some(self.fail(&refusal)))
+                }
+            };
+        };
+        match next {
+            Some(Ok(data)) => {
+                self.passed(&data);
+                Poll::Ready(Some(Ok(data)))
+            }
+            Some(Err(error)) => {
+                let refusal = Refusal::broken_answer(error);
+                Poll::Ready(Some(self.fail(&refusal)))
+            }
+            None => {
+                self.end();
+                Poll::Ready(None)
+            }
+        }
+    }
+
+    fn passed(&mut self, data: &Bytes) {
+        self.ticket.moved(data.len(), self.clock.now());
+        if let Some(record) = &mut self.record {
+            record.passed(data.len());
+        }
+        if let Some(meter) = &mut self.meter {
+            if self.body.ended() && self.untouched {
+                meter.whole(data);
+            } else {
+                self.untouched = false;
+                meter.push(data);
+            }
+            if meter.content_started()
+                && let Some(record) = &mut self.record
+                && record.awaits_content()
+            {
+                record.content_started(Instant::now());
+            }
+        }
+        if self.body.ended() {
+            self.end();
+        }
+    }
+
+    /// Whether it came to a clean end. Asked after each frame, the error event too: hyper would
+    /// take a yes there for the end of the body, and finish it.
+    fn has_ended(&self) -> bool {
+        matches!(self.failing, Failing::No) && self.record.is_none() && self.body.ended()
+    }
+
+    /// The answer has ended by its own framing.
+    fn end(&mut self) {
+        self.lease = None;
+        let Some(mut record) = self.record.take() else { return };
+        let outcome = match &mut self.meter {
+            Some(meter) => {
+                meter.finish();
+                record.metered(meter);
+                match meter.ending() {
+                    _ if self.status.is_server_error() => Outcome::UpstreamError,
+                    Ending::Failed if self.status.is_success() => Outcome::UpstreamError,
+                    Ending::Open if self.status.is_success() => Outcome::Truncated,
+                    _ => Outcome::Complete,
+                }
+            }
+            None if self.status.is_server_error() => Outcome::UpstreamError,
+            None => Outcome::Complete,
+        };
+        record.close(outcome);
+    }
+
+    /// The answer will not end by itself: closes the record, and gives the client its error event
+    /// first where there can be one.
+    fn fail(&mut self, refusal: &Refusal) -> Result<Bytes, BrokenOff> {
+        self.lease = None;
+        self.failing = Failing::Flush;
+        // the client may be slow to take the rest: the upstream call does not wait for that
+        self.body.abandon();
+        let Some(mut record) = self.record.take() else { return Err(BrokenOff) };
+        let whole_events = self.meter.as_ref().is_none_or(Meter::between_events);
+        if let Some(meter) = &self.meter {
+            record.metered(meter);
+        }
+        let event = if self.eventful {
+            refusal.event(self.dialect, self.form, self.kind, &record)
+        } else {
+            None
+        };
+        record.fail(refusal);
+        event
+            .map(|event| if whole_events { event } else { after_a_torn_event(self.form, &event) })
+            .ok_or(BrokenOff)
+    }
+}
+
+/// The event that was being sent when the answer died is ended first.
+fn after_a_torn_event(form: Form, event: &Bytes) -> Bytes {
+    let gap: &[u8] = if form == Form::Sse { b"\n\n" } else { b"\n" };
+    [gap, event].concat().into()
+}
+
+impl Body for ReplyBody {
+    type Data = Bytes;
+    type Error = BrokenOff;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        match self.get_mut() {
+            Self::Whole(body) if body.is_empty() => Poll::Ready(None),
+            Self::Whole(body) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(body))))),
+            Self::Streamed(streamed) => {
+                let next = ready!(streamed.poll_next(cx));
+                Poll::Ready(next.map(|data| data.map(Frame::data)))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Whole(body) => body.is_empty(),
+            Self::Streamed(streamed) => streamed.has_ended(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(body) => SizeHint::with_exact(body.len() as u64),
+            Self::Streamed(_) => SizeHint::new(),
+        }
+    }
+}

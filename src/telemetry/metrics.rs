@@ -1,0 +1,302 @@
+//! Metrics: what is counted, and the one type that the rest of the program holds.
+//!
+//! The names are in `names`, the request path in `target` and `tally`, the colder counters in
+//! `counters`, the scrape in `scrape`. prometheus-client writes the `OpenMetrics` text (order,
+//! escaping); the numbers are kept here. Its own `Family` and `Histogram` take a lock shared by
+//! all threads for each touch, about 25 of them a request; here a request takes one lock that no
+//! other thread wants (see `target`). A label value that a client can choose is bounded.
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use parking_lot::Mutex;
+use prometheus_client::registry::Registry;
+
+mod counters;
+mod histogram;
+mod names;
+mod process;
+mod scrape;
+mod tally;
+mod target;
+#[cfg(test)]
+mod tests;
+
+pub use crate::wire::Usage;
+pub use counters::{LineCounts, PoolGauges, Reasons};
+pub use target::Target;
+
+/// Distinct model names that get a label of their own, over the life of the process. Names that
+/// come later, that are too long or malformed, or that never had an answer count as `other`.
+pub const MAX_MODELS: usize = 1000;
+/// Of these, the first ones that also get histograms of their own; the others share those of
+/// `other`. A thousand would make a scrape of 13 MB.
+pub const MAX_DETAILED: usize = 100;
+/// Longest model name that is used as a label, in bytes.
+pub const MAX_MODEL_BYTES: usize = 128;
+
+/// What one call came to. All times are measured from the request's first byte.
+#[derive(Debug, Clone)]
+pub struct Finished<'a> {
+    /// What the client was told; 499 when it left before an answer.
+    pub status: u16,
+    pub outcome: Outcome,
+    /// As the request named it; empty for none.
+    pub model: &'a str,
+    /// `gen_ai.operation.name`; empty for a call that is no inference.
+    pub operation: &'static str,
+    pub duration: Duration,
+    /// Until the first byte of upstream's answer.
+    pub first_byte: Option<Duration>,
+    /// Until the first content of a stream.
+    pub first_token: Option<Duration>,
+    /// Our own part of the duration, without waiting for upstream, the client or a queue.
+    pub overhead: Duration,
+    /// Waiting for a place, zero when there was one at once.
+    pub queued: Duration,
+    pub request_bytes: u64,
+    pub response_bytes: u64,
+    pub usage: Option<Usage>,
+    pub stream: bool,
+    /// Events of a stream that carried content.
+    pub content_events: u64,
+}
+
+/// How a call ended. Closed: each is a label value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Outcome {
+    /// The whole answer passed, to its terminal event.
+    Complete,
+    /// A clean end without the terminal event.
+    Truncated,
+    /// A status of 500 or more, or an error event.
+    UpstreamError,
+    /// The connection failed or died.
+    UpstreamBroken,
+    /// We said no.
+    Refused,
+    ClientGone,
+    Deadline(Deadline),
+}
+
+/// The deadlines of a call, by what was waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Deadline {
+    Queue,
+    Connect,
+    FirstByte,
+    Idle,
+    Total,
+    /// The client's own request body.
+    Body,
+}
+
+impl Outcome {
+    /// The label value.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::Truncated => "truncated",
+            Self::UpstreamError => "upstream_error",
+            Self::UpstreamBroken => "upstream_broken",
+            Self::Refused => "refused",
+            Self::ClientGone => "client_gone",
+            Self::Deadline(Deadline::Queue) => "deadline_queue",
+            Self::Deadline(Deadline::Connect) => "deadline_connect",
+            Self::Deadline(Deadline::FirstByte) => "deadline_first_byte",
+            Self::Deadline(Deadline::Idle) => "deadline_idle",
+            Self::Deadline(Deadline::Total) => "deadline_total",
+            Self::Deadline(Deadline::Body) => "deadline_body",
+        }
+    }
+}
+
+impl Deadline {
+    /// The label value.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Queue => "queue",
+            Self::Connect => "connect",
+            Self::FirstByte => "first_byte",
+            Self::Idle => "idle",
+            Self::Total => "total",
+            Self::Body => "body",
+        }
+    }
+}
+
+/// Every number of the process. Shared by all threads; lives as long as the process, so that a
+/// reload resets nothing.
+pub struct Metrics {
+    shared: Arc<Shared>,
+    registry: Registry,
+}
+
+/// What the scrape reads.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    targets: Mutex<BTreeMap<TargetKey, Arc<Target>>>,
+    pools: Mutex<BTreeMap<Arc<str>, Arc<PoolGauges>>>,
+    models: Arc<tally::ModelNames>,
+    connections_open: AtomicI64,
+    connections_accepted: AtomicU64,
+    connections_refused: Reasons<1>,
+    accept_errors: Reasons<1>,
+    gate_refusals: Reasons<1>,
+    refusals: Reasons<2>,
+    reloads_ok: AtomicU64,
+    reloads_failed: AtomicU64,
+    reload_succeeded: AtomicBool,
+    /// Unix seconds.
+    reload_success_at: AtomicU64,
+    drain_stage: AtomicU64,
+    access_lines: Arc<LineCounts>,
+    event_lines: Arc<LineCounts>,
+    /// Listener to Unix seconds.
+    certificates: Mutex<BTreeMap<String, i64>>,
+    /// Unix seconds.
+    started_at: f64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct TargetKey {
+    route: Arc<str>,
+    upstream: Arc<str>,
+    provider: Arc<str>,
+}
+
+impl Metrics {
+    pub fn new() -> Self {
+        let shared = Arc::new(Shared {
+            targets: Mutex::default(),
+            pools: Mutex::default(),
+            models: Arc::default(),
+            connections_open: AtomicI64::new(0),
+            connections_accepted: AtomicU64::new(0),
+            connections_refused: Reasons::new(),
+            accept_errors: Reasons::new(),
+            gate_refusals: Reasons::new(),
+            refusals: Reasons::new(),
+            reloads_ok: AtomicU64::new(0),
+            reloads_failed: AtomicU64::new(0),
+            reload_succeeded: AtomicBool::new(true),
+            reload_success_at: AtomicU64::new(unix_now() as u64),
+            drain_stage: AtomicU64::new(0),
+            access_lines: Arc::default(),
+            event_lines: Arc::default(),
+            certificates: Mutex::default(),
+            started_at: unix_now(),
+        });
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(scrape::Scrape(Arc::clone(&shared))));
+        Self { shared, registry }
+    }
+
+    /// The handles for calls of one route to one upstream. The same labels give the same handles,
+    /// so counters go on across reloads. Takes a lock and may allocate: once per snapshot, not
+    /// per call.
+    pub fn target(&self, route: &str, upstream: &str, provider: &str) -> Arc<Target> {
+        let pool = self.pool(upstream);
+        let key =
+            TargetKey { route: route.into(), upstream: upstream.into(), provider: provider.into() };
+        let mut targets = self.shared.targets.lock();
+        let new = || Arc::new(Target::new(pool, Arc::clone(&self.shared.models)));
+        Arc::clone(targets.entry(key).or_insert_with(new))
+    }
+
+    /// The gauges and counters of one upstream's connections, shared by its targets and workers.
+    pub fn pool(&self, upstream: &str) -> Arc<PoolGauges> {
+        Arc::clone(self.shared.pools.lock().entry(upstream.into()).or_default())
+    }
+
+    /// Appends the whole exposition, `# EOF` included, as `OpenMetrics` 1.0 text.
+    pub fn encode(&self, out: &mut String) {
+        // Fails only where the sink fails, and a String does not.
+        let _ = prometheus_client::encoding::text::encode(out, &self.registry);
+    }
+
+    /// An accepted connection; `connection_closed` takes it back from the gauge.
+    pub fn connection_opened(&self) {
+        self.shared.connections_accepted.fetch_add(1, Ordering::Relaxed);
+        self.shared.connections_open.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn connection_closed(&self) {
+        self.shared.connections_open.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// A connection that was closed before it could ask (`limit`, `tls`, …).
+    pub fn connection_refused(&self, reason: &'static str) {
+        self.shared.connections_refused.add([reason]);
+    }
+
+    /// `accept` failed (`emfile`, `aborted`, …).
+    pub fn accept_failed(&self, reason: &'static str) {
+        self.shared.accept_errors.add([reason]);
+    }
+
+    /// The gate turned a request away.
+    pub fn gate_refused(&self, reason: &'static str) {
+        self.shared.gate_refusals.add([reason]);
+    }
+
+    /// An answer that upstream did not give: who is at fault (`agent`, `us`, `upstream`) and why.
+    pub fn refused(&self, source: &'static str, reason: &'static str) {
+        self.shared.refusals.add([source, reason]);
+    }
+
+    /// A reload was tried.
+    pub fn reloaded(&self, ok: bool) {
+        let shared = &self.shared;
+        shared.reload_succeeded.store(ok, Ordering::Relaxed);
+        if ok {
+            shared.reloads_ok.fetch_add(1, Ordering::Relaxed);
+            shared.reload_success_at.store(unix_now() as u64, Ordering::Relaxed);
+        } else {
+            shared.reloads_failed.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How far the graceful end is: 0 serving, then up.
+    pub fn drain_stage(&self, stage: u8) {
+        self.shared.drain_stage.store(u64::from(stage), Ordering::Relaxed);
+    }
+
+    /// When the certificate of a listener runs out, in Unix seconds.
+    pub fn certificate(&self, listener: &str, not_after: i64) {
+        self.shared.certificates.lock().insert(listener.to_owned(), not_after);
+    }
+
+    /// For the access log to count its lines in.
+    pub fn access_lines(&self) -> Arc<LineCounts> {
+        Arc::clone(&self.shared.access_lines)
+    }
+
+    /// For the event log to count its lines in.
+    pub fn event_lines(&self) -> Arc<LineCounts> {
+        Arc::clone(&self.shared.event_lines)
+    }
+
+    /// Connections that clients hold open now.
+    pub fn connections_open(&self) -> i64 {
+        self.shared.connections_open.load(Ordering::Relaxed)
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Metrics(…)")
+    }
+}
+
+fn unix_now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
+}

@@ -1,0 +1,102 @@
+//! Counters off the request's usual path: plain atomics, read at scrape.
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+use super::Deadline;
+
+/// Counters by `N` labels whose values are words of the program, so their number is bounded by
+/// the source code. Lock-free: slots are filled once and never move.
+#[derive(Debug)]
+pub struct Reasons<const N: usize> {
+    slots: Box<[Slot<N>]>,
+    other: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Slot<const N: usize> {
+    labels: OnceLock<[&'static str; N]>,
+    count: AtomicU64,
+}
+
+impl<const N: usize> Reasons<N> {
+    const SLOTS: usize = 64;
+
+    pub fn new() -> Self {
+        let slot = |_| Slot { labels: OnceLock::new(), count: AtomicU64::new(0) };
+        Self { slots: (0..Self::SLOTS).map(slot).collect(), other: AtomicU64::new(0) }
+    }
+
+    /// Counts one. Past 64 different label sets, under `other`.
+    pub fn add(&self, labels: [&'static str; N]) {
+        for slot in &self.slots {
+            // A slot that another thread fills at the same moment is compared like any other.
+            if *slot.labels.get_or_init(|| labels) == labels {
+                slot.count.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
+        }
+        self.other.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Label sets seen so far with their counts.
+    pub fn read(&self) -> Vec<([&'static str; N], u64)> {
+        let filled = self.slots.iter().filter_map(|slot| {
+            slot.labels.get().map(|labels| (*labels, slot.count.load(Ordering::Relaxed)))
+        });
+        let other = self.other.load(Ordering::Relaxed);
+        filled.chain((other > 0).then_some((["other"; N], other))).collect()
+    }
+
+    /// All of them together.
+    pub fn total(&self) -> u64 {
+        self.read().iter().map(|(_, count)| count).sum()
+    }
+}
+
+impl<const N: usize> Default for Reasons<N> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The connections of one upstream, over all workers. The pool keeps the gauges true; all
+/// accesses may be relaxed.
+#[derive(Debug, Default)]
+pub struct PoolGauges {
+    /// Connections that exist, idle ones included.
+    pub open: AtomicI64,
+    pub idle: AtomicI64,
+    /// Calls sent and not finished.
+    pub in_flight: AtomicI64,
+    /// Calls that wait for a place in the bulkhead or for a connection.
+    pub waiting: AtomicI64,
+    /// Connections made.
+    pub dialled: AtomicU64,
+    /// Connections that could not be made, by reason.
+    pub dial_failed: Reasons<1>,
+    /// Calls that went over a connection made earlier.
+    pub reused: AtomicU64,
+    /// Connections closed by us or found closed, by reason (`age`, `idle`, `closed`, …).
+    pub retired: Reasons<1>,
+    /// Calls sent again on a fresh connection.
+    pub retried: AtomicU64,
+    deadlines: Reasons<1>,
+}
+
+impl PoolGauges {
+    /// A deadline of this upstream ran out.
+    pub fn deadline(&self, which: Deadline) {
+        self.deadlines.add([which.as_str()]);
+    }
+
+    pub fn deadlines(&self) -> &Reasons<1> {
+        &self.deadlines
+    }
+}
+
+/// Lines of a log: handed to the writer's sink, or lost because it did not keep up.
+#[derive(Debug, Default)]
+pub struct LineCounts {
+    pub written: AtomicU64,
+    pub dropped: AtomicU64,
+}

@@ -1,0 +1,112 @@
+//! Every metric name, as it reads in `/metrics`, with its help text. Nothing else names one.
+//!
+//! Ours are `tidegate_<noun>_<unit>`; `gen_ai_*` are OpenTelemetry's `GenAI` names in Prometheus
+//! spelling; `process_*` are what every Prometheus client library calls them.
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Unit;
+
+/// A metric family. `full` is without the suffixes that its kind adds to samples.
+pub(super) struct Name {
+    pub full: &'static str,
+    pub help: &'static str,
+    pub kind: MetricType,
+}
+
+impl Name {
+    /// The name without its unit, and the unit: prometheus-client puts them together again, and
+    /// writes a `# UNIT` line.
+    pub(super) fn split(&self) -> (&'static str, Option<Unit>) {
+        if let Some(name) = self.full.strip_suffix("_seconds") {
+            (name, Some(Unit::Seconds))
+        } else if let Some(name) = self.full.strip_suffix("_bytes") {
+            (name, Some(Unit::Bytes))
+        } else {
+            (self.full, None)
+        }
+    }
+}
+
+macro_rules! names {
+    ($($constant:ident = $kind:ident $name:literal $help:literal;)*) => {
+        $(pub(super) const $constant: Name =
+            Name { full: $name, help: $help, kind: MetricType::$kind };)*
+        #[cfg(test)]
+        pub(super) const ALL: &[&Name] = &[$(&$constant),*];
+    };
+}
+
+names! {
+    // Calls. Samples of a counter end in `_total`.
+    REQUESTS = Counter "tidegate_requests"
+        "Calls by how they ended; code is what the client was told";
+    IN_FLIGHT = Gauge "tidegate_requests_in_flight" "Calls begun and not ended";
+    DURATION = Histogram "tidegate_request_duration_seconds"
+        "From the first byte of the request to the last of the answer";
+    FIRST_BYTE = Histogram "tidegate_time_to_first_byte_seconds"
+        "From the first byte of the request to the first of upstream's answer";
+    FIRST_TOKEN = Histogram "tidegate_time_to_first_token_seconds"
+        "From the first byte of the request to the first content of a stream";
+    OVERHEAD = Histogram "tidegate_overhead_seconds"
+        "What this proxy added to a call by its own work";
+    QUEUE_WAIT = Histogram "tidegate_queue_wait_seconds"
+        "Waiting for a place before a call was sent";
+    REQUEST_BYTES = Counter "tidegate_request_bytes" "Bytes of request bodies";
+    RESPONSE_BYTES = Counter "tidegate_response_bytes" "Bytes of answers' bodies";
+    STREAM_EVENTS = Counter "tidegate_stream_events" "Events with content in streamed answers";
+    TOKENS = Counter "tidegate_tokens"
+        "Tokens as upstream reported them; input includes cached_input and cache_write, output includes reasoning";
+
+    // GenAI conventions.
+    GEN_AI_DURATION = Histogram "gen_ai_client_operation_duration_seconds"
+        "Duration of an inference; error_type is empty for a success";
+    GEN_AI_TOKENS = Histogram "gen_ai_client_token_usage" "Tokens of an inference";
+    GEN_AI_FIRST_TOKEN = Histogram "gen_ai_server_time_to_first_token_seconds"
+        "Until the first content of a stream";
+    GEN_AI_PER_TOKEN = Histogram "gen_ai_server_time_per_output_token_seconds"
+        "Time per token after the first, of complete streams with known usage";
+
+    // Upstream connections.
+    POOL_OPEN = Gauge "tidegate_pool_connections_open" "Connections to upstream, idle ones included";
+    POOL_IDLE = Gauge "tidegate_pool_connections_idle" "Connections to upstream that wait for work";
+    UPSTREAM_IN_FLIGHT = Gauge "tidegate_upstream_in_flight" "Calls sent to upstream and not finished";
+    UPSTREAM_WAITING = Gauge "tidegate_upstream_waiting" "Calls that wait for a place at upstream";
+    DIALLED = Counter "tidegate_pool_dialled" "Connections made to upstream";
+    DIAL_FAILED = Counter "tidegate_pool_dial_failures" "Connections that could not be made";
+    REUSED = Counter "tidegate_pool_reused" "Calls sent over a connection made earlier";
+    RETIRED = Counter "tidegate_pool_retired" "Connections closed, by reason";
+    RETRIED = Counter "tidegate_upstream_retries" "Calls sent again on a fresh connection";
+    DEADLINES = Counter "tidegate_upstream_deadlines" "Deadlines that ran out, by what was waited for";
+
+    // Clients.
+    CONNECTIONS_OPEN = Gauge "tidegate_connections_open" "Connections that clients hold open";
+    CONNECTIONS_ACCEPTED = Counter "tidegate_connections_accepted" "Connections accepted from clients";
+    CONNECTIONS_REFUSED = Counter "tidegate_connections_refused"
+        "Connections closed before they could ask";
+    ACCEPT_ERRORS = Counter "tidegate_accept_errors" "Failures to accept a connection";
+    GATE_REFUSALS = Counter "tidegate_gate_refusals" "Requests turned away as malformed or too large";
+    REFUSALS = Counter "tidegate_refusals" "Answers that upstream did not give: whose fault, and why";
+
+    // Ourselves.
+    RELOADS = Counter "tidegate_config_reloads" "Reloads of the policy by result";
+    RELOAD_OK = Gauge "tidegate_config_last_reload_successful" "1 when the last reload succeeded";
+    RELOAD_AT = Gauge "tidegate_config_last_reload_success_timestamp_seconds"
+        "When the policy in force was loaded";
+    DRAIN_STAGE = Gauge "tidegate_drain_stage"
+        "0 serving, 1 leaving, 2 draining, 3 ending";
+    CERTIFICATE = Gauge "tidegate_tls_certificate_not_after_timestamp_seconds"
+        "When the certificate of a listener runs out";
+    LOG_LINES = Counter "tidegate_log_lines" "Log lines handed over";
+    LOG_DROPPED = Counter "tidegate_log_dropped_lines"
+        "Log lines lost because their reader did not keep up";
+    MODEL_NAMES = Gauge "tidegate_model_labels" "Model names that have a label of their own";
+    BUILD = Info "tidegate_build" "What runs here";
+
+    // The process.
+    PROCESS_CPU = Counter "process_cpu_seconds" "CPU time in user and system mode";
+    PROCESS_RESIDENT = Gauge "process_resident_memory_bytes" "Resident memory";
+    PROCESS_VIRTUAL = Gauge "process_virtual_memory_bytes" "Virtual memory";
+    PROCESS_THREADS = Gauge "process_threads" "Threads";
+    PROCESS_FDS = Gauge "process_open_fds" "Open file descriptors";
+    PROCESS_MAX_FDS = Gauge "process_max_fds" "Most file descriptors allowed";
+    PROCESS_START = Gauge "process_start_time_seconds" "Start of the process in Unix time";
+}

@@ -1,0 +1,343 @@
+//! A scrape: merges the shards, then writes family after family.
+//!
+//! Targets with the same labels (two routes to one upstream share its tokens; a reload changed a
+//! provider) are summed, so no series appears twice. Families without a sample are left out.
+//! Order is by label, the same in every scrape.
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, NoLabelSet,
+};
+
+use super::histogram::Histogram;
+use super::names::{self, Name};
+use super::process::Process;
+use super::tally::{Series, Tally};
+use super::{PoolGauges, Shared, TargetKey, Usage};
+
+/// The one collector of the registry.
+#[derive(Debug)]
+pub(super) struct Scrape(pub(super) Arc<Shared>);
+
+type Labels<'a, const N: usize> = [(&'static str, &'a str); N];
+
+impl Collector for Scrape {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut out = Out(encoder);
+        let sums = Sums::of(&self.0);
+        sums.encode_routes(&mut out)?;
+        sums.encode_models(&mut out)?;
+        let pools: Vec<_> = {
+            let pools = self.0.pools.lock();
+            pools.iter().map(|(name, pool)| (Arc::clone(name), Arc::clone(pool))).collect()
+        };
+        encode_pools(&mut out, &pools)?;
+        encode_clients(&mut out, &self.0)?;
+        encode_ourselves(&mut out, &self.0)?;
+        encode_process(&mut out, &Process::read(), self.0.started_at)
+    }
+}
+
+/// Writes families.
+struct Out<'a>(DescriptorEncoder<'a>);
+
+impl Out<'_> {
+    fn counters<'l, const N: usize, V: EncodeCounterValue>(
+        &mut self,
+        name: &Name,
+        rows: impl IntoIterator<Item = (Labels<'l, N>, V)>,
+    ) -> fmt::Result {
+        let (base, unit) = name.split();
+        let mut rows = rows.into_iter().peekable();
+        if rows.peek().is_none() {
+            return Ok(());
+        }
+        let mut family = self.0.encode_descriptor(base, name.help, unit.as_ref(), name.kind)?;
+        for (labels, value) in rows {
+            // Without labels there must be no braces.
+            if N == 0 {
+                family.encode_counter::<NoLabelSet, _, u64>(&value, None)?;
+            } else {
+                let mut row = family.encode_family(&labels)?;
+                row.encode_counter::<NoLabelSet, _, u64>(&value, None)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn gauges<'l, const N: usize, V: EncodeGaugeValue>(
+        &mut self,
+        name: &Name,
+        rows: impl IntoIterator<Item = (Labels<'l, N>, V)>,
+    ) -> fmt::Result {
+        let (base, unit) = name.split();
+        let mut rows = rows.into_iter().peekable();
+        if rows.peek().is_none() {
+            return Ok(());
+        }
+        let mut family = self.0.encode_descriptor(base, name.help, unit.as_ref(), name.kind)?;
+        for (labels, value) in rows {
+            if N == 0 {
+                family.encode_gauge(&value)?;
+            } else {
+                family.encode_family(&labels)?.encode_gauge(&value)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Histograms without a value are left out.
+    fn histograms<'l, 'h, const N: usize>(
+        &mut self,
+        name: &Name,
+        rows: impl IntoIterator<Item = (Labels<'l, N>, &'h Histogram)>,
+    ) -> fmt::Result {
+        let (base, unit) = name.split();
+        let mut rows = rows.into_iter().filter(|(_, row)| row.count() > 0).peekable();
+        if rows.peek().is_none() {
+            return Ok(());
+        }
+        let mut family = self.0.encode_descriptor(base, name.help, unit.as_ref(), name.kind)?;
+        for (labels, row) in rows {
+            family.encode_family(&labels)?.encode_histogram::<NoLabelSet>(
+                row.sum(),
+                row.count(),
+                &row.buckets(),
+                None,
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// All targets, summed by the labels of the families.
+struct Sums {
+    routes: BTreeMap<(Arc<str>, Arc<str>), (Tally, u64)>,
+    tokens: BTreeMap<(Arc<str>, Arc<str>), Usage>,
+    series: BTreeMap<(Arc<str>, &'static str, Arc<str>), Series>,
+    model_names: usize,
+}
+
+impl Sums {
+    fn of(shared: &Shared) -> Self {
+        let mut sums = Self {
+            routes: BTreeMap::new(),
+            tokens: BTreeMap::new(),
+            series: BTreeMap::new(),
+            model_names: shared.models.len(),
+        };
+        // The map's lock is not held while the shards are read: a reload need not wait.
+        let targets: Vec<_> = {
+            let targets = shared.targets.lock();
+            targets.iter().map(|(key, target)| (key.clone(), Arc::clone(target))).collect()
+        };
+        for (key, target) in targets.iter().filter(|(_, target)| target.used()) {
+            let (tally, in_flight) = sums
+                .routes
+                .entry((Arc::clone(&key.route), Arc::clone(&key.upstream)))
+                .or_insert_with(|| (Tally::new(), 0));
+            let before = tally.finished;
+            target.fold((), |(), shard| tally.merge(shard));
+            // Ended is read before begun, so the difference is never negative.
+            *in_flight += target.begun().saturating_sub(tally.finished - before);
+            target
+                .fold((), |(), shard| merge_models(&mut sums.tokens, &mut sums.series, key, shard));
+        }
+        sums
+    }
+
+    fn encode_routes(&self, out: &mut Out<'_>) -> fmt::Result {
+        let codes: Vec<_> = self
+            .routes
+            .iter()
+            .flat_map(|(key, (tally, _))| tally.codes.iter().map(move |row| (key, row)))
+            .map(|(key, (code, outcome, count))| (key, code_label(*code), *outcome, *count))
+            .collect();
+        out.counters(
+            &names::REQUESTS,
+            codes.iter().map(|((route, upstream), code, outcome, count)| {
+                let outcome = ("outcome", outcome.as_str());
+                ([("route", &**route), ("upstream", upstream), ("code", code), outcome], *count)
+            }),
+        )?;
+        out.gauges(&names::IN_FLIGHT, self.by_route(|_, in_flight| in_flight))?;
+        out.histograms(&names::DURATION, self.by_route(|tally, _| &tally.duration))?;
+        out.histograms(&names::FIRST_BYTE, self.by_route(|tally, _| &tally.first_byte))?;
+        out.histograms(&names::FIRST_TOKEN, self.by_route(|tally, _| &tally.first_token))?;
+        out.histograms(&names::OVERHEAD, self.by_route(|tally, _| &tally.overhead))?;
+        out.histograms(&names::QUEUE_WAIT, self.by_route(|tally, _| &tally.queued))?;
+        out.counters(&names::REQUEST_BYTES, self.by_route(|tally, _| tally.request_bytes))?;
+        out.counters(&names::RESPONSE_BYTES, self.by_route(|tally, _| tally.response_bytes))?;
+        out.counters(&names::STREAM_EVENTS, self.by_route(|tally, _| tally.content_events))
+    }
+
+    fn by_route<'a, T>(
+        &'a self,
+        pick: impl Fn(&'a Tally, u64) -> T + 'a,
+    ) -> impl Iterator<Item = (Labels<'a, 2>, T)> {
+        self.routes.iter().map(move |((route, upstream), (tally, in_flight))| {
+            ([("route", &**route), ("upstream", &**upstream)], pick(tally, *in_flight))
+        })
+    }
+
+    fn encode_models(&self, out: &mut Out<'_>) -> fmt::Result {
+        out.counters(
+            &names::TOKENS,
+            self.tokens.iter().flat_map(|((upstream, model), usage)| {
+                token_types(usage).into_iter().map(move |(kind, count)| {
+                    ([("upstream", &**upstream), ("model", model), ("type", kind)], count)
+                })
+            }),
+        )?;
+        let by_error = self.series.iter().flat_map(|(key, series)| {
+            let failed = series.failed.iter().map(|(outcome, row)| (outcome.as_str(), row));
+            std::iter::once(("", &series.duration)).chain(failed).map(move |(error, row)| {
+                let [provider, operation, model] = gen_ai(key);
+                ([provider, operation, model, ("error_type", error)], row)
+            })
+        });
+        out.histograms(&names::GEN_AI_DURATION, by_error)?;
+        let by_type = self.series.iter().flat_map(|(key, series)| {
+            [("input", &series.input), ("output", &series.output)].map(|(kind, row)| {
+                let [provider, operation, model] = gen_ai(key);
+                ([provider, operation, model, ("gen_ai_token_type", kind)], row)
+            })
+        });
+        out.histograms(&names::GEN_AI_TOKENS, by_type)?;
+        let series = || self.series.iter();
+        let rows = series().map(|(key, series)| (gen_ai(key), &series.first_token));
+        out.histograms(&names::GEN_AI_FIRST_TOKEN, rows)?;
+        let rows = series().map(|(key, series)| (gen_ai(key), &series.per_token));
+        out.histograms(&names::GEN_AI_PER_TOKEN, rows)?;
+        out.gauges(&names::MODEL_NAMES, [([], self.model_names as u64)])
+    }
+}
+
+fn merge_models(
+    tokens: &mut BTreeMap<(Arc<str>, Arc<str>), Usage>,
+    series: &mut BTreeMap<(Arc<str>, &'static str, Arc<str>), Series>,
+    key: &TargetKey,
+    shard: &Tally,
+) {
+    for model in shard.models.iter() {
+        let at = (Arc::clone(&key.upstream), Arc::clone(&model.name));
+        tokens.entry(at).or_default().add(&model.tokens);
+        for (operation, part) in &model.operations {
+            let at = (Arc::clone(&key.provider), *operation, Arc::clone(&model.name));
+            series.entry(at).or_insert_with(Series::new).merge(part);
+        }
+    }
+}
+
+fn gen_ai<'a>(key: &'a (Arc<str>, &'static str, Arc<str>)) -> Labels<'a, 3> {
+    [
+        ("gen_ai_provider_name", &*key.0),
+        ("gen_ai_operation_name", key.1),
+        ("gen_ai_request_model", &*key.2),
+    ]
+}
+
+fn token_types(usage: &Usage) -> impl IntoIterator<Item = (&'static str, u64)> {
+    [
+        ("input", usage.input),
+        ("output", usage.output),
+        ("cached_input", usage.cached_input),
+        ("cache_write", usage.cache_write),
+        ("reasoning", usage.reasoning),
+    ]
+    .into_iter()
+    .filter(|(_, count)| *count > 0)
+}
+
+fn code_label(status: u16) -> String {
+    if status == 0 { super::tally::OTHER.to_owned() } else { status.to_string() }
+}
+
+type Pools = [(Arc<str>, Arc<PoolGauges>)];
+
+fn encode_pools(out: &mut Out<'_>, pools: &Pools) -> fmt::Result {
+    fn rows<'a, T>(
+        pools: &'a Pools,
+        pick: impl Fn(&'a PoolGauges) -> T + 'a,
+    ) -> impl Iterator<Item = (Labels<'a, 1>, T)> {
+        pools.iter().map(move |(name, pool)| ([("upstream", &**name)], pick(pool)))
+    }
+    fn by<'a>(
+        pools: &'a Pools,
+        label: &'static str,
+        pick: impl Fn(&'a PoolGauges) -> Vec<([&'static str; 1], u64)> + 'a,
+    ) -> impl Iterator<Item = (Labels<'a, 2>, u64)> {
+        pools.iter().flat_map(move |(name, pool)| {
+            pick(pool)
+                .into_iter()
+                .map(move |([value], count)| ([("upstream", &**name), (label, value)], count))
+        })
+    }
+    let now = Ordering::Relaxed;
+    out.gauges(&names::POOL_OPEN, rows(pools, |pool| pool.open.load(now)))?;
+    out.gauges(&names::POOL_IDLE, rows(pools, |pool| pool.idle.load(now)))?;
+    out.gauges(&names::UPSTREAM_IN_FLIGHT, rows(pools, |pool| pool.in_flight.load(now)))?;
+    out.gauges(&names::UPSTREAM_WAITING, rows(pools, |pool| pool.waiting.load(now)))?;
+    out.counters(&names::DIALLED, rows(pools, |pool| pool.dialled.load(now)))?;
+    out.counters(&names::DIAL_FAILED, by(pools, "reason", |pool| pool.dial_failed.read()))?;
+    out.counters(&names::REUSED, rows(pools, |pool| pool.reused.load(now)))?;
+    out.counters(&names::RETIRED, by(pools, "reason", |pool| pool.retired.read()))?;
+    out.counters(&names::RETRIED, rows(pools, |pool| pool.retried.load(now)))?;
+    out.counters(&names::DEADLINES, by(pools, "kind", |pool| pool.deadlines().read()))
+}
+
+fn encode_clients(out: &mut Out<'_>, shared: &Shared) -> fmt::Result {
+    let now = Ordering::Relaxed;
+    let reason = |rows: Vec<([&'static str; 1], u64)>| {
+        rows.into_iter().map(|([reason], count)| ([("reason", reason)], count))
+    };
+    out.gauges(&names::CONNECTIONS_OPEN, [([], shared.connections_open.load(now))])?;
+    out.counters(&names::CONNECTIONS_ACCEPTED, [([], shared.connections_accepted.load(now))])?;
+    out.counters(&names::CONNECTIONS_REFUSED, reason(shared.connections_refused.read()))?;
+    out.counters(&names::ACCEPT_ERRORS, reason(shared.accept_errors.read()))?;
+    out.counters(&names::GATE_REFUSALS, reason(shared.gate_refusals.read()))?;
+    let refusals = shared.refusals.read().into_iter();
+    out.counters(
+        &names::REFUSALS,
+        refusals.map(|([source, why], count)| ([("source", source), ("reason", why)], count)),
+    )
+}
+
+fn encode_ourselves(out: &mut Out<'_>, shared: &Shared) -> fmt::Result {
+    let now = Ordering::Relaxed;
+    let results =
+        [("ok", shared.reloads_ok.load(now)), ("failed", shared.reloads_failed.load(now))];
+    out.counters(&names::RELOADS, results.map(|(result, count)| ([("result", result)], count)))?;
+    let ok = u64::from(shared.reload_succeeded.load(now));
+    out.gauges(&names::RELOAD_OK, [([], ok)])?;
+    out.gauges(&names::RELOAD_AT, [([], shared.reload_success_at.load(now))])?;
+    out.gauges(&names::DRAIN_STAGE, [([], shared.drain_stage.load(now))])?;
+    let certificates = shared.certificates.lock().clone();
+    out.gauges(
+        &names::CERTIFICATE,
+        certificates.iter().map(|(listener, at)| ([("listener", listener.as_str())], *at)),
+    )?;
+    let logs = [("access", &shared.access_lines), ("events", &shared.event_lines)];
+    let written = logs.map(|(log, lines)| ([("log", log)], lines.written.load(now)));
+    out.counters(&names::LOG_LINES, written)?;
+    let dropped = logs.map(|(log, lines)| ([("log", log)], lines.dropped.load(now)));
+    out.counters(&names::LOG_DROPPED, dropped)?;
+    let build = &names::BUILD;
+    let labels = [("version", env!("CARGO_PKG_VERSION"))];
+    out.0.encode_descriptor(build.full, build.help, None, build.kind)?.encode_info(&labels)
+}
+
+fn encode_process(out: &mut Out<'_>, process: &Process, started_at: f64) -> fmt::Result {
+    let one = |value: Option<u64>| value.map(|value| ([], value));
+    out.counters(&names::PROCESS_CPU, process.cpu_seconds.map(|seconds| ([], seconds)))?;
+    out.gauges(&names::PROCESS_RESIDENT, one(process.resident_bytes))?;
+    out.gauges(&names::PROCESS_VIRTUAL, one(process.virtual_bytes))?;
+    out.gauges(&names::PROCESS_THREADS, one(process.threads))?;
+    out.gauges(&names::PROCESS_FDS, one(process.open_fds))?;
+    out.gauges(&names::PROCESS_MAX_FDS, one(process.max_fds))?;
+    out.gauges(&names::PROCESS_START, [([], started_at)])
+}

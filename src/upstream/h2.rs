@@ -1,0 +1,117 @@
+//! The client side of HTTP/2: connections of hyper's that many calls share.
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::rc::Rc;
+use std::time::Duration;
+
+use hyper::client::conn::http2::{self, SendRequest};
+use hyper_util::rt::{TokioIo, TokioTimer};
+
+use super::outgoing::Outgoing;
+use crate::clock::Tick;
+use crate::io::Stream;
+
+/// From this many calls on, another connection is opened; what servers commonly allow.
+pub const STREAMS: u32 = 100;
+
+/// Spawns hyper's parts of a connection on this thread.
+#[derive(Clone)]
+pub struct Local;
+
+impl<F> hyper::rt::Executor<F> for Local
+where
+    F: Future + 'static,
+    F::Output: 'static,
+{
+    fn execute(&self, part: F) {
+        tokio::task::spawn_local(part);
+    }
+}
+
+/// One shared connection.
+pub struct Shared {
+    sender: RefCell<SendRequest<Outgoing>>,
+    active: Cell<u32>,
+    pub born: Tick,
+    pub idle_since: Cell<Tick>,
+    /// No more calls are begun on it: too old, or closed by the backend.
+    pub retired: Cell<bool>,
+}
+
+impl Shared {
+    /// Shakes hands; `on_close` runs when the connection has ended.
+    pub async fn open(
+        stream: Stream,
+        now: Tick,
+        on_close: impl FnOnce() + 'static,
+    ) -> Result<Rc<Self>, hyper::Error> {
+        let (sender, connection) = http2::Builder::new(Local)
+            .timer(TokioTimer::new())
+            .keep_alive_interval(Duration::from_secs(30))
+            .keep_alive_timeout(Duration::from_secs(20))
+            .initial_stream_window_size(256 * 1024)
+            .initial_connection_window_size(4 * 1024 * 1024)
+            .max_frame_size(64 * 1024)
+            .max_header_list_size(64 * 1024)
+            .max_send_buf_size(256 * 1024)
+            .max_concurrent_reset_streams(128)
+            .handshake(TokioIo::new(stream))
+            .await?;
+        let shared = Rc::new(Self {
+            sender: RefCell::new(sender),
+            active: Cell::new(0),
+            born: now,
+            idle_since: Cell::new(now),
+            retired: Cell::new(false),
+        });
+        let weak = Rc::downgrade(&shared);
+        tokio::task::spawn_local(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "an HTTP/2 connection to a backend ended");
+            }
+            if let Some(shared) = weak.upgrade() {
+                shared.retired.set(true);
+            }
+            on_close();
+        });
+        Ok(shared)
+    }
+
+    pub fn has_room(&self) -> bool {
+        !self.retired.get() && self.active.get() < STREAMS && !self.sender.borrow().is_closed()
+    }
+
+    pub fn is_idle(&self) -> bool {
+        self.active.get() == 0
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.sender.borrow().is_closed()
+    }
+
+    pub fn sender(&self) -> SendRequest<Outgoing> {
+        self.sender.borrow().clone()
+    }
+
+    pub fn enter(self: &Rc<Self>) -> Share {
+        self.active.set(self.active.get() + 1);
+        Share { of: Rc::clone(self) }
+    }
+}
+
+/// One call's part of a shared connection.
+pub struct Share {
+    of: Rc<Shared>,
+}
+
+impl Share {
+    pub fn of(&self) -> &Rc<Shared> {
+        &self.of
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.of.active.set(self.of.active.get() - 1);
+    }
+}

@@ -1,0 +1,106 @@
+//! What only the Ollama dialect knows: its paths, one JSON object a line, `"done": true` as the
+//! end, counts beside it, an error that is a bare string.
+use std::sync::LazyLock;
+
+use bytes::Bytes;
+use serde::Serialize;
+
+use super::endpoint::{Cut, Endpoint, Kind};
+use super::fault::Fault;
+use super::json::Raw;
+use super::meter::Tally;
+use super::seek::{Seek, needle};
+use super::split::Line;
+use super::usage::{Usage, set};
+use super::{Dialect, fault};
+
+/// What the API has besides, proxied as it is.
+const RESOURCES: [&str; 9] =
+    ["blobs", "copy", "create", "delete", "ps", "pull", "push", "show", "version"];
+
+pub(super) fn endpoint(cut: Cut<'_>) -> Option<Endpoint<'_>> {
+    let rest = cut.path.strip_prefix("api/")?;
+    let kind = match rest {
+        "chat" => Kind::OllamaChat,
+        "generate" => Kind::OllamaGenerate,
+        "embed" | "embeddings" => Kind::OllamaEmbed,
+        "tags" => Kind::Models,
+        _ if RESOURCES.contains(&rest.split('/').next().unwrap_or(rest)) => Kind::Other,
+        _ => return None,
+    };
+    Some(Endpoint { dialect: Some(Dialect::Ollama), kind, versioned: true, model: None })
+}
+
+static DONE: Seek = LazyLock::new(|| needle(b"\"done\""));
+static ERROR: Seek = LazyLock::new(|| needle(b"\"error\""));
+static PROMPT: Seek = LazyLock::new(|| needle(b"\"prompt_eval_count\""));
+static OUTPUT: Seek = LazyLock::new(|| needle(b"\"eval_count\""));
+
+/// One line of a stream.
+pub(super) fn line(tally: &mut Tally, line: Line<'_>) {
+    if tally.over() {
+        return;
+    }
+    let data = line.data;
+    if let Some(tail) = line.tail {
+        return large(tally, data, tail);
+    }
+    let whole = Raw(data);
+    if ERROR.says(data) && whole.get(b"error").is_some_and(|error| !error.is_empty()) {
+        return tally.fail();
+    }
+    if tally.seeks_model()
+        && let Some(model) = whole.get(b"model")
+    {
+        tally.name_model(model);
+    }
+    // A tool's arguments are plain JSON and may hold a "done" too, so the search only gates.
+    let perhaps = DONE.last_value(data).is_some_and(|done| done.starts_with(b"true"));
+    if perhaps && whole.get(b"done").and_then(Raw::bool) == Some(true) {
+        last(tally, whole);
+    } else {
+        tally.content_events += 1;
+    }
+}
+
+fn last(tally: &mut Tally, line: Raw<'_>) {
+    let Some(mut members) = line.members() else { return };
+    while let Ok(Some((key, value))) = members.next() {
+        tally.counted |= count(key.0, value, &mut tally.usage);
+    }
+    tally.complete();
+}
+
+/// A line too large to keep; a last one can be, by the token ids of its `context`. The order of
+/// its members is fixed: `done` stands before them, the counts behind.
+fn large(tally: &mut Tally, head: &[u8], tail: &[u8]) {
+    if !DONE.value(head).is_some_and(|done| done.starts_with(b"true")) {
+        tally.content_events += 1;
+        return;
+    }
+    for (name, needle) in [(&b"prompt_eval_count"[..], &PROMPT), (&b"eval_count"[..], &OUTPUT)] {
+        if let Some(value) = needle.last_value(tail) {
+            let len = value.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(value.len());
+            tally.counted |= count(name, Raw(&value[..len]), &mut tally.usage);
+        }
+    }
+    tally.complete();
+}
+
+/// Takes one member, if it is a count; says whether it was.
+pub(super) fn count(name: &[u8], value: Raw<'_>, usage: &mut Usage) -> bool {
+    match name {
+        b"prompt_eval_count" => set(&mut usage.input, value),
+        b"eval_count" => set(&mut usage.output, value),
+        _ => false,
+    }
+}
+
+#[derive(Serialize)]
+struct ErrorBody<'a> {
+    error: &'a str,
+}
+
+pub(super) fn error_body(fault: &Fault<'_>) -> Bytes {
+    fault::json(&ErrorBody { error: fault.message })
+}

@@ -1,0 +1,269 @@
+//! What only the OpenAI dialect knows: its paths (Azure's too), its two families of events, its
+//! usage fields, its error shapes.
+//!
+//! Chat and completions end with `data: [DONE]`; responses end with one of three named events.
+//! After the terminal event nothing counts.
+use std::sync::LazyLock;
+
+use bytes::Bytes;
+use serde::Serialize;
+
+use super::endpoint::{Cut, Endpoint, Kind};
+use super::fault::{Fault, FaultKind};
+use super::json::{Raw, skip_value};
+use super::meter::Tally;
+use super::seek::{Seek, needle};
+use super::split::Event;
+use super::usage::{Usage, set};
+use super::{Dialect, fault};
+
+/// What the API has besides, proxied as it is.
+const RESOURCES: [&str; 24] = [
+    "assistants",
+    "audio",
+    "batches",
+    "chat",
+    "chatkit",
+    "containers",
+    "conversations",
+    "evals",
+    "files",
+    "fine_tuning",
+    "images",
+    "moderations",
+    "organization",
+    "projects",
+    "realtime",
+    "rerank",
+    "responses",
+    "skills",
+    "threads",
+    "uploads",
+    "usage",
+    "vector_stores",
+    "videos",
+    "webhooks",
+];
+
+pub(super) fn endpoint(cut: Cut<'_>) -> Option<Endpoint<'_>> {
+    let found = |kind, versioned, model| {
+        Some(Endpoint { dialect: Some(Dialect::OpenAi), kind, versioned, model })
+    };
+    if let Some(azure) = cut.path.strip_prefix("openai/deployments/") {
+        let (deployment, rest) = azure.split_once('/')?;
+        return found(call(rest).unwrap_or(Kind::Other), true, Some(deployment));
+    }
+    // Several vendors serve this dialect beside their own, below `openai/`.
+    let below = cut.rest.strip_prefix("openai/");
+    let rest = below.unwrap_or(cut.rest);
+    let versioned = !cut.version.is_empty() || below.is_some();
+    if let Some(kind) = call(rest) {
+        return found(kind, versioned, None);
+    }
+    let (resource, behind) = rest.split_once('/').unwrap_or((rest, ""));
+    if resource == "models" {
+        return found(Kind::Models, versioned, Some(behind).filter(|model| !model.is_empty()));
+    }
+    let known = if versioned { RESOURCES.contains(&resource) } else { resource == "responses" };
+    if known { found(Kind::Other, versioned, None) } else { None }
+}
+
+fn call(rest: &str) -> Option<Kind> {
+    match rest {
+        "chat/completions" => Some(Kind::Chat),
+        "completions" => Some(Kind::Completions),
+        "responses" => Some(Kind::Responses),
+        "embeddings" => Some(Kind::Embeddings),
+        _ => None,
+    }
+}
+
+static USAGE: Seek = LazyLock::new(|| needle(b"\"usage\""));
+static ERROR: Seek = LazyLock::new(|| needle(b"\"error\""));
+static MODEL: Seek = LazyLock::new(|| needle(b"\"model\""));
+static DELTA: Seek = LazyLock::new(|| needle(b"\"delta\""));
+static TEXT: Seek = LazyLock::new(|| needle(b"\"text\""));
+static TYPE: Seek = LazyLock::new(|| needle(b"\"type\""));
+
+/// One event of a stream.
+pub(super) fn event(tally: &mut Tally, event: Event<'_>) {
+    if tally.over() {
+        return;
+    }
+    if tally.kind == Kind::Responses { response(tally, event) } else { chunk(tally, event) }
+}
+
+fn chunk(tally: &mut Tally, event: Event<'_>) {
+    let data = event.data;
+    if data.starts_with(b"[DONE]") {
+        return tally.complete();
+    }
+    if event.tail.is_some() {
+        tally.content_events += 1;
+        return;
+    }
+    let failed = ERROR.says(data) && Raw(data).get(b"error").is_some_and(|error| !error.is_empty());
+    if failed || event.name == Some(b"error") {
+        return tally.fail();
+    }
+    if USAGE.says(data)
+        && let Some(value) = Raw(data).get(b"usage")
+    {
+        tally.counted |= usage(value, &mut tally.usage);
+    }
+    if tally.seeks_model() {
+        name_model(tally, data);
+    }
+    tally.content_events += u64::from(has_content(tally.kind, data));
+}
+
+/// Whether the event brings output: not the role alone, not the finish alone.
+fn has_content(kind: Kind, data: &[u8]) -> bool {
+    if kind == Kind::Completions {
+        return TEXT.value(data).is_some_and(|text| !text.starts_with(b"\"\""));
+    }
+    let Some(mut members) = DELTA.value(data).and_then(|delta| Raw(delta).members()) else {
+        return false;
+    };
+    while let Ok(Some((key, value))) = members.next() {
+        if key.0 != b"role" && !value.is_empty() {
+            return true;
+        }
+    }
+    false
+}
+
+fn response(tally: &mut Tally, event: Event<'_>) {
+    let name = match event.name {
+        Some(name) => name,
+        // Some backends leave the name out; it is the event's type as well.
+        None => match TYPE.value(event.data) {
+            Some([b'"', rest @ ..]) => rest.split(|&byte| byte == b'"').next().unwrap_or_default(),
+            _ => return,
+        },
+    };
+    if name.ends_with(b".delta") {
+        tally.content_events += 1;
+        return;
+    }
+    match name {
+        b"response.completed" | b"response.incomplete" => {
+            last_usage(tally, event);
+            tally.complete();
+        }
+        b"response.failed" => {
+            last_usage(tally, event);
+            tally.fail();
+        }
+        b"error" => tally.fail(),
+        b"response.created" | b"response.in_progress" if tally.seeks_model() => {
+            name_model(tally, event.data);
+        }
+        _ => {}
+    }
+}
+
+/// The whole response stands in the last event, the usage near its end.
+fn last_usage(tally: &mut Tally, event: Event<'_>) {
+    let value = match event.tail {
+        None => Raw(event.data).get(b"response").and_then(|response| response.get(b"usage")),
+        Some(tail) => USAGE.last_value(tail).map(Raw),
+    };
+    if let Some(value) = value {
+        tally.counted |= usage(value, &mut tally.usage);
+    }
+    name_model(tally, event.data);
+}
+
+fn name_model(tally: &mut Tally, data: &[u8]) {
+    if let Some(value) = MODEL.value(data)
+        && let Ok(end) = skip_value(value, 0)
+    {
+        tally.name_model(Raw(&value[..end]));
+    }
+}
+
+/// Reads a `usage` object: chat's names, the responses' names, and where vendors put the cache.
+/// Says whether it had counts.
+pub(super) fn usage(value: Raw<'_>, usage: &mut Usage) -> bool {
+    let Some(mut members) = value.members() else { return false };
+    let mut counted = false;
+    while let Ok(Some((key, value))) = members.next() {
+        match key.0 {
+            b"prompt_tokens" | b"input_tokens" => counted |= set(&mut usage.input, value),
+            b"completion_tokens" | b"output_tokens" => counted |= set(&mut usage.output, value),
+            b"prompt_tokens_details" | b"input_tokens_details" => {
+                if let Some(cached) = value.get(b"cached_tokens") {
+                    set(&mut usage.cached_input, cached);
+                }
+                if let Some(written) = value.get(b"cache_write_tokens") {
+                    set(&mut usage.cache_write, written);
+                }
+            }
+            b"cached_tokens" | b"prompt_cache_hit_tokens" => {
+                set(&mut usage.cached_input, value);
+            }
+            b"completion_tokens_details" | b"output_tokens_details" => {
+                if let Some(thought) = value.get(b"reasoning_tokens") {
+                    set(&mut usage.reasoning, thought);
+                }
+            }
+            _ => {}
+        }
+    }
+    counted
+}
+
+#[derive(Serialize)]
+struct ErrorBody<'a> {
+    error: Error<'a>,
+}
+
+#[derive(Serialize)]
+struct Error<'a> {
+    message: &'a str,
+    r#type: &'static str,
+    param: Option<&'a str>,
+    code: &'a str,
+}
+
+/// Both forms that clients look for: the documented flat one, and the object that makes the SDKs
+/// raise. The number in the sequence is not known here.
+#[derive(Serialize)]
+struct ErrorEvent<'a> {
+    r#type: &'static str,
+    sequence_number: u64,
+    code: &'a str,
+    message: &'a str,
+    param: Option<&'a str>,
+    error: Error<'a>,
+}
+
+fn error<'a>(fault: &Fault<'a>) -> Error<'a> {
+    let r#type = match fault.kind() {
+        FaultKind::PaymentRequired => "insufficient_quota",
+        FaultKind::RateLimited => "requests",
+        _ if fault.status >= 500 => "server_error",
+        _ => "invalid_request_error",
+    };
+    Error { message: fault.message, r#type, param: None, code: fault.code }
+}
+
+pub(super) fn error_body(fault: &Fault<'_>) -> Bytes {
+    fault::json(&ErrorBody { error: error(fault) })
+}
+
+pub(super) fn error_event(kind: Kind, fault: &Fault<'_>) -> Bytes {
+    if kind != Kind::Responses {
+        return fault::event(None, &error_body(fault));
+    }
+    let event = ErrorEvent {
+        r#type: "error",
+        sequence_number: 0,
+        code: fault.code,
+        message: fault.message,
+        param: None,
+        error: error(fault),
+    };
+    fault::event(Some("error"), &fault::json(&event))
+}

@@ -1,0 +1,115 @@
+//! The command line as scripts see it: exit codes, and what goes to which stream.
+use std::process::{Command, Output, Stdio};
+
+fn tidegate(args: &[&str], env: &[(&str, &str)]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("TIDEGATE_")) {
+        command.env_remove(name);
+    }
+    command.args(args).envs(env.iter().copied()).stdin(Stdio::null());
+    command.output().expect("it runs")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn root(path: &str) -> String {
+    format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))
+}
+
+#[test]
+fn check_says_ok_in_one_line() {
+    let example = root("config.example.yaml");
+    let out = tidegate(&["check", "-c", &example], &[]);
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
+    let said = text(&out.stdout);
+    assert_eq!(said.lines().count(), 1);
+    assert!(said.starts_with(&format!("{example}: ok: 1 listener, ")), "{said}");
+    assert!(out.stderr.is_empty());
+    // the variable stands for the flag, also beside a command
+    let by_env = tidegate(&["check"], &[("TIDEGATE_CONFIG", &example)]);
+    assert_eq!(text(&by_env.stdout), said);
+}
+
+#[test]
+fn check_prints_all_faults_to_stderr_and_exits_1() {
+    let bad = root("tests/fixtures/config/bad/many_at_once.yaml");
+    for args in [&["check", "-c", &bad][..], &["run", "-c", &bad], &["-c", &bad]] {
+        let out = tidegate(args, &[]);
+        assert_eq!(out.status.code(), Some(1), "{args:?}");
+        assert!(out.stdout.is_empty());
+        let said = text(&out.stderr);
+        assert!(said.contains(&format!("{bad}:3:3: server.max_bdy")), "{said}");
+        assert!(said.ends_with("7 faults\n"), "{said}");
+    }
+    assert_eq!(tidegate(&["check", "-c", "/no/such/file"], &[]).status.code(), Some(1));
+}
+
+#[test]
+fn check_prints_what_is_in_effect_without_secrets() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("p.yaml");
+    std::fs::write(&file, "upstreams: { groq: { key: '${CANARY}' } }\n").expect("written");
+    let file = file.display().to_string();
+    let canary = "canary-0e5b77";
+    let out = tidegate(&["check", "--print", "-c", &file], &[("CANARY", canary)]);
+    let said = text(&out.stdout);
+    assert!(said.contains("https://api.groq.com:443/openai/v1"), "{said}");
+    assert!(said.contains("first_byte: 10m"), "{said}");
+    assert!(!said.contains(canary) && !text(&out.stderr).contains(canary), "{said}");
+}
+
+#[test]
+fn bad_usage_exits_2() {
+    for args in
+        [&["--nonsense"][..], &["check", "extra"], &["--workers", "0"], &["completions", "x"]]
+    {
+        let out = tidegate(args, &[]);
+        assert_eq!(out.status.code(), Some(2), "{args:?}");
+        assert!(out.stdout.is_empty() && !out.stderr.is_empty(), "{args:?}");
+    }
+    let out = tidegate(&["run"], &[("TIDEGATE_WORKERS", "many")]);
+    assert_eq!(out.status.code(), Some(2));
+}
+
+#[test]
+fn help_names_the_exit_codes_and_variables() {
+    let out = tidegate(&["--help"], &[]);
+    assert_eq!(out.status.code(), Some(0));
+    let said = text(&out.stdout);
+    for word in
+        ["Exit codes:", "could not start", "TIDEGATE_CONFIG", "TIDEGATE_LOG_FORM", "simulate"]
+    {
+        assert!(said.contains(word), "{word} in {said}");
+    }
+}
+
+#[test]
+fn version_schema_and_completions_print() {
+    let version = text(&tidegate(&["version"], &[]).stdout);
+    assert_eq!(version, format!("tidegate {}\n", env!("CARGO_PKG_VERSION")));
+    let json = text(&tidegate(&["version", "--json"], &[]).stdout);
+    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(json["version"], env!("CARGO_PKG_VERSION"));
+    let shipped = std::fs::read_to_string(root("packaging/config.schema.json")).expect("shipped");
+    assert_eq!(text(&tidegate(&["schema"], &[]).stdout), shipped);
+    for shell in ["bash", "zsh", "fish"] {
+        let script = text(&tidegate(&["completions", shell], &[]).stdout);
+        assert!(script.contains("simulate") && script.contains("listen"), "{shell}");
+    }
+}
+
+#[test]
+fn a_reader_that_has_left_is_no_error() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_tidegate"))
+        .arg("schema")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it runs");
+    drop(child.stdout.take());
+    let out = child.wait_with_output().expect("it ends");
+    assert_eq!(out.status.code(), Some(0));
+    assert!(out.stderr.is_empty(), "{}", text(&out.stderr));
+}

@@ -1,0 +1,227 @@
+//! The program itself, in a process of its own, and all that can be seen of it from outside.
+//!
+//! Every run carries two canaries: the key that clients send and the key that the policy holds.
+//! When an [`App`] ends, everything it ever showed (access log, event log, metrics, state) is
+//! searched for both.
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use serde_json::Value;
+
+use super::{PATIENCE, until};
+
+/// What clients of these tests present. It looks like a key, so a last guard would mask it.
+pub const AGENT_KEY: &str = "sk-canary-4f1d2c0b9a8877665544332211";
+/// What the policy holds. No guard could tell it from any other word.
+pub const UPSTREAM_KEY: &str = "zwielicht.canary.0042";
+
+type Text = Arc<Mutex<Vec<String>>>;
+
+/// A running sidecar; dropping it ends the process.
+pub struct App {
+    child: Child,
+    pub addr: SocketAddr,
+    admin: SocketAddr,
+    access: Text,
+    events: Text,
+    readers: Vec<JoinHandle<()>>,
+    /// Whether calls of a test may still be going on when it ends.
+    pub unfinished: bool,
+    _directory: tempfile::TempDir,
+}
+
+impl App {
+    /// Starts with one worker and a policy without `listen` and `admin`, which are added.
+    pub fn start(policy: &str) -> Self {
+        Self::with(policy, &["--workers", "1", "--log", "tidegate=trace,info"])
+    }
+
+    pub fn with(policy: &str, args: &[&str]) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("policy.yaml");
+        let listen = if policy.contains("listen:") { "" } else { "listen: 127.0.0.1:0\n" };
+        let policy = format!("{listen}admin: 127.0.0.1:0\n{policy}");
+        fs::write(&file, policy).expect("a policy file");
+        let mut child = Command::new(env!("CARGO_BIN_EXE_tidegate"))
+            .arg("--config")
+            .arg(&file)
+            .args(args)
+            .env("CANARY", UPSTREAM_KEY)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        let (access, events) = (Text::default(), Text::default());
+        let readers = vec![
+            gather(child.stdout.take().expect("stdout"), &access),
+            gather(child.stderr.take().expect("stderr"), &events),
+        ];
+        let (addr, admin) = served_at(&events);
+        Self {
+            child,
+            addr,
+            admin,
+            access,
+            events,
+            readers,
+            unfinished: false,
+            _directory: directory,
+        }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Resident memory in KiB.
+    pub fn resident(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("status");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
+        line.trim().trim_end_matches(" kB").parse().expect("a number")
+    }
+
+    fn admin(&self, path: &str) -> String {
+        let mut stream = TcpStream::connect(self.admin).expect("the admin listener");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        let host = self.admin;
+        write!(stream, "GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n")
+            .expect("sent");
+        let mut text = String::new();
+        stream.read_to_string(&mut text).expect("an answer");
+        let (_, body) = text.split_once("\r\n\r\n").expect("a head");
+        body.to_owned()
+    }
+
+    /// The sum of a metric's samples whose labels hold all of `labels` (`outcome="complete"`).
+    pub fn metric(&self, name: &str, labels: &[&str]) -> f64 {
+        let text = self.admin("/metrics");
+        let samples = text.lines().filter_map(|line| {
+            let rest = line.strip_prefix(name)?;
+            let (found, value) = if let Some(rest) = rest.strip_prefix('{') {
+                rest.split_once("} ")?
+            } else {
+                ("", rest.strip_prefix(' ')?)
+            };
+            let value = value.split(' ').next()?;
+            labels.iter().all(|label| found.contains(label)).then(|| value.parse::<f64>().ok())?
+        });
+        samples.sum()
+    }
+
+    pub fn state(&self) -> Value {
+        serde_json::from_str(&self.admin("/state")).expect("the state as JSON")
+    }
+
+    /// What `/state` says of the first upstream.
+    pub fn upstream(&self) -> Value {
+        self.state()["upstreams"][0].clone()
+    }
+
+    /// A figure of the first upstream's pool: `open`, `idle`, `dialled`, `reused`, `retried`.
+    pub fn pool(&self, figure: &str) -> i64 {
+        self.upstream()["pool"][figure].as_i64().expect("a figure")
+    }
+
+    /// The access lines of all calls so far, once there are `count` of them and none is in flight.
+    pub async fn lines(&self, count: usize) -> Vec<Value> {
+        let lines = || self.access.lock().iter().filter(|line| line.starts_with('{')).count();
+        until(&format!("{count} access lines"), async || lines() >= count).await;
+        let idle = async || self.metric("tidegate_requests_in_flight", &[]) == 0.0;
+        until("no call in flight", idle).await;
+        let text = self.access.lock().clone();
+        let all: Vec<Value> =
+            text.iter().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect();
+        assert_eq!(all.len(), count, "one line a call: {text:#?}");
+        all
+    }
+
+    /// The one call there was.
+    pub async fn line(&self) -> Value {
+        self.lines(1).await.remove(0)
+    }
+
+    /// How many calls ended so, by the metrics.
+    pub fn ended(&self, outcome: &str) -> f64 {
+        self.metric("tidegate_requests_total", &[&format!("outcome=\"{outcome}\"")])
+    }
+
+    /// Everything that was logged as an event.
+    pub fn events(&self) -> String {
+        self.events.lock().join("\n")
+    }
+}
+
+impl Drop for App {
+    fn drop(&mut self) {
+        let shown = if std::thread::panicking() {
+            String::new()
+        } else {
+            format!("{}\n{}", self.admin("/metrics"), self.admin("/state"))
+        };
+        let in_flight =
+            shown.lines().filter(|line| line.starts_with("tidegate_requests_in_flight"));
+        let still: Vec<String> =
+            in_flight.filter(|line| !line.ends_with(" 0")).map(str::to_owned).collect();
+        self.child.kill().expect("it can be ended");
+        self.child.wait().expect("it ends");
+        for reader in self.readers.drain(..) {
+            reader.join().expect("its output is read");
+        }
+        let access = self.access.lock().join("\n");
+        if std::thread::panicking() {
+            // the end of it is what helps
+            let last = |text: &str| text.lines().rev().take(12).collect::<Vec<_>>().join("\n");
+            eprintln!(
+                "last access lines:\n{}\nlast events:\n{}",
+                last(&access),
+                last(&self.events())
+            );
+            return;
+        }
+        for (what, text) in [("metrics or state", &shown), ("access", &access)]
+            .into_iter()
+            .chain([("events", &self.events())])
+        {
+            for canary in [AGENT_KEY, UPSTREAM_KEY] {
+                assert!(!text.contains(canary), "a key is shown in {what}");
+            }
+        }
+        assert!(self.unfinished || still.is_empty(), "calls still in flight: {still:?}");
+    }
+}
+
+fn gather(from: impl Read + Send + 'static, into: &Text) -> JoinHandle<()> {
+    let into = Arc::clone(into);
+    std::thread::spawn(move || {
+        for line in BufReader::new(from).lines().map_while(Result::ok) {
+            into.lock().push(line);
+        }
+    })
+}
+
+/// Waits for the line that says where it serves.
+fn served_at(events: &Text) -> (SocketAddr, SocketAddr) {
+    let from = Instant::now();
+    loop {
+        let found = events.lock().iter().find(|line| line.contains("\"serving\"")).cloned();
+        if let Some(line) = found {
+            let line: Value = serde_json::from_str(&line).expect("JSON");
+            let at = |key: &str| {
+                let text = line[key].as_str().expect("an address");
+                let first = text.split(' ').next().expect("a first one");
+                let (_, address) = first.split_once("://").expect("a URL");
+                address.parse().expect("an address")
+            };
+            return (at("listen"), at("admin"));
+        }
+        assert!(from.elapsed() < PATIENCE, "it does not start: {:?}", events.lock());
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
