@@ -10,9 +10,9 @@ pub mod inherited;
 mod io;
 pub mod notify;
 pub mod socket;
+mod streams;
 pub mod tls;
 
-use std::convert::Infallible;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,18 +24,18 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 
 use self::connection::{Connections, Supervised, Watch};
-use self::held::Held;
+use self::held::Serving;
 use self::io::WatchedIo;
 use self::socket::Peer;
+use self::streams::Executor;
 use crate::io::Stream;
 use crate::pipeline::worker::Worker;
 use crate::pipeline::{self, Caller};
-use crate::upstream::LocalExecutor;
 
 /// Serves the connections of one worker.
 pub struct Door {
     worker: Rc<Worker>,
-    builder: auto::Builder<LocalExecutor>,
+    builder: auto::Builder<Executor>,
     pub connections: Rc<Connections>,
 }
 
@@ -47,7 +47,8 @@ const USUAL_HEADERS: usize = 100;
 impl Door {
     /// `max_headers` lines and `max_head` bytes are what the gate allows; hyper must allow no less.
     pub fn new(worker: Rc<Worker>, max_headers: usize, max_head: usize) -> Self {
-        let mut builder = auto::Builder::new(LocalExecutor);
+        let connections = Rc::<Connections>::default();
+        let mut builder = auto::Builder::new(Executor(Rc::clone(&connections.streams)));
         builder
             .http1()
             .keep_alive(true)
@@ -75,7 +76,7 @@ impl Door {
             .max_local_error_reset_streams(1024)
             .keep_alive_interval(Duration::from_secs(30))
             .keep_alive_timeout(Duration::from_secs(20));
-        Self { worker, builder, connections: Rc::default() }
+        Self { worker, builder, connections }
     }
 
     /// Serves one connection to its end.
@@ -89,14 +90,14 @@ impl Door {
         let service = service_fn(|request: Request<Incoming>| {
             let call = watch.begin_call();
             let http1 = request.version() < Version::HTTP_2;
-            let facts = if http1 { watch.take_facts() } else { head::HeadFacts::default() };
+            let (facts, taking) = if http1 {
+                (watch.take_facts(), None)
+            } else {
+                (head::HeadFacts::default(), Some(self.connections.streams.begin()))
+            };
             let caller = Caller { peer: Arc::clone(&peer), facts };
             let worker = Rc::clone(&self.worker);
-            // boxed, so that an open stream does not keep the room that its call needed before
-            Box::pin(async move {
-                let response = pipeline::serve(worker, caller, request).await;
-                Ok::<_, Infallible>(response.map(|body| Held::new(body, call)))
-            })
+            Serving::new(pipeline::serve(worker, caller, request), call, taking)
         });
         let io = TokioIo::new(WatchedIo::new(stream, Arc::clone(&watch)));
         let connection = self.builder.serve_connection_with_upgrades(io, service);

@@ -56,10 +56,10 @@ pub async fn serve(
 ) -> Response<ReplyBody> {
     let started = Instant::now();
     let snapshot = worker.snapshot();
-    let (head, body) = request.into_parts();
+    let (mut head, body) = request.into_parts();
     let mut record = Record::open(&worker, &caller, &head, started);
     let uri = head.uri.clone();
-    match run(&worker, &snapshot, &caller, head, body, &mut record).await {
+    match run(&worker, &snapshot, &caller, &mut head, body, &mut record).await {
         Ok(reply) => reply.into_response(record),
         Err(Refused { refusal, dialect }) => {
             refusal.answer(dialect.unwrap_or_else(|| caller_dialect(uri.path())), record)
@@ -83,7 +83,7 @@ async fn run(
     worker: &Rc<Worker>,
     snapshot: &Arc<Snapshot>,
     caller: &Caller,
-    head: request::Parts,
+    head: &mut request::Parts,
     body: Incoming,
     record: &mut Record,
 ) -> Result<reply::Reply, Refused> {
@@ -91,7 +91,7 @@ async fn run(
         return Err(Refusal::draining().into());
     }
     let Cleared { path, query, body_len, upgrade, asterisk, unexpected_body } =
-        gate::check(&head, caller.facts, &bounds(snapshot)).map_err(|fault| {
+        gate::check(head, caller.facts, &bounds(snapshot)).map_err(|fault| {
             worker.metrics.gate_refused(fault.reason());
             Refusal::gate(&fault)
         })?;

@@ -18,8 +18,6 @@ pub mod pool;
 mod proxy;
 pub mod tls;
 
-pub use self::h2::Local as LocalExecutor;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -8,7 +8,6 @@
     clippy::print_stderr,
     reason = "a command: the table is its output"
 )]
-mod backend;
 mod floor;
 mod load;
 mod machine;
@@ -80,7 +79,6 @@ fn role(args: &[String]) -> anyhow::Result<()> {
     let Some((role, args)) = args.split_first() else { anyhow::bail!("--role NAME") };
     match role.as_str() {
         "load" => load::main(args),
-        "backend" => backend::main(args),
         "floor-legacy" | "floor-multi" | "floor-conn" => floor::main(role, args),
         other => anyhow::bail!("no role {other:?}"),
     }

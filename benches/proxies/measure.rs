@@ -52,7 +52,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     if bench.pins.proxy.is_none() {
         found.notes.push("fewer than two CPUs or no taskset: nothing is pinned".to_owned());
     }
-    let backend = bench.backend(&mut found.notes)?;
+    let backend = bench.backend()?;
     let mut running = Vec::new();
     for peer in peers {
         match bench.start(peer, backend.1) {

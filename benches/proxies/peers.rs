@@ -103,28 +103,15 @@ impl Running {
 }
 
 impl Bench {
-    /// The simulator of the project, on a CPU that is not the proxy's; the stand-in where the
-    /// binary has none.
-    pub fn backend(&self, notes: &mut Vec<String>) -> anyhow::Result<(Process, SocketAddr)> {
-        self.start_backend(&self.tidegate, &["simulate"]).or_else(|why| {
-            notes.push(format!("the backend is a stand-in: tidegate simulate {why:#}"));
-            self.start_backend(&self.itself, &["--role", "backend"])
-        })
-    }
-
-    fn start_backend(
-        &self,
-        program: &Path,
-        role: &[&str],
-    ) -> anyhow::Result<(Process, SocketAddr)> {
+    /// The simulator of the project, on a CPU that is not the proxy's.
+    pub fn backend(&self) -> anyhow::Result<(Process, SocketAddr)> {
         let at = free_address()?;
         let listen = at.to_string();
-        let flags = ["--listen", &listen, "--threads", "1", "--answer-bytes", "1024"];
-        let args = [role, &flags].concat();
+        let args = ["simulate", "--listen", &listen, "--threads", "1", "--answer-bytes", "1024"];
         let stderr = self.dir.path().join("backend.err");
         let cpus = self.pins.backend.as_deref();
-        let mut process = Process::start(program, &args, cpus, &Output::Null, &stderr)?;
-        process.ready(at).map_err(|why| explain(why, &stderr))?;
+        let mut process = Process::start(&self.tidegate, &args, cpus, &Output::Null, &stderr)?;
+        process.ready(at).map_err(|why| explain(why, &stderr)).context("the backend")?;
         Ok((process, at))
     }
 

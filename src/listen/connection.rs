@@ -20,6 +20,7 @@ use parking_lot::Mutex;
 use slab::Slab;
 
 use super::head::{HeadFacts, HeadTrail};
+use super::streams::Streams;
 use crate::clock::{Clock, Tick};
 use crate::drain::{Drain, Stage};
 use crate::flight::TICK;
@@ -128,6 +129,12 @@ impl Watch {
 /// A call that is going on.
 pub struct Active(Arc<Watch>);
 
+impl Active {
+    pub fn now(&self) -> Tick {
+        self.0.clock.now()
+    }
+}
+
 impl Drop for Active {
     fn drop(&mut self) {
         if self.0.calls.fetch_sub(1, Relaxed) == 1 {
@@ -148,6 +155,7 @@ pub struct Bounds {
 #[derive(Default)]
 pub struct Connections {
     all: RefCell<Slab<Arc<Watch>>>,
+    pub(super) streams: Rc<Streams>,
 }
 
 impl Connections {
@@ -166,6 +174,7 @@ impl Connections {
 
     /// Cuts what is overdue.
     pub fn sweep(&self, now: Tick, bounds: &Bounds) {
+        self.streams.sweep(now, bounds.write);
         for (_, watch) in self.all.borrow().iter() {
             if watch.overdue(now, bounds) {
                 watch.end.store(CUT, Relaxed);

@@ -1,20 +1,48 @@
-//! A reply's body that keeps its connection marked as busy until it is dropped.
+//! A call, and then its reply's body, that keep the connection marked as busy until dropped, and
+//! an HTTP/2 stream informed about whether the client takes it.
+use std::convert::Infallible;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
+use http::Response;
 use http_body::{Body, Frame, SizeHint};
 
 use super::connection::Active;
+use super::streams::Taking;
 
-pub struct Held<B> {
-    body: B,
-    _call: Active,
+/// A call being answered. Boxed, so that an open stream does not keep the room that its call needed
+/// before; and a type of its own, because an `async` block around it would copy it once more.
+pub struct Serving<F> {
+    answer: Pin<Box<F>>,
+    call: Option<Active>,
+    taking: Option<Taking>,
 }
 
-impl<B> Held<B> {
-    pub fn new(body: B, call: Active) -> Self {
-        Self { body, _call: call }
+impl<F> Serving<F> {
+    pub fn new(answer: F, call: Active, taking: Option<Taking>) -> Self {
+        Self { answer: Box::pin(answer), call: Some(call), taking }
     }
+}
+
+impl<F, B> Future for Serving<F>
+where
+    F: Future<Output = Response<B>>,
+{
+    type Output = Result<Response<Held<B>>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let response = ready!(self.answer.as_mut().poll(cx));
+        let (call, taking) = (self.call.take(), self.taking.take());
+        Poll::Ready(Ok(response.map(|body| Held { body, call, taking })))
+    }
+}
+
+/// A reply's body.
+pub struct Held<B> {
+    body: B,
+    call: Option<Active>,
+    /// Over HTTP/1.1, a write that waits tells the same.
+    taking: Option<Taking>,
 }
 
 impl<B: Body + Unpin> Body for Held<B> {
@@ -25,7 +53,17 @@ impl<B: Body + Unpin> Body for Held<B> {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        Pin::new(&mut self.get_mut().body).poll_frame(cx)
+        let Self { body, call, taking } = self.get_mut();
+        if let Some(taking) = taking {
+            taking.asked();
+        }
+        let frame = ready!(Pin::new(body).poll_frame(cx));
+        if let (Some(taking), Some(call)) = (taking, call)
+            && frame.is_some()
+        {
+            taking.handed(call.now());
+        }
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {

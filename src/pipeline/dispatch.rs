@@ -81,11 +81,11 @@ pub async fn dispatch(
     flight: &Flight,
     _lease: &Lease,
     to: Prepared<'_>,
-    mut head: request::Parts,
+    head: &mut request::Parts,
     call: Call,
     record: &mut Record,
 ) -> Result<Sent, Refusal> {
-    to.rewrite(&mut head, None);
+    to.rewrite(head, None);
     let outbound = Outbound {
         method: &head.method,
         target: &to.target,

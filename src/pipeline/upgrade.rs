@@ -53,11 +53,11 @@ pub async fn upgrade(
     ticket: Ticket,
     lease: Lease,
     to: Prepared<'_>,
-    mut head: request::Parts,
+    head: &mut request::Parts,
     record: &mut Record,
 ) -> Result<Reply, Refusal> {
     let client = head.extensions.remove::<OnUpgrade>().ok_or_else(Refusal::upgrade_not_possible)?;
-    to.rewrite(&mut head, Some(super::gate::Upgrade::WebSocket));
+    to.rewrite(head, Some(super::gate::Upgrade::WebSocket));
     let outbound = Outbound {
         method: &head.method,
         target: &to.target,

@@ -164,6 +164,40 @@ impl<'a> Members<'a> {
     }
 }
 
+/// Walks over the numbers in an object and in the objects within it, in one go: `note` gets each
+/// member's name, its depth (1: a member of the object itself) and its value. Says where the object
+/// ends; `None` where the text is broken.
+pub fn numbers<'a>(text: &'a [u8], mut note: impl FnMut(Key<'a>, u32, Raw<'a>)) -> Option<usize> {
+    let (mut at, mut depth) = (0, 0_u32);
+    loop {
+        match *text.get(at)? {
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => {
+                depth = depth.checked_sub(1)?;
+                if depth == 0 {
+                    return Some(at + 1);
+                }
+            }
+            b'"' => {
+                let end = skip_string(text, at + 1).ok()?;
+                let key = Key(&text[at + 1..end - 1]);
+                at = skip_space(text, end);
+                if text.get(at) == Some(&b':') {
+                    at = skip_space(text, at + 1);
+                    if text.get(at)?.is_ascii_digit() {
+                        let end = skip_word(text, at).ok()?;
+                        note(key, depth, Raw(&text[at..end]));
+                        at = end;
+                    }
+                }
+                continue;
+            }
+            _ => {}
+        }
+        at += 1;
+    }
+}
+
 /// Walks over one array.
 pub struct Elements<'a> {
     text: &'a [u8],

@@ -138,7 +138,7 @@ impl Tally {
             Dialect::Anthropic => anthropic::usage_at,
             _ => return false,
         };
-        let Some(value) = USAGE.last_value(body) else { return false };
+        let Some(value) = USAGE.value(body) else { return false };
         let mut found = Usage::default();
         let Some((counted, end)) = read(Raw(value), &mut found) else { return false };
         // only what belongs to the outermost object may follow

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::endpoint::{Cut, Endpoint, Kind};
 use super::fault::{Fault, FaultKind};
-use super::json::{Members, Raw, skip_value};
+use super::json::{Raw, numbers, skip_value};
 use super::meter::Tally;
 use super::seek::{Seek, needle};
 use super::split::Event;
@@ -191,32 +191,23 @@ pub(super) fn usage(value: Raw<'_>, usage: &mut Usage) -> bool {
 
 /// The same where more text follows: also says where the object ends.
 pub(super) fn usage_at(value: Raw<'_>, usage: &mut Usage) -> Option<(bool, usize)> {
-    let mut members = Members::open(value.0, 0)?;
     let mut counted = false;
-    while let Some((key, value)) = members.next().ok()? {
-        match key.0 {
-            b"prompt_tokens" | b"input_tokens" => counted |= set(&mut usage.input, value),
-            b"completion_tokens" | b"output_tokens" => counted |= set(&mut usage.output, value),
-            b"prompt_tokens_details" | b"input_tokens_details" => {
-                if let Some(cached) = value.get(b"cached_tokens") {
-                    set(&mut usage.cached_input, cached);
-                }
-                if let Some(written) = value.get(b"cache_write_tokens") {
-                    set(&mut usage.cache_write, written);
-                }
-            }
-            b"cached_tokens" | b"prompt_cache_hit_tokens" => {
-                set(&mut usage.cached_input, value);
-            }
-            b"completion_tokens_details" | b"output_tokens_details" => {
-                if let Some(thought) = value.get(b"reasoning_tokens") {
-                    set(&mut usage.reasoning, thought);
-                }
-            }
-            _ => {}
+    let object = value.0.starts_with(b"{");
+    let end = numbers(value.0, |key, depth, number| match (key.0, depth) {
+        (b"prompt_tokens" | b"input_tokens", 1) => counted |= set(&mut usage.input, number),
+        (b"completion_tokens" | b"output_tokens", 1) => counted |= set(&mut usage.output, number),
+        (b"cached_tokens" | b"prompt_cache_hit_tokens", 1 | 2) => {
+            set(&mut usage.cached_input, number);
         }
-    }
-    Some((counted, members.at()))
+        (b"cache_write_tokens", 2) => {
+            set(&mut usage.cache_write, number);
+        }
+        (b"reasoning_tokens", 2) => {
+            set(&mut usage.reasoning, number);
+        }
+        _ => {}
+    })?;
+    object.then_some((counted, end))
 }
 
 #[derive(Serialize)]

@@ -44,16 +44,14 @@ fn check_event(path: &str, body: &str, message: &str) {
 #[tokio::test]
 async fn case_54_reset_in_mid_stream_ends_abnormally() {
     let (app, simulator) = simulated("");
-    let faults = [
-        ("reset-mid=5", "broke"),
-        ("close-mid=5", "broke"),
-        ("bad-chunk=5", "not valid HTTP"),
-    ];
+    let faults =
+        [("reset-mid=5", "broke"), ("close-mid=5", "broke"), ("bad-chunk=5", "not valid HTTP")];
     let mut calls = 0;
     for path in FACES {
         let whole = ask(simulator.addr, &post(path, "tokens=12", STREAM)).await;
         for (fault, message) in faults {
-            let got = ask(app.addr, &post(path, &format!("tokens=12; fault={fault}"), STREAM)).await;
+            let got =
+                ask(app.addr, &post(path, &format!("tokens=12; fault={fault}"), STREAM)).await;
             assert_eq!((got.status, got.end), (200, End::Closed), "{path} {fault}");
             check_event(path, got.text(), message);
             // all that came before the error is what a direct call gives
@@ -64,9 +62,11 @@ async fn case_54_reset_in_mid_stream_ends_abnormally() {
     }
     for line in app.lines(calls).await {
         assert_eq!((&line["outcome"], &line["status"]), (&"upstream_broken".into(), &200.into()));
-        assert!(["upstream_broken", "upstream_malformed"].contains(&line["error"].as_str().unwrap()));
+        assert!(
+            ["upstream_broken", "upstream_malformed"].contains(&line["error"].as_str().unwrap())
+        );
     }
-    assert_eq!(app.ended("upstream_broken"), calls as f64);
+    assert_eq!(app.ended("upstream_broken"), calls);
 }
 
 #[tokio::test]
@@ -141,7 +141,7 @@ async fn case_56_a_clean_end_without_the_terminal_event_is_passed_and_recorded()
     for line in app.lines(FACES.len()).await {
         assert_eq!(line["outcome"], "truncated", "{line}");
     }
-    assert_eq!(app.ended("truncated"), FACES.len() as f64);
+    assert_eq!(app.ended("truncated"), FACES.len());
 }
 
 #[tokio::test]
@@ -181,7 +181,9 @@ async fn case_62_429_passes_with_every_form_of_its_hint() {
         let request = post(CHAT, &format!("fault=429; retry={hint}"), PLAIN);
         let (got, wanted) = (ask(app.addr, &request).await, ask(simulator.addr, &request).await);
         assert_eq!((got.status, got.text()), (429, wanted.text()));
-        for line in wanted.head.text.lines().filter(|line| line.contains("ret") || line.contains("rat")) {
+        for line in
+            wanted.head.text.lines().filter(|line| line.contains("ret") || line.contains("rat"))
+        {
             assert!(got.head.text.contains(line), "{hint}: {line}\n{}", got.head.text);
         }
         assert_eq!(got.head.get("x-tidegate-source"), Some("upstream"));

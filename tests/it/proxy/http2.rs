@@ -114,7 +114,9 @@ async fn streams_flow_and_one_that_is_reset_disturbs_no_other() {
             let dies = request.uri().path() == "/v1/completions";
             calls.spawn(async move {
                 for _ in 0..10 {
-                    stream.send_data("data: {\"choices\":[{\"text\":\"a\"}]}\n\n".into(), false).unwrap();
+                    stream
+                        .send_data("data: {\"choices\":[{\"text\":\"a\"}]}\n\n".into(), false)
+                        .unwrap();
                     tokio::time::sleep(Duration::from_millis(20)).await;
                     if dies {
                         return stream.send_reset(Reason::INTERNAL_ERROR);
@@ -130,8 +132,12 @@ async fn streams_flow_and_one_that_is_reset_disturbs_no_other() {
     let (lives, dies) = tokio::join!(ask(app.addr, &healthy), ask(app.addr, &dying));
     assert!(lives.end == End::Whole && lives.text().ends_with("[DONE]\n\n"));
     assert!(dies.end == End::Closed && dies.text().contains("upstream_broken"), "{}", dies.text());
-    let mut outcomes: Vec<_> =
-        app.lines(2).await.iter().map(|line| line["outcome"].as_str().unwrap().to_owned()).collect();
+    let mut outcomes: Vec<_> = app
+        .lines(2)
+        .await
+        .iter()
+        .map(|line| line["outcome"].as_str().unwrap().to_owned())
+        .collect();
     outcomes.sort();
     assert_eq!(outcomes, ["complete", "upstream_broken"]);
     assert_eq!(app.pool("dialled"), 1);

@@ -1,4 +1,6 @@
 //! Clients that leave: the upstream call ends at once, whatever it was doing, and is recorded once.
+//! With `--nocapture` the tests say how soon that was.
+#![expect(clippy::print_stderr, reason = "measurements for whoever asks")]
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,7 +23,7 @@ enum Leave {
     Close,
     /// HTTP/1.1: RST
     Reset,
-    /// HTTP/2: RST_STREAM, the connection stays
+    /// HTTP/2: `RST_STREAM`, the connection stays
     Cancel,
     /// HTTP/2: the connection ends
     HangUp,
@@ -37,10 +39,9 @@ async fn leave(app: &App, way: Leave, body: &str, moment: impl AsyncFnOnce()) ->
             client.send(&post(CHAT, "", body)).await;
             moment().await;
             let at = Instant::now();
-            if let Leave::Reset = way {
-                client.reset()
-            } else {
-                drop(client)
+            match way {
+                Leave::Reset => client.reset(),
+                _ => drop(client),
             }
             at
         }
@@ -113,7 +114,7 @@ where
         };
         let left = leave(&app, way, body, sent).await;
         let took = gone.when().await.saturating_duration_since(left);
-        println!("{phase}, {way:?}: the upstream call ended after {took:?}");
+        eprintln!("{phase}, {way:?}: the upstream call ended after {took:?}");
         assert!(took < SOON, "{way:?} {took:?}");
     }
     check_ends(&app).await;
@@ -124,7 +125,7 @@ async fn check_ends(app: &App) {
     let lines = app.lines(WAYS.len() + 1).await;
     let left = lines.iter().filter(|line| line["outcome"] == "client_gone").count();
     assert_eq!(left, WAYS.len(), "{lines:#?}");
-    assert_eq!(app.ended("client_gone"), WAYS.len() as f64);
+    assert_eq!(app.ended("client_gone"), WAYS.len());
     let upstream = app.upstream();
     assert_eq!((upstream["in_flight"].as_i64(), upstream["waiting"].as_i64()), (Some(0), Some(0)));
     assert_eq!(upstream["addresses"][0]["in_flight"], 0);
@@ -176,7 +177,7 @@ async fn while_queued() {
         let left = leave(&app, way, PLAIN, queued).await;
         until("it waits no more", async || waiting() == Some(0)).await;
         let took = left.elapsed();
-        println!("queued, {way:?}: the place in the line was free after {took:?}");
+        eprintln!("queued, {way:?}: the place in the line was free after {took:?}");
         assert!(took < SOON, "{way:?} {took:?}");
     }
     assert_eq!(origin.requests(), 1, "none of them was sent");
@@ -185,7 +186,7 @@ async fn while_queued() {
     for line in app.lines(4).await {
         assert_eq!((&line["outcome"], &line["status"]), (&"client_gone".into(), &499.into()));
     }
-    assert_eq!(app.ended("client_gone"), 4.0);
+    assert_eq!(app.ended("client_gone"), 4);
 }
 
 /// An address whose connections hang: its queue of connections is full.
@@ -218,7 +219,7 @@ async fn case_1_while_connecting() {
         let left = leave(&app, way, PLAIN, connecting).await;
         until("it is gone", async || calls().is_empty()).await;
         let took = left.elapsed();
-        println!("connecting, {way:?}: the call was gone after {took:?}");
+        eprintln!("connecting, {way:?}: the call was gone after {took:?}");
         assert!(took < SOON, "{way:?} {took:?}");
         assert_eq!(app.lines(at + 1).await[at]["outcome"], "client_gone");
     }
@@ -260,7 +261,7 @@ async fn one_stream_of_many() {
     until("all are there", async || origin.requests() == 20).await;
     drop(calls.drain(..10));
     until("ten are gone", async || gone.0.lock().len() == 10).await;
-    until("ten are recorded", async || app.ended("client_gone") == 10.0).await;
+    until("ten are recorded", async || app.ended("client_gone") == 10).await;
     assert_eq!(app.upstream()["in_flight"], 10);
     drop(calls);
     app.lines(20).await;

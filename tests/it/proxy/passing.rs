@@ -17,7 +17,8 @@ async fn recorded(answer: impl Into<Vec<u8>>, more: &str) -> (App, Origin) {
 #[tokio::test]
 async fn unknown_endpoints_are_proxied_untouched() {
     let body = "{\"not\": json,\n \"é\": \u{1F600}}";
-    let (app, origin) = recorded(whole("418 I'm a teapot", "X-Odd: \r\nx-two: 1\r\nX-Two: 2\r\n", "tea"), "").await;
+    let (app, origin) =
+        recorded(whole("418 I'm a teapot", "X-Odd: \r\nx-two: 1\r\nX-Two: 2\r\n", "tea"), "").await;
     for (method, target) in [
         ("GET", "/v1/batches/b_1?limit=10&after=%2F%20a+b&&x=%zz&empty="),
         ("DELETE", "/v1/files/f-1"),
@@ -87,17 +88,28 @@ async fn hop_by_hop_is_stripped_both_ways() {
     assert_eq!(client.head().await.unwrap().status, 100);
     let got = client.answer().await;
     let reached = origin.take().remove(0);
-    for name in
-        ["x-mine", "keep-alive", "te", "upgrade", "http2-settings", "expect", "forwarded", "connection"]
-    {
+    for name in [
+        "x-mine",
+        "keep-alive",
+        "te",
+        "upgrade",
+        "http2-settings",
+        "expect",
+        "forwarded",
+        "connection",
+    ] {
         assert_eq!(reached.get(name), None, "{name}");
     }
     let prefixed = |name: &String| name.starts_with("x-forwarded") || name.starts_with("proxy-");
-    assert!(!reached.headers.iter().any(|(name, _)| prefixed(name) || name.starts_with("x-tidegate")));
+    assert!(
+        !reached.headers.iter().any(|(name, _)| prefixed(name) || name.starts_with("x-tidegate"))
+    );
     assert_eq!(reached.get("x-kept"), Some("yes"));
     assert_eq!(reached.all("via"), ["1.1 tidegate"]);
     assert_eq!(reached.get("host"), Some(origin.addr.to_string().as_str()));
-    for name in ["x-hop", "keep-alive", "proxy-authenticate", "trailer", "upgrade", "alt-svc", "connection"] {
+    for name in
+        ["x-hop", "keep-alive", "proxy-authenticate", "trailer", "upgrade", "alt-svc", "connection"]
+    {
         assert_eq!(got.head.get(name), None, "{name}: {}", got.head.text);
     }
     assert_eq!(got.head.get("x-kept"), Some("yes"));
@@ -109,7 +121,9 @@ async fn hop_by_hop_is_stripped_both_ways() {
 
 #[tokio::test]
 async fn credentials_are_replaced_or_passed_never_both() {
-    let keys = format!("x-api-key: {AGENT_KEY}\r\nx-goog-api-key: {AGENT_KEY}\r\napi-key: {AGENT_KEY}\r\n");
+    let keys = format!(
+        "x-api-key: {AGENT_KEY}\r\nx-goog-api-key: {AGENT_KEY}\r\napi-key: {AGENT_KEY}\r\n"
+    );
     let names = ["authorization", "x-api-key", "x-goog-api-key", "api-key"];
     let carried = |reached: &Request| names.map(|name| reached.all(name).join("|"));
     let (app, origin) = recorded(whole("200 OK", "", "{}"), "").await;
@@ -130,7 +144,8 @@ async fn credentials_are_replaced_or_passed_never_both() {
         let more = format!("key: '${{CANARY}}', {auth} headers: {{ x-team: growth }},");
         let (app, origin) = recorded(whole("200 OK", "", "{}"), &more).await;
         for target in [CHAT, "/v1/files", GEMINI] {
-            ask(app.addr, &request("POST", target, &format!("{keys}x-team: mine\r\n"), PLAIN)).await;
+            ask(app.addr, &request("POST", target, &format!("{keys}x-team: mine\r\n"), PLAIN))
+                .await;
             let reached = origin.take().remove(0);
             assert_eq!(carried(&reached), wanted, "{auth}");
             assert_eq!(reached.all("x-team"), ["growth"]);
@@ -204,7 +219,8 @@ async fn an_upload_and_its_answer_flow_at_the_same_time() {
 #[tokio::test]
 async fn answers_without_a_body() {
     let head_only = b"HTTP/1.1 200 OK\r\ncontent-length: 1234\r\nx-a: b\r\n\r\n".to_vec();
-    let not_modified = b"HTTP/1.1 304 Not Modified\r\netag: \"e\"\r\ncontent-length: 99\r\n\r\n".to_vec();
+    let not_modified =
+        b"HTTP/1.1 304 Not Modified\r\netag: \"e\"\r\ncontent-length: 99\r\n\r\n".to_vec();
     let no_content = b"HTTP/1.1 204 No Content\r\n\r\n".to_vec();
     for (method, answer, status) in
         [("HEAD", head_only, 200), ("GET", not_modified, 304), ("DELETE", no_content, 204)]
@@ -261,7 +277,8 @@ async fn case_60_compressed_answers_pass_as_they_are() {
         assert_eq!(origin.take()[0].all("accept-encoding"), [wanted]);
     }
     // a body in another coding is not looked into
-    let got = ask(app.addr, &request("POST", CHAT, "content-encoding: gzip\r\n", "\u{1f}\u{8b}")).await;
+    let got =
+        ask(app.addr, &request("POST", CHAT, "content-encoding: gzip\r\n", "\u{1f}\u{8b}")).await;
     assert_eq!((got.status, origin.take()[0].body.as_slice()), (200, "\u{1f}\u{8b}".as_bytes()));
     app.lines(3).await;
 }
@@ -339,7 +356,11 @@ async fn http2_clients_reach_http1_backends() {
     let client = h2::Client::connect(app.addr).await;
     let got = client.ask("/simulate/echo/a?b=%2Fc", "", "body").await;
     let seen: Value = serde_json::from_slice(&got.body).unwrap();
-    assert_eq!((&seen["target"], &seen["method"]), (&"/simulate/echo/a?b=%2Fc".into(), &"POST".into()), "{seen}");
+    assert_eq!(
+        (&seen["target"], &seen["method"]),
+        (&"/simulate/echo/a?b=%2Fc".into(), &"POST".into()),
+        "{seen}"
+    );
     for path in [CHAT, MESSAGES] {
         let got = client.ask(path, "fault=split=bytes", STREAM).await;
         let direct = ask(simulator.addr, &post(path, "", STREAM)).await;

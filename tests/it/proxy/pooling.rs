@@ -23,19 +23,19 @@ async fn a_connection_is_kept_and_counted() {
     let figures = ["open", "idle", "dialled", "reused", "retried"].map(|of| pool[of].as_i64());
     assert_eq!(figures, [1, 1, 1, 9, 0].map(Some));
     for (name, value) in [
-        ("tidegate_pool_connections_open", 1.0),
-        ("tidegate_pool_connections_idle", 1.0),
-        ("tidegate_pool_dialled_total", 1.0),
-        ("tidegate_pool_reused_total", 9.0),
+        ("tidegate_pool_connections_open", 1),
+        ("tidegate_pool_connections_idle", 1),
+        ("tidegate_pool_dialled_total", 1),
+        ("tidegate_pool_reused_total", 9),
     ] {
-        assert_eq!(app.metric(name, &["upstream=\"up\""]), value, "{name}");
+        assert_eq!(app.count(name, &["upstream=\"up\""]), value, "{name}");
     }
     assert_eq!(simulator.seen().accepted, 1);
 }
 
 async fn retired(app: &App, why: &str) {
     let reason = format!("reason=\"{why}\"");
-    until(why, async || app.metric("tidegate_pool_retired_total", &[&reason]) >= 1.0).await;
+    until(why, async || app.count("tidegate_pool_retired_total", &[&reason]) >= 1).await;
 }
 
 #[tokio::test]
@@ -54,7 +54,7 @@ async fn case_98_a_connection_is_retired_by_age() {
     let (app, simulator) = simulated("pool: { max_age: 300ms },");
     let mut calls = 0;
     // it is never idle for long, and still does not live on
-    while app.metric("tidegate_pool_retired_total", &[]) < 1.0 {
+    while app.count("tidegate_pool_retired_total", &[]) < 1 {
         ask(app.addr, &post(CHAT, "", PLAIN)).await;
         calls += 1;
         assert!(calls < 1000, "it lives for ever");
@@ -117,7 +117,10 @@ async fn a_connection_in_doubt_is_not_used_again() {
         let app = App::start(&policy(&origin.url(), ""));
         for _ in 0..3 {
             let got = ask(app.addr, &post(CHAT, "", PLAIN)).await;
-            assert!(got.status < 300 && !String::from_utf8_lossy(&got.body).contains("evil"), "{what}");
+            assert!(
+                got.status < 300 && !String::from_utf8_lossy(&got.body).contains("evil"),
+                "{what}"
+            );
         }
         app.lines(3).await;
         assert_eq!((origin.connections(), app.pool("reused")), (3, 0), "{what}");
@@ -157,11 +160,11 @@ async fn the_bulkhead_holds_its_number() {
         let call = post("/narrow/v1/chat/completions", "", PLAIN);
         calls.spawn(async move { ask(addr, &call).await.status });
     }
-    until("some wait", async || app.metric("tidegate_upstream_waiting", &[]) > 4.0).await;
+    until("some wait", async || app.count("tidegate_upstream_waiting", &[]) > 4).await;
     // the other upstream knows nothing of it
     let start = std::time::Instant::now();
     assert_eq!(ask(app.addr, &post("/wide/v1/chat/completions", "", PLAIN)).await.status, 200);
-    println!("a call past a full bulkhead took {:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(2));
     while let Some(status) = calls.join_next().await {
         assert_eq!(status.unwrap(), 200);
     }

@@ -38,7 +38,14 @@ const PATHS: [&str; 6] = [CHAT, RESPONSES, MESSAGES, GEMINI, OLLAMA, "/v1/files"
 async fn a_broken_upstream_is_told_in_every_dialect() {
     let origin = Origin::saying("nonsense\r\n\r\n").await;
     let app = App::start(&policy(&origin.url(), ""));
-    let kinds = ["upstream_malformed", "upstream_malformed", "api_error", "UNAVAILABLE", "", "upstream_malformed"];
+    let kinds = [
+        "upstream_malformed",
+        "upstream_malformed",
+        "api_error",
+        "UNAVAILABLE",
+        "",
+        "upstream_malformed",
+    ];
     for (path, wanted) in PATHS.into_iter().zip(kinds) {
         let got = ask(app.addr, &post(path, "", PLAIN)).await;
         assert_eq!(got.status, 502);
@@ -76,7 +83,8 @@ async fn case_29_a_large_body_is_refused_before_it_is_read() {
         let mut client = Client::connect(app.addr).await;
         // the body is not even begun
         let head = request("POST", path, "", "");
-        let head = String::from_utf8(head).unwrap().replace("content-length: 0", "content-length: 65537");
+        let head =
+            String::from_utf8(head).unwrap().replace("content-length: 0", "content-length: 65537");
         client.send(head.as_bytes()).await;
         let got = client.answer().await;
         assert_eq!((got.status, got.head.get("connection")), (413, Some("close")));
@@ -100,7 +108,10 @@ async fn case_29_a_large_body_is_refused_while_it_is_read() {
     let app = App::start(&format!("server: {{ max_body: 64KiB }}\n{}", policy(&url, "")));
     let mut client = Client::connect(app.addr).await;
     client
-        .send(format!("POST {CHAT} HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n").as_bytes())
+        .send(
+            format!("POST {CHAT} HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n")
+                .as_bytes(),
+        )
         .await;
     // chunks without an end: the answer comes in their middle
     for _ in 0..100 {
@@ -158,7 +169,8 @@ async fn case_33_34_duplicate_models_and_deep_nesting() {
         read(path, &got);
     }
     assert_eq!(origin.requests(), 0);
-    let deep = format!(r#"{{"model":"m","messages":{}{}}}"#, "[".repeat(100_000), "]".repeat(100_000));
+    let deep =
+        format!(r#"{{"model":"m","messages":{}{}}}"#, "[".repeat(100_000), "]".repeat(100_000));
     assert_eq!(ask(app.addr, &post(CHAT, "", &deep)).await.status, 200);
     assert!(origin.take()[0].body == deep.as_bytes(), "unknown depths pass untouched");
     assert_eq!(app.lines(4).await[3]["model"], "m");

@@ -187,6 +187,34 @@ async fn case_9_a_slow_reader_is_cut_after_the_write_timeout() {
 }
 
 #[tokio::test]
+async fn case_9_a_slow_reader_over_http2_is_cut_too() {
+    let sent = Arc::default();
+    let origin = fountain(&sent).await;
+    let app =
+        App::start(&format!("server: {{ write_timeout: 1s }}\n{}", policy(&origin.url(), "")));
+    let client = h2::Client::connect(app.addr).await;
+    let response = timeout(PATIENCE, client.post(CHAT, "", STREAM).await).await.unwrap().unwrap();
+    stands_still(&sent).await;
+    let took = until("the upstream is let go", async || origin.open() == 0).await;
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    assert_eq!(app.line().await["outcome"], "client_gone");
+    // that stream alone
+    let mut body = response.into_body();
+    let reset = loop {
+        match timeout(PATIENCE, body.data()).await.unwrap() {
+            Some(Ok(data)) => body.flow_control().release_capacity(data.len()).unwrap(),
+            Some(Err(error)) => break error.reason(),
+            None => break None,
+        }
+    };
+    assert_eq!(reset, Some(::h2::Reason::CANCEL));
+    let other = timeout(PATIENCE, client.post(CHAT, "", STREAM).await).await.unwrap().unwrap();
+    assert_eq!(other.status(), 200);
+    drop(other);
+    app.lines(2).await;
+}
+
+#[tokio::test]
 async fn a_client_that_pauses_is_not_taken_for_a_silent_upstream() {
     let sent = Arc::default();
     let origin = fountain(&sent).await;

@@ -133,7 +133,7 @@ impl App {
     pub async fn lines(&self, count: usize) -> Vec<Value> {
         let lines = || self.access.lock().iter().filter(|line| line.starts_with('{')).count();
         until(&format!("{count} access lines"), async || lines() >= count).await;
-        let idle = async || self.metric("tidegate_requests_in_flight", &[]) == 0.0;
+        let idle = async || self.count("tidegate_requests_in_flight", &[]) == 0;
         until("no call in flight", idle).await;
         let text = self.access.lock().clone();
         let all: Vec<Value> =
@@ -147,9 +147,14 @@ impl App {
         self.lines(1).await.remove(0)
     }
 
+    /// A metric that counts.
+    pub fn count(&self, name: &str, labels: &[&str]) -> usize {
+        self.metric(name, labels) as usize
+    }
+
     /// How many calls ended so, by the metrics.
-    pub fn ended(&self, outcome: &str) -> f64 {
-        self.metric("tidegate_requests_total", &[&format!("outcome=\"{outcome}\"")])
+    pub fn ended(&self, outcome: &str) -> usize {
+        self.count("tidegate_requests_total", &[&format!("outcome=\"{outcome}\"")])
     }
 
     /// Everything that was logged as an event.
@@ -159,6 +164,7 @@ impl App {
 }
 
 impl Drop for App {
+    #[expect(clippy::print_stderr, reason = "the test harness shows it with the failure")]
     fn drop(&mut self) {
         let shown = if std::thread::panicking() {
             String::new()
@@ -222,6 +228,6 @@ fn served_at(events: &Text) -> (SocketAddr, SocketAddr) {
             return (at("listen"), at("admin"));
         }
         assert!(from.elapsed() < PATIENCE, "it does not start: {:?}", events.lock());
-        std::thread::sleep(Duration::from_millis(2));
+        std::thread::park_timeout(Duration::from_millis(2));
     }
 }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use h2::client::{ResponseFuture, SendRequest};
 use h2::server::SendResponse;
-use h2::{Reason, RecvStream, SendStream};
+use h2::{Reason, SendStream};
 use http::{HeaderMap, Request, Response};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
@@ -93,9 +93,6 @@ pub async fn finish(response: ResponseFuture) -> Answer {
     };
     Answer { status: head.status.as_u16(), headers: head.headers, body: all, reset }
 }
-
-
-
 
 /// A backend's side of one connection.
 pub type Connection = h2::server::Connection<TcpStream, Bytes>;
