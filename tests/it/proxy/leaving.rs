@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use super::{CHAT, PLAIN, STREAM, policy};
@@ -265,4 +266,20 @@ async fn one_stream_of_many() {
     assert_eq!(app.upstream()["in_flight"], 10);
     drop(calls);
     app.lines(20).await;
+}
+
+/// A client that ends only its own direction counts as gone: it could not be told from one that is.
+#[tokio::test]
+async fn case_6_half_closed() {
+    let (origin, gone) = noting(|conn| async { conn }).await;
+    let app = App::start(&policy(&origin.url(), ""));
+    let mut client = Client::connect(app.addr).await;
+    client.send(&post(CHAT, "", STREAM)).await;
+    until("it is sent", async || origin.requests() == 1).await;
+    client.io.shutdown().await.unwrap();
+    let left = Instant::now();
+    let took = gone.when().await.saturating_duration_since(left);
+    assert!(took < SOON, "{took:?}");
+    assert!(client.is_closed().await);
+    assert_eq!(app.line().await["outcome"], "client_gone");
 }
