@@ -10,28 +10,28 @@
 //! whose framing is in doubt is an error, never a guess.
 mod framing;
 mod head;
+mod sending;
 
 use std::cell::RefCell;
-use std::io::{self, IoSlice};
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method, StatusCode};
 use thiserror::Error;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio::task::coop::unconstrained;
 
 use self::framing::{Decoded, Framing};
 pub use self::head::Head;
+use self::sending::{Sending, State};
 use super::outgoing::Outgoing;
 use crate::flight::Stage;
 use crate::io::Stream;
 
 /// Size of the scratch buffer a thread reads into; the largest frame that is passed on at once.
 const SCRATCH: usize = 64 * 1024;
-/// From this much on, an answer is read into its own memory and not copied.
-const BULK: u64 = 32 * 1024;
 
 thread_local! {
     static SCRATCH_BUF: RefCell<Vec<u8>> = RefCell::new(vec![0; SCRATCH]);
@@ -211,11 +211,6 @@ impl Connection {
                     None => continue,
                 }
             }
-            if let Framing::Length(remaining) = self.framing
-                && remaining >= BULK
-            {
-                return Poll::Ready(Some(ready!(self.poll_bulk(remaining, cx))));
-            }
             let Self { io, framing, .. } = self;
             let (decoded, rest) = ready!(with_scratch(io, cx, |read| match read {
                 Err(error) => (Err(H1Error::Io(error)), BytesMut::new()),
@@ -245,22 +240,6 @@ impl Connection {
             Ok(Decoded { data, used }) => {
                 self.left = BytesMut::from(&buffer[used..]);
                 (!data.is_empty()).then_some(Ok(data))
-            }
-        }
-    }
-
-    /// A long answer of known length: straight into memory of its own.
-    fn poll_bulk(&mut self, remaining: u64, cx: &mut Context<'_>) -> Poll<Result<Bytes, H1Error>> {
-        let room = usize::try_from(remaining).unwrap_or(SCRATCH).min(SCRATCH);
-        let mut own = BytesMut::with_capacity(room);
-        let mut limited = (&mut self.io).take(room as u64);
-        let reading = std::pin::pin!(limited.read_buf(&mut own));
-        match ready!(reading.poll(cx)) {
-            Err(error) => Poll::Ready(Err(H1Error::Io(error))),
-            Ok(0) => Poll::Ready(Err(H1Error::Closed)),
-            Ok(read) => {
-                self.framing = Framing::Length(remaining - read as u64);
-                Poll::Ready(Ok(own.freeze()))
             }
         }
     }
@@ -298,99 +277,6 @@ fn with_scratch<T>(
         let result = ready!(Pin::new(io).poll_read(cx, &mut buf));
         Poll::Ready(use_it(result.map(|()| buf.filled_mut())))
     })
-}
-
-/// A request on its way out.
-struct Sending {
-    head: Bytes,
-    /// The piece of the body that is being written, after the head.
-    piece: Bytes,
-    state: State,
-    /// The client's next piece is what is waited for.
-    waiting: bool,
-}
-
-#[derive(PartialEq)]
-enum State {
-    Writing,
-    Flushing,
-    Done,
-    Failed,
-}
-
-impl Sending {
-    fn new(head: Bytes) -> Self {
-        Self { head, piece: Bytes::new(), state: State::Writing, waiting: false }
-    }
-
-    fn poll_send(
-        &mut self,
-        io: &mut Stream,
-        body: &mut Outgoing,
-        progress: &dyn Fn(Stage),
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<(), H1Error>> {
-        let result = ready!(self.poll_all(io, body, progress, cx));
-        self.state = if result.is_ok() { State::Done } else { State::Failed };
-        Poll::Ready(result)
-    }
-
-    fn poll_all(
-        &mut self,
-        io: &mut Stream,
-        body: &mut Outgoing,
-        progress: &dyn Fn(Stage),
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<(), H1Error>> {
-        match self.state {
-            State::Done => return Poll::Ready(Ok(())),
-            State::Failed => return Poll::Ready(Err(H1Error::Closed)),
-            State::Writing | State::Flushing => {}
-        }
-        while self.state == State::Writing {
-            if self.piece.is_empty() {
-                match body.poll_piece(cx) {
-                    Poll::Ready(Some(Ok(piece))) => self.piece = piece,
-                    Poll::Ready(Some(Err(error))) => {
-                        return Poll::Ready(Err(H1Error::RequestBody(error)));
-                    }
-                    Poll::Ready(None) if self.head.is_empty() => {
-                        self.state = State::Flushing;
-                        progress(Stage::FirstByte);
-                        break;
-                    }
-                    // the head need not wait for a body that is slow to come, nor what was written
-                    Poll::Pending if self.head.is_empty() => {
-                        if !std::mem::replace(&mut self.waiting, true) {
-                            progress(Stage::Reading);
-                        }
-                        return match Pin::new(io).poll_flush(cx) {
-                            Poll::Ready(Err(error)) => Poll::Ready(Err(H1Error::Io(error))),
-                            _ => Poll::Pending,
-                        };
-                    }
-                    Poll::Ready(None) | Poll::Pending => {}
-                }
-            }
-            ready!(self.poll_write_some(io, cx)).map_err(H1Error::Io)?;
-            self.waiting = false;
-            progress(Stage::FirstByte);
-        }
-        // TLS holds back what it has encrypted until it is flushed
-        Pin::new(io).poll_flush(cx).map_err(H1Error::Io)
-    }
-
-    fn poll_write_some(&mut self, io: &mut Stream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let slices = [IoSlice::new(&self.head), IoSlice::new(&self.piece)];
-        let written = ready!(io.poll_write_joined(cx, &slices))?;
-        if written == 0 {
-            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-        }
-        let of_head = written.min(self.head.len());
-        bytes::Buf::advance(&mut self.head, of_head);
-        bytes::Buf::advance(&mut self.piece, written - of_head);
-        Poll::Ready(Ok(()))
-    }
 }
 
 #[cfg(test)]

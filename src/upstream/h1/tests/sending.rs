@@ -2,6 +2,7 @@
 use http::{HeaderName, HeaderValue, Request};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
+use tokio::io::AsyncReadExt;
 use tokio::sync::oneshot;
 
 use super::*;

@@ -1,0 +1,105 @@
+//! Writing a request: its head, then its body in pieces, each as soon as there is room for it.
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use tokio::io::AsyncWrite;
+
+use super::H1Error;
+use crate::flight::Stage;
+use crate::io::Stream;
+use crate::upstream::outgoing::Outgoing;
+
+/// A request on its way out.
+pub struct Sending {
+    head: Bytes,
+    /// The piece of the body that is being written, after the head.
+    piece: Bytes,
+    pub state: State,
+    /// The client's next piece is what is waited for.
+    waiting: bool,
+}
+
+#[derive(PartialEq)]
+pub enum State {
+    Writing,
+    Flushing,
+    Done,
+    Failed,
+}
+
+impl Sending {
+    pub fn new(head: Bytes) -> Self {
+        Self { head, piece: Bytes::new(), state: State::Writing, waiting: false }
+    }
+
+    pub fn poll_send(
+        &mut self,
+        io: &mut Stream,
+        body: &mut Outgoing,
+        progress: &dyn Fn(Stage),
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), H1Error>> {
+        let result = ready!(self.poll_all(io, body, progress, cx));
+        self.state = if result.is_ok() { State::Done } else { State::Failed };
+        Poll::Ready(result)
+    }
+
+    fn poll_all(
+        &mut self,
+        io: &mut Stream,
+        body: &mut Outgoing,
+        progress: &dyn Fn(Stage),
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), H1Error>> {
+        match self.state {
+            State::Done => return Poll::Ready(Ok(())),
+            State::Failed => return Poll::Ready(Err(H1Error::Closed)),
+            State::Writing | State::Flushing => {}
+        }
+        while self.state == State::Writing {
+            if self.piece.is_empty() {
+                match body.poll_piece(cx) {
+                    Poll::Ready(Some(Ok(piece))) => self.piece = piece,
+                    Poll::Ready(Some(Err(error))) => {
+                        return Poll::Ready(Err(H1Error::RequestBody(error)));
+                    }
+                    Poll::Ready(None) if self.head.is_empty() => {
+                        self.state = State::Flushing;
+                        progress(Stage::FirstByte);
+                        break;
+                    }
+                    // the head need not wait for a body that is slow to come, nor what was written
+                    Poll::Pending if self.head.is_empty() => {
+                        if !std::mem::replace(&mut self.waiting, true) {
+                            progress(Stage::Reading);
+                        }
+                        return match Pin::new(io).poll_flush(cx) {
+                            Poll::Ready(Err(error)) => Poll::Ready(Err(H1Error::Io(error))),
+                            _ => Poll::Pending,
+                        };
+                    }
+                    Poll::Ready(None) | Poll::Pending => {}
+                }
+            }
+            ready!(self.poll_write_some(io, cx)).map_err(H1Error::Io)?;
+            self.waiting = false;
+            progress(Stage::FirstByte);
+        }
+        // TLS holds back what it has encrypted until it is flushed
+        Pin::new(io).poll_flush(cx).map_err(H1Error::Io)
+    }
+
+    fn poll_write_some(&mut self, io: &mut Stream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let slices = [IoSlice::new(&self.head), IoSlice::new(&self.piece)];
+        let written = ready!(io.poll_write_joined(cx, &slices))?;
+        if written == 0 {
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        }
+        let of_head = written.min(self.head.len());
+        bytes::Buf::advance(&mut self.head, of_head);
+        bytes::Buf::advance(&mut self.piece, written - of_head);
+        Poll::Ready(Ok(()))
+    }
+}
