@@ -43,10 +43,8 @@ pub struct Outcome {
     pub fault: Option<String>,
     pub seconds: f64,
     pub usage: Usage,
-    /// Requests: to the answer's last byte.
+    /// Requests: to the answer's last byte. Streams: to the end of the first event.
     pub latency: Quantiles,
-    /// Streams: to the end of the first event, in milliseconds, one for each.
-    pub firsts: Vec<f64>,
     /// Between one event of a stream and the next.
     pub gap: Quantiles,
     /// One for each stream, in order.

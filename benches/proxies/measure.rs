@@ -219,7 +219,8 @@ fn streams(found: &mut Findings, peer: Peer, outcome: &Outcome) {
     let mut add = |what: &str, value: f64| found.results.add(peer.name, what, value);
     add("streams.count", count);
     add("streams.same", same);
-    outcome.firsts.iter().for_each(|&first| add("streams.first", first));
+    add("streams.first50", outcome.latency.p50);
+    add("streams.first99", outcome.latency.p99);
     add("streams.gap50", outcome.gap.p50);
     add("streams.gap99", outcome.gap.p99);
     if peer.name != DIRECT {

@@ -9,14 +9,6 @@ impl Results {
         self.0.entry((peer, measure.to_owned())).or_default().push(value);
     }
 
-    /// Over all values, whatever round they are of.
-    pub fn quantile(&self, peer: &str, measure: &str, q: f64) -> Option<f64> {
-        let mut values = self.rounds(peer, measure).to_vec();
-        values.sort_by(f64::total_cmp);
-        let at = (values.len().saturating_sub(1) as f64 * q).round() as usize;
-        values.get(at).copied()
-    }
-
     /// Of all rounds, in their order.
     pub fn rounds(&self, peer: &str, measure: &str) -> &[f64] {
         let found = self.0.iter().find(|((p, m), _)| *p == peer && m == measure);

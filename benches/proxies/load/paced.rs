@@ -58,13 +58,13 @@ async fn streams(job: &Job, count: usize, tokens: usize, gap_ms: u64) -> anyhow:
     let before = Usage::of(job.proxy);
     let start = Instant::now();
     let mut outcome = Outcome { hashes: vec![String::new(); count], ..Outcome::default() };
-    let mut gaps = Vec::new();
+    let (mut firsts, mut gaps) = (Vec::new(), Vec::new());
     let deadline = start + lasts * 2 + SLACK;
     while let Ok(Some(joined)) = tokio::time::timeout_at(deadline, tasks.join_next()).await {
         match joined? {
             Ok((index, seen)) => {
                 outcome.done += 1;
-                outcome.firsts.push(f64::from(seen.first) / 1e6);
+                firsts.push(seen.first);
                 gaps.extend(seen.gaps);
                 outcome.hashes[index] = seen.hash;
             }
@@ -74,6 +74,7 @@ async fn streams(job: &Job, count: usize, tokens: usize, gap_ms: u64) -> anyhow:
     outcome.seconds = start.elapsed().as_secs_f64();
     outcome.usage = Usage::of(job.proxy).since(before);
     outcome.broken = count as u64 - outcome.done;
+    outcome.latency = Quantiles::of(firsts);
     outcome.gap = Quantiles::of(gaps);
     Ok(outcome)
 }
