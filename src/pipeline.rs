@@ -49,20 +49,23 @@ pub struct Caller {
 }
 
 /// Answers one request. Never fails: what goes wrong is an answer in the caller's dialect.
-pub async fn serve(
+///
+/// No `async fn`: that would keep each argument twice for as long as the call lasts.
+pub fn serve(
     worker: Rc<Worker>,
     caller: Caller,
     request: Request<Incoming>,
-) -> Response<ReplyBody> {
-    let started = Instant::now();
-    let snapshot = worker.snapshot();
+) -> impl Future<Output = Response<ReplyBody>> {
     let (mut head, body) = request.into_parts();
-    let mut record = Record::open(&worker, &caller, &head, started);
-    let uri = head.uri.clone();
-    match run(&worker, &snapshot, &caller, &mut head, body, &mut record).await {
-        Ok(reply) => reply.into_response(record),
-        Err(Refused { refusal, dialect }) => {
-            refusal.answer(dialect.unwrap_or_else(|| caller_dialect(uri.path())), record)
+    let mut record = Record::open(&worker, &caller, &head, Instant::now());
+    async move {
+        let snapshot = worker.snapshot();
+        match run(&worker, &snapshot, &caller, &mut head, body, &mut record).await {
+            Ok(reply) => reply.into_response(record),
+            Err(Refused { refusal, dialect }) => {
+                let dialect = dialect.unwrap_or_else(|| caller_dialect(record.path()));
+                refusal.answer(dialect, record)
+            }
         }
     }
 }

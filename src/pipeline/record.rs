@@ -101,6 +101,10 @@ impl Record {
         Self { id: worker.ids.next(), worker: Rc::clone(worker), facts: Some(Box::new(facts)) }
     }
 
+    pub fn path(&self) -> &str {
+        self.facts.as_ref().map_or("/", |facts| facts.path.path())
+    }
+
     fn note(&mut self, edit: impl FnOnce(&mut Facts)) {
         if let Some(facts) = &mut self.facts {
             edit(facts);

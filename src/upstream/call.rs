@@ -367,7 +367,9 @@ impl AnswerBody {
     /// After 101: the bare stream, and what was read beyond the head.
     pub fn into_upgraded(self) -> Option<(Stream, BytesMut)> {
         match self.from {
-            From::H1(pooled) => pooled.into_connection().map(h1::Connection::into_upgraded),
+            From::H1(pooled) => {
+                pooled.into_connection().map(|connection| connection.into_upgraded())
+            }
             From::H2 { .. } | From::Done => None,
         }
     }

@@ -52,7 +52,7 @@ struct Limits {
 }
 
 struct Idle {
-    connection: h1::Connection,
+    connection: Box<h1::Connection>,
     born: Tick,
     max_age: Duration,
     since: Tick,
@@ -202,7 +202,7 @@ impl Pool {
 
     fn own(self: &Rc<Self>, connected: Connected) -> Pooled {
         Pooled {
-            connection: Some(h1::Connection::new(connected.stream)),
+            connection: Some(Box::new(h1::Connection::new(connected.stream))),
             pool: Rc::clone(self),
             born: self.clock.now(),
             max_age: jittered(self.limits.get().max_age),
@@ -313,7 +313,8 @@ pub enum DialError {
 /// A connection that a call holds. Given back by [`Pooled::finish`]; dropped before that, it is
 /// closed at once, which is how a backend learns that the caller has gone.
 pub struct Pooled {
-    connection: Option<h1::Connection>,
+    /// Boxed: it is handed from step to step of a call, and each would hold room for it.
+    connection: Option<Box<h1::Connection>>,
     pool: Rc<Pool>,
     born: Tick,
     max_age: Duration,
@@ -322,7 +323,7 @@ pub struct Pooled {
 
 impl Pooled {
     pub fn connection(&mut self) -> Option<&mut h1::Connection> {
-        self.connection.as_mut()
+        self.connection.as_deref_mut()
     }
 
     /// Ends the call: the connection goes back if it can carry another.
@@ -336,7 +337,7 @@ impl Pooled {
     }
 
     /// After 101: it is no longer the pool's.
-    pub fn into_connection(mut self) -> Option<h1::Connection> {
+    pub fn into_connection(mut self) -> Option<Box<h1::Connection>> {
         let connection = self.connection.take();
         self.pool.gauges.open.fetch_sub(1, Relaxed);
         connection

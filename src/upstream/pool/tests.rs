@@ -180,7 +180,8 @@ impl World {
             Step::Drop(at) => drop(self.pick(at)),
             Step::Upgrade(at) => {
                 let pooled = self.pick(at);
-                self.upgraded.extend(pooled.and_then(|(pooled, _)| pooled.into_connection()));
+                let own = pooled.and_then(|(pooled, _)| pooled.into_connection());
+                self.upgraded.extend(own.map(|own| *own));
             }
             Step::PeerCloses(at) => {
                 let many = self.fars.len().max(1);
