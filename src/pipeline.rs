@@ -136,6 +136,7 @@ async fn run(
     };
     record.routed(route, endpoint.kind);
     ticket.set_limits(limits(snapshot, &route.upstream.config.timeouts));
+    ticket.describe(|about| about.upstream = Some(Arc::clone(&route.upstream.config.name)));
 
     let dialect = endpoint.dialect.or(Some(route.upstream.config.dialect));
     let in_dialect = |refusal| Refused { refusal, dialect };

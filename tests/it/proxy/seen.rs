@@ -4,9 +4,10 @@
 //! the keys are where they should not be: in queries, in bodies, in what a backend says.
 use super::{CHAT, GEMINI, MESSAGES, PLAIN, STREAM, policy, simulated};
 use crate::support::app::{AGENT_KEY, App, UPSTREAM_KEY};
-use crate::support::client::{ask, post, request};
+use crate::support::client::{Client, ask, post, request};
 use crate::support::h2;
 use crate::support::origin::{Origin, whole};
+use crate::support::until;
 
 #[tokio::test]
 async fn no_key_is_shown_whatever_goes_wrong() {
@@ -46,6 +47,22 @@ async fn no_key_is_shown_whatever_goes_wrong() {
     ask(app.addr, &post(CHAT, "", &model.replace('}', ",}"))).await;
     app.lines(calls + 2).await;
     assert!(app.events().contains("an upstream failed"));
+}
+
+#[tokio::test]
+async fn the_state_names_a_call_in_flight() {
+    let simulator = super::simulator();
+    let app = App::start(&policy(&format!("http://{}", simulator.addr), ""));
+    let mut client = Client::connect(app.addr).await;
+    client.send(&post(CHAT, "ttft=60s", STREAM)).await;
+    let waits = async || app.state()["calls"][0]["stage"] == "first_byte";
+    until("it waits", waits).await;
+    let call = app.state()["calls"][0].clone();
+    assert_eq!(call["upstream"], app.upstream()["name"]);
+    assert_eq!((&call["operation"], &call["model"]), (&"chat".into(), &"m".into()));
+    assert!(call["request_id"].as_str().is_some_and(|id| id.starts_with("req_")));
+    drop(client);
+    assert_eq!(app.lines(1).await[0]["request_id"], call["request_id"]);
 }
 
 #[tokio::test]
