@@ -208,7 +208,7 @@ fn a_pipe_that_nobody_reads_stalls_nothing() {
     lines.flush();
     assert!(longest < Duration::from_millis(500), "a write took {longest:?}");
     let dropped = counts.dropped.load(Ordering::Relaxed);
-    // 64 blocks of 16 KiB and what the pipe holds, of some ten megabytes.
+    // What the channel and the pipe hold, of some ten megabytes.
     assert!(dropped > total / 2, "{dropped}");
     let start = Instant::now();
     assert!(!log.close(Duration::from_millis(100)));
