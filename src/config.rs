@@ -4,12 +4,15 @@
 //! keys, and the JSON Schema is made from it.
 //!
 //! Values here are checked and complete: no defaults are left to decide, no reference dangles.
+mod agents;
 mod fault;
 mod file;
 mod interpolate;
 mod keys;
 mod listen;
 mod load;
+mod policies;
+mod prices;
 mod read;
 mod routes;
 mod schema;
@@ -29,9 +32,15 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 
+pub use agents::{Access, AgentKey, Agents, Certificate, KeyHash, Network, Peer};
 pub use fault::{Fault, Faults};
 pub use listen::address;
 pub use load::{Loaded, Overrides, Source, load, parse, without_file};
+pub use policies::{
+    Calendar, Limit, Matcher, Measure, Mode, Per, Policy, Queue, Runaway, RunawayAction,
+    TokenWeights, Window,
+};
+pub use prices::{Price, Prices};
 pub use schema::schema;
 pub use show::redacted;
 pub use url::proxy;
@@ -49,6 +58,11 @@ pub struct Config {
     /// In the order of the file; routes refer to them by index.
     pub upstreams: Vec<Upstream>,
     pub routes: Vec<Route>,
+    /// Where budgets and keys are kept. `None`: in memory only.
+    pub state: Option<PathBuf>,
+    pub agents: Agents,
+    pub prices: Prices,
+    pub policies: Vec<Policy>,
     pub telemetry: Telemetry,
 }
 
@@ -139,6 +153,8 @@ pub struct Upstream {
     pub tls: UpstreamTls,
     pub http2: Http2,
     pub proxy: ProxyRule,
+    /// Slowing down before the backend says 429.
+    pub pacing: Pacing,
     /// `builtin: simulator`: the app starts a simulator and `urls` is filled in at start.
     pub builtin: bool,
 }
@@ -188,6 +204,7 @@ impl Upstream {
             tls: UpstreamTls::default(),
             http2: Http2::Auto,
             proxy: ProxyRule::Environment,
+            pacing: Pacing::Auto,
             builtin: false,
         }
     }
@@ -278,6 +295,16 @@ pub enum ProxyRule {
         port: u16,
         authorization: Option<Secret>,
     },
+}
+
+/// How a backend's own limits are kept to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pacing {
+    /// By its headers; by its 429s where it sends none.
+    Auto,
+    /// The same, and by its time to the first token: for backends of our own.
+    Latency,
+    Off,
 }
 
 /// First match wins.

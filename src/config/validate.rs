@@ -6,7 +6,7 @@ use super::listen::{self, DEFAULT, DEFAULT_ADMIN, Placed};
 use super::read::{At, Fields, Reader};
 use super::routes;
 use super::upstream;
-use super::{AccessLog, Config, LogForm, Server, Telemetry, Upstream};
+use super::{AccessLog, Agents, Config, LogForm, Prices, Server, Telemetry, Upstream};
 
 /// Walks the whole tree; every fault is noted in `reader`.
 pub(super) fn root<'r>(reader: &'r Reader<'r>, node: &Node) -> Result<Config, Faults> {
@@ -52,6 +52,10 @@ fn sections<'r>(reader: &'r Reader<'r>, fields: &Fields<'r, '_>) -> Config {
         server: fields.read("server", Server::default(), server),
         upstreams,
         routes,
+        state: None,
+        agents: Agents::default(),
+        prices: Prices::default(),
+        policies: Vec::new(),
         telemetry: fields.read("telemetry", Telemetry::default(), telemetry),
     }
 }
@@ -167,6 +171,10 @@ pub(super) fn standard() -> Config {
         server: Server::default(),
         upstreams,
         routes,
+        state: None,
+        agents: Agents::default(),
+        prices: Prices::default(),
+        policies: Vec::new(),
         telemetry: Telemetry::default(),
     }
 }

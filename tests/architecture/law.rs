@@ -6,10 +6,10 @@ use crate::source::{Breach, Source};
 
 /// The rooms, lowest layer first. A file may use its own room and those of lower layers.
 pub const LAYERS: [&[&str]; 10] = [
-    &["wire", "clock", "flight", "request_id", "units", "drain", "io"],
+    &["wire", "clock", "flight", "identity", "request_id", "units", "drain", "io"],
     &["config"],
     &["telemetry"],
-    &["upstream", "route"],
+    &["upstream", "route", "limits"],
     &["snapshot"],
     &["pipeline"],
     &["reload"],
