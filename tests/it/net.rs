@@ -7,7 +7,7 @@ mod tls;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate::config::{self, Host, Http2, Origin, ProxyRule, Upstream, UpstreamTls};
+use tidegate::config::{self, Host, Http2, Origin, Pacing, ProxyRule, Upstream, UpstreamTls};
 use tidegate::wire::Dialect;
 
 /// An upstream with nothing special; the tests change what they are about.
@@ -39,6 +39,7 @@ fn upstream() -> Upstream {
         tls: UpstreamTls::default(),
         http2: Http2::Auto,
         proxy: ProxyRule::Never,
+        pacing: Pacing::Off,
         builtin: false,
     }
 }
