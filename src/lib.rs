@@ -7,7 +7,7 @@
 //!   [`clock`], [`drain`], [`io`], [`request_id`], [`units`]
 //! - 1 [`config`] the policy file
 //! - 2 [`telemetry`] metrics, access log, tracing
-//! - 3 [`upstream`] connections to backends; [`route`] which call goes where
+//! - 3 [`upstream`] connections to backends; [`route`] which call goes where; [`agents`] who calls
 //! - 4 [`snapshot`] one consistent view of the configuration
 //! - 5 [`pipeline`] the path of a request: read this one first
 //! - 6 [`reload`] a new policy without a restart
@@ -15,6 +15,7 @@
 //! - 8 [`app`] puts the parts together
 //! - 9 [`cli`] what a person starts; [`demo`] the whole in one minute
 pub mod admin;
+pub mod agents;
 pub mod app;
 pub mod cli;
 pub mod clock;

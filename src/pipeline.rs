@@ -33,6 +33,7 @@ use self::record::Record;
 use self::refusal::Refusal;
 use self::reply::ReplyBody;
 use self::worker::Worker;
+use crate::agents::Seen;
 use crate::drain::Stage;
 use crate::flight::{About, Limits, Ticket};
 use crate::route::{Asked, Match};
@@ -44,6 +45,8 @@ use crate::wire::{Dialect, Endpoint, Kind};
 pub struct Caller {
     /// How logs call the caller: an address, or `unix`.
     pub peer: Arc<str>,
+    /// What the connection says of its peer.
+    pub seen: Arc<Seen>,
     /// What was read of the raw head; nothing over HTTP/2.
     pub facts: HeadFacts,
 }

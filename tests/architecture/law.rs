@@ -9,7 +9,7 @@ pub const LAYERS: [&[&str]; 10] = [
     &["wire", "clock", "flight", "identity", "request_id", "units", "drain", "io"],
     &["config"],
     &["telemetry"],
-    &["upstream", "route", "limits"],
+    &["upstream", "route", "limits", "agents"],
     &["snapshot"],
     &["pipeline"],
     &["reload"],
