@@ -312,9 +312,11 @@ fn a_whole_file_says_what_was_read() {
         serde_json::from_slice(&std::fs::read_to_string(&path).unwrap().into_bytes()).unwrap();
     let list = PriceList::prepare(&Prices { file: Some(path), models: Vec::new() }).unwrap();
     let mut compared = 0;
-    for (name, entry) in json.as_object().unwrap().iter().filter(|(name, _)| *name != "sample_spec") {
+    for (name, entry) in json.as_object().unwrap().iter().filter(|(name, _)| *name != "sample_spec")
+    {
         let told = |key: &str| entry.get(key).and_then(serde_json::Value::as_f64);
-        let (Some(input), Some(output)) = (told("input_cost_per_token"), told("output_cost_per_token"))
+        let (Some(input), Some(output)) =
+            (told("input_cost_per_token"), told("output_cost_per_token"))
         else {
             continue;
         };
