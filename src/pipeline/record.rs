@@ -15,7 +15,7 @@ use super::worker::Worker;
 use crate::request_id::RequestId;
 use crate::route::Route;
 use crate::telemetry::access::Entry;
-use crate::telemetry::metrics::{Finished, Outcome, Target};
+use crate::telemetry::metrics::{Finished, Held, Outcome, Target, Who};
 use crate::upstream::Upstream;
 use crate::upstream::call::Answer;
 use crate::wire::{Kind, Meter, Usage};
@@ -247,7 +247,11 @@ impl Facts {
             usage: self.usage,
             stream: self.stream,
             content_events: self.content_events,
+            error: self.error,
+            who: Who::default(),
+            held: Held::default(),
         };
+        worker.metrics.finished(&finished);
         if let Some(routed) = &self.route {
             routed.target.finished(&finished);
             if let Outcome::Deadline(which) = outcome {
@@ -265,14 +269,12 @@ impl Facts {
             call: &finished,
             request_id: id.as_str(),
             peer: &self.peer,
-            agent: None,
             method: self.method.as_str(),
             path: self.path.path(),
             route: name(|routed| &routed.route),
             upstream: name(|routed| &routed.upstream.config.name),
             attempts: self.attempts,
             reused: self.reused,
-            error: self.error,
             user_agent: self.user_agent.as_ref().and_then(|value| value.to_str().ok()),
         });
     }

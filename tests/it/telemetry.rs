@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tidegate::admin::{self, AdminHandle, Doors, Listener, Readiness};
-use tidegate::telemetry::metrics::{Finished, Metrics, Outcome};
+use tidegate::telemetry::metrics::{Finished, Held, Metrics, Outcome, Who};
 
 struct Admin {
     handle: AdminHandle,
@@ -137,6 +137,9 @@ fn metrics_are_open_metrics() {
         usage: None,
         stream: false,
         content_events: 0,
+        error: None,
+        who: Who::default(),
+        held: Held::default(),
     });
     let answer = admin.get("/metrics");
     assert_eq!(answer.status, 200);
