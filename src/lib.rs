@@ -6,7 +6,7 @@
 //! - 0 [`wire`] what the bytes of each vendor mean; [`flight`] calls and their deadlines;
 //!   [`clock`], [`drain`], [`io`], [`request_id`], [`units`]
 //! - 1 [`config`] the policy file
-//! - 2 [`telemetry`] metrics, access log, tracing
+//! - 2 [`telemetry`] metrics, access log, tracing; [`store`] what outlives the process
 //! - 3 [`upstream`] connections to backends; [`route`] which call goes where
 //! - 4 [`snapshot`] one consistent view of the configuration
 //! - 5 [`pipeline`] the path of a request: read this one first
@@ -32,6 +32,7 @@ pub mod request_id;
 pub mod route;
 pub mod simulate;
 pub mod snapshot;
+pub mod store;
 pub mod telemetry;
 pub mod units;
 pub mod upstream;
