@@ -4,6 +4,7 @@
 //! no error. Each flag of `run` has a `TIDEGATE_*` variable, for what is set per machine; the
 //! flag wins over the variable, and both win over the policy file. Commands that serve are
 //! started in `cli/start.rs`.
+mod keys;
 mod start;
 
 use std::io::{self, Write as _};
@@ -22,16 +23,18 @@ use crate::config::{self, Address, Config, Faults, LogForm, Overrides, Source};
 const BAD_POLICY: u8 = 1;
 /// What the command line says makes no sense.
 const BAD_USAGE: u8 = 2;
-/// A fault of this program.
+/// The directory of `state` cannot be used.
+const NO_STORE: u8 = 2;
 /// Something that it needs is not to be had.
 const CANNOT_START: u8 = 3;
+/// A fault of this program.
 const INTERNAL: u8 = 70;
 
 const EXIT_CODES: &str = "\
 Exit codes:
   0   done, or ended after a drain
   1   the policy file is wrong
-  2   the command line is wrong
+  2   the command line is wrong, or the directory of `state` cannot be used
   3   could not start: an address that is taken, a certificate that cannot be read
   70  a fault inside Tidegate";
 
@@ -67,6 +70,9 @@ enum Command {
     Check(Check),
     /// Print the JSON Schema of the policy file
     Schema,
+    /// Make, list and revoke the keys of agents
+    #[command(subcommand)]
+    Keys(keys::Keys),
     /// Serve a simulated backend, for tests and trials
     Simulate(crate::simulate::Options),
     /// Show Tidegate at work in front of a simulated backend
@@ -180,6 +186,7 @@ fn parse_and_run() -> ExitCode {
         Some(Command::Run(args)) => run(args),
         Some(Command::Check(args)) => check(args),
         Some(Command::Schema) => say(&format!("{:#}\n", config::schema())),
+        Some(Command::Keys(command)) => keys::run(&command),
         Some(Command::Simulate(args)) => start::simulate(&args),
         Some(Command::Demo(args)) => start::demo(&args),
         Some(Command::Completions { shell }) => completions(shell),

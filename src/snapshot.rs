@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 
 use crate::config::Config;
 use crate::route::{Route, Routes};
+use crate::store::Store;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::{Registry, SetupError, Upstream};
 
@@ -21,6 +22,8 @@ pub struct Snapshot {
 #[derive(Default)]
 pub struct Lasting {
     pub upstreams: Registry,
+    /// `None`: state is in memory only.
+    pub store: Option<Arc<Store>>,
 }
 
 impl Snapshot {
