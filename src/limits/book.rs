@@ -35,7 +35,7 @@ use self::plan::{Blocked, Plan, PlanPart};
 use self::pool::Pool;
 use self::table::Table;
 use super::bucket::Moment;
-use super::pace::Need;
+use super::pace::{Need, Sent};
 use super::predict::{Predictor, Subject as History};
 use super::price::Rate;
 use super::queue::{CallId, FlowId};
@@ -55,7 +55,7 @@ pub struct Book {
     waits: Slab<Waiting>,
     predictor: Predictor,
     hasher: RandomState,
-    by_agent: HashMap<u64, view::Tally>,
+    agents: HashMap<u64, view::Present>,
     /// When somebody who waits is to be looked at again.
     wake_at: Option<u64>,
     /// Whose turn has come; woken once the lock is free.
@@ -84,12 +84,13 @@ pub struct Grant {
     parts: Vec<Part>,
     pool: PoolId,
     flow: FlowId,
-    pace: Option<usize>,
+    pace: Option<(usize, Sent)>,
     pace_key: (u64, u64),
     need: Need,
     agent: u64,
     history: History,
     rate: Option<Rate>,
+    answers: u64,
     service: u64,
     prompt_bytes: u64,
     /// Predicted tokens.
@@ -147,7 +148,6 @@ struct Waiting {
     plan: Plan,
     flow: FlowId,
     class: Class,
-    since: u64,
     waker: Option<Waker>,
     turn: Option<Box<Grant>>,
 }
@@ -212,8 +212,9 @@ impl Book {
         if let Err(Blocked::Limit { bucket, .. }) = blocked {
             self.table.hold_up(*bucket);
         }
+        self.present(plan.agent, |agent| agent.waiting += 1);
         let (pool, class) = (plan.pool, plan.class);
-        let waiting = Waiting { plan, flow, class, since: now.at, waker: None, turn: None };
+        let waiting = Waiting { plan, flow, class, waker: None, turn: None };
         let call = self.waits.insert(waiting);
         self.pools[pool].queue.push(flow, class, call);
         self.drain(pool, now);
@@ -248,6 +249,7 @@ impl Book {
             return;
         }
         self.pools[pool].queue.remove(waiting.flow, waiting.class, call);
+        self.present(waiting.plan.agent, |agent| agent.waiting = agent.waiting.saturating_sub(1));
         self.release(waiting.plan);
         // another call of this agent may be next in line
         self.drain(pool, now);

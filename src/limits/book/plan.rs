@@ -149,7 +149,7 @@ impl Book {
     /// Which buckets, and how much of each.
     pub(super) fn plan(&mut self, ask: &Ask<'_>, now: Moment) -> Plan {
         let subject = &ask.subject;
-        let agent = self.name_hash(&(&subject.who.team, &subject.who.agent));
+        let agent = self.meet(subject.who, now);
         let model = self.name_hash(&subject.model);
         let history = History { agent, model, kind: ask.kind, reasoning: ask.reasoning };
         let answers = ask.answers.clamp(1, MOST_ANSWERS);
@@ -193,7 +193,7 @@ impl Book {
             }
         }
         if plan.hard && ask.generates {
-            let known = ask.rate.and_then(|rate| rate.max_output());
+            let known = ask.rate.and_then(|rate| rate.max_output);
             plan.bound = Some(max_tokens.or(known).unwrap_or(UNBOUND).max(1));
         }
         for part in &plan.parts {
@@ -212,7 +212,9 @@ impl Book {
             plan.input
         };
         let tokens = |tokens| count(tokens).saturating_mul(TOKEN);
-        let spend = |of: fn(&Rate, u64) -> i64, count| ask.rate.map_or(0, |rate| of(&rate, count));
+        // long prompts may cost more, also for what is answered to them
+        let rate = ask.rate.map(|rate| rate.for_prompt(input));
+        let spend = |of: fn(&Rate, u64) -> i64, count| rate.map_or(0, |rate| of(&rate, count));
         let generates = i64::from(ask.generates);
         let (now, per_token) = match limit.measure {
             Measure::Requests => (TOKEN, 0),
@@ -320,7 +322,6 @@ impl Book {
                 entry.refused += 1;
             }
         }
-        self.count_refused(plan.agent);
         self.release(plan);
         super::Decision::No(denial)
     }
@@ -348,7 +349,7 @@ impl Book {
         let flow: FlowId = pool.queue.flow(plan.agent, plan.weight, now.at);
         pool.queue.start(flow, service);
         let pace = pool.paces.enter(plan.pace_key, plan.need, now.at);
-        self.began(plan.agent);
+        self.present(plan.agent, |agent| agent.running += 1);
         Box::new(Grant {
             parts,
             pool: plan.pool,
@@ -359,6 +360,7 @@ impl Book {
             agent: plan.agent,
             history: plan.history,
             rate: plan.rate,
+            answers: plan.answers,
             service,
             prompt_bytes: plan.prompt_bytes,
             input: plan.input,
