@@ -10,6 +10,7 @@ const BUCKETS: usize = 4 + 4 * 18 + 1;
 
 /// What is left of a sample's weight after the next one.
 const FADE: f32 = 0.99;
+const GROW: f32 = 1.0 / FADE;
 
 /// Weights are scaled down when the next would be above; far from the end of `f32`.
 const HEAVY: f32 = 1e12;
@@ -58,14 +59,14 @@ impl<const PERCENT: u8> Histogram<PERCENT> {
         if bucket < self.at {
             self.below += self.next;
         }
-        self.next /= FADE;
+        self.next *= GROW;
         self.samples += 1;
         self.settle();
     }
 
     /// Moves to the first bucket up to whose end there is enough.
     fn settle(&mut self) {
-        let enough = self.total * f32::from(PERCENT) / 100.0;
+        let enough = self.total * const { PERCENT as f32 / 100.0 };
         while self.at > 0 && self.below >= enough {
             self.at -= 1;
             self.below -= self.weights[self.at];
@@ -155,7 +156,7 @@ mod tests {
     fn by_definition(values: &[u64]) -> [f64; BUCKETS] {
         let mut weights = [0.0; BUCKETS];
         for value in values {
-            weights.iter_mut().for_each(|weight| *weight *= f64::from(FADE));
+            weights = weights.map(|weight| weight * f64::from(FADE));
             weights[bucket(*value)] += 1.0;
         }
         weights
@@ -173,7 +174,9 @@ mod tests {
             };
             let values: Vec<_> = picks.into_iter().map(value).collect();
             let mut histogram = Histogram::<80>::default();
-            values.iter().for_each(|value| histogram.add(*value));
+            for value in &values {
+                histogram.add(*value);
+            }
             let weights = by_definition(&values);
             let share = |end: usize| {
                 weights[..end].iter().sum::<f64>() / weights.iter().sum::<f64>()

@@ -42,13 +42,13 @@ impl<K: Copy + Eq + Hash, V: Default> Recent<K, V> {
     /// The value of a key, new if need be, and now the one that is forgotten last.
     pub(super) fn touch(&mut self, key: K) -> &mut V {
         let place = match self.places.get(&key) {
-            Some(&place) => {
-                self.unlink(place);
-                place
-            }
+            Some(&place) => place,
             None => self.place(key),
         };
-        self.link(place);
+        if place != self.newest {
+            self.unlink(place);
+            self.link(place);
+        }
         &mut self.entries[place].value
     }
 
@@ -57,15 +57,16 @@ impl<K: Copy + Eq + Hash, V: Default> Recent<K, V> {
         self.entries.iter().map(|entry| (&entry.key, &*entry.value))
     }
 
-    /// A place for a new key, not yet linked.
+    /// A place for a new key.
     fn place(&mut self, key: K) -> usize {
         let place = if self.entries.len() < self.most {
             let value = Box::default();
             self.entries.push(Entry { key, value, newer: NONE, older: NONE });
-            self.entries.len() - 1
+            let place = self.entries.len() - 1;
+            self.link(place);
+            place
         } else {
             let place = self.oldest;
-            self.unlink(place);
             let entry = &mut self.entries[place];
             self.places.remove(&entry.key);
             entry.key = key;

@@ -22,7 +22,9 @@ fn prompt(bytes: u64, input: u64) -> Sample {
 
 fn taught(of: Subject, samples: &[Sample]) -> Predictor {
     let mut predictor = Predictor::default();
-    samples.iter().for_each(|sample| predictor.learn(of, sample));
+    for sample in samples {
+        predictor.learn(of, sample);
+    }
     predictor
 }
 

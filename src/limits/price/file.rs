@@ -116,9 +116,8 @@ fn price(
     let Some(input) = part("input_cost_per_token")?.or(otherwise.map(|price| price.input)) else {
         return Ok(None);
     };
-    // only embeddings and their like leave it out, and they have no output
     let output = part("output_cost_per_token")?.or(otherwise.map(|price| price.output));
-    let output = output.unwrap_or(input);
+    let output = output.unwrap_or(if embeds(members) { 0 } else { input });
     let otherwise = otherwise.unwrap_or_default();
     Ok(Some(Price {
         input,
@@ -131,6 +130,11 @@ fn price(
         reasoning: part("output_cost_per_reasoning_token")?
             .or(otherwise.reasoning.map(|price| price.max(output))),
     }))
+}
+
+/// Some embeddings have no price of output, as they have no output.
+fn embeds(members: &Members<'_>) -> bool {
+    members.get("mode").is_some_and(|mode| mode.get() == r#""embedding""#)
 }
 
 fn amount(members: &Members<'_>, name: &str) -> Result<Option<u64>, String> {

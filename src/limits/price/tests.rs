@@ -1,3 +1,4 @@
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 use proptest::prelude::*;
@@ -109,6 +110,7 @@ fn the_file_is_read_exactly() {
     assert_eq!(list.of("long-context").long.map(|long| long.above), Some(200_000));
     assert_eq!(list.of("long-at-128k").long.map(|long| long.above), Some(128_000));
     assert_eq!(list.of("two-steps").long.map(|long| long.above), Some(32_000));
+    assert_eq!(list.of("embedding").price, Price::of_tokens(20_000, 0));
     for not_by_token in ["sample_spec", "by-the-picture", "by-the-second"] {
         assert_eq!(list.of(not_by_token), STAND_IN, "{not_by_token}");
     }
@@ -244,10 +246,10 @@ fn a_file_that_is_wrong_says_where() {
 fn every_row_of_the_table_is_a_price() {
     let rows: Vec<_> = table::rows(table::TEXT).collect();
     assert!(rows.len() >= 60, "{}", rows.len());
-    let mut seen = HashMap::new();
+    let mut seen = HashSet::new();
     for (row, line) in rows.iter().zip(table::TEXT.lines().filter(|line| !line.starts_with('#'))) {
         let (name, rate) = row.unwrap_or_else(|| panic!("{line}"));
-        assert!(seen.insert(name, ()).is_none(), "{name} twice");
+        assert!(seen.insert(name), "{name} twice");
         assert!(!name.contains('/'), "{name}: prefixes are taken off before the look-up");
         assert!(rate.known && rate.price.input > 0, "{name}");
         assert!(rate.price.cached() <= rate.price.input, "{name}");
