@@ -231,11 +231,20 @@ fn check(args: Check) -> ExitCode {
     say(&format!("{what}: {}\n", counts(&config)))
 }
 
-/// `1 listener, 2 upstreams, 3 routes`
+/// `1 listener, 2 upstreams, 3 routes`, and keys and policies where there are any.
 fn counts(config: &Config) -> String {
     let count = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
+    let policies = match config.policies.len() {
+        0 => String::new(),
+        1 => ", 1 policy".to_owned(),
+        n => format!(", {n} policies"),
+    };
+    let keys = match config.agents.keys.len() {
+        0 => String::new(),
+        n => format!(", {}", count(n, "key")),
+    };
     format!(
-        "{}, {}, {}",
+        "{}, {}, {}{keys}{policies}",
         count(config.listen.len(), "listener"),
         count(config.upstreams.len(), "upstream"),
         count(config.routes.len(), "route")
