@@ -4,6 +4,7 @@
 //! no error. Each flag of `run` has a `TIDEGATE_*` variable, for what is set per machine; the
 //! flag wins over the variable, and both win over the policy file. Commands that serve are
 //! started in `cli/start.rs`.
+mod agents;
 mod start;
 
 use std::io::{self, Write as _};
@@ -32,7 +33,8 @@ Exit codes:
   0   done, or ended after a drain
   1   the policy file is wrong
   2   the command line is wrong
-  3   could not start: an address that is taken, a certificate that cannot be read
+  3   could not start: an address that is taken, a certificate that cannot be read; for the
+      commands that ask a running instance: nobody answers
   70  a fault inside Tidegate";
 
 const ABOUT: &str = "\
@@ -67,6 +69,8 @@ enum Command {
     Check(Check),
     /// Print the JSON Schema of the policy file
     Schema,
+    /// Show who calls a running instance, and what each agent uses
+    Agents(agents::Options),
     /// Serve a simulated backend, for tests and trials
     Simulate(crate::simulate::Options),
     /// Show Tidegate at work in front of a simulated backend
@@ -179,6 +183,7 @@ fn parse_and_run() -> ExitCode {
         None => run(cli.run),
         Some(Command::Run(args)) => run(args),
         Some(Command::Check(args)) => check(args),
+        Some(Command::Agents(args)) => agents::run(&args),
         Some(Command::Schema) => say(&format!("{:#}\n", config::schema())),
         Some(Command::Simulate(args)) => start::simulate(&args),
         Some(Command::Demo(args)) => start::demo(&args),
