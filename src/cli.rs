@@ -4,6 +4,7 @@
 //! no error. Each flag of `run` has a `TIDEGATE_*` variable, for what is set per machine; the
 //! flag wins over the variable, and both win over the policy file. Commands that serve are
 //! started in `cli/start.rs`.
+mod agents;
 mod keys;
 mod start;
 
@@ -35,7 +36,8 @@ Exit codes:
   0   done, or ended after a drain
   1   the policy file is wrong
   2   the command line is wrong, or the directory of `state` cannot be used
-  3   could not start: an address that is taken, a certificate that cannot be read
+  3   could not start: an address that is taken, a certificate that cannot be read; for the
+      commands that ask a running instance: nobody answers
   70  a fault inside Tidegate";
 
 const ABOUT: &str = "\
@@ -70,6 +72,8 @@ enum Command {
     Check(Check),
     /// Print the JSON Schema of the policy file
     Schema,
+    /// Show who calls a running instance, and what each agent uses
+    Agents(agents::Options),
     /// Make, list and revoke the keys of agents
     #[command(subcommand)]
     Keys(keys::Keys),
@@ -185,6 +189,7 @@ fn parse_and_run() -> ExitCode {
         None => run(cli.run),
         Some(Command::Run(args)) => run(args),
         Some(Command::Check(args)) => check(args),
+        Some(Command::Agents(args)) => agents::run(&args),
         Some(Command::Schema) => say(&format!("{:#}\n", config::schema())),
         Some(Command::Keys(command)) => keys::run(&command),
         Some(Command::Simulate(args)) => start::simulate(&args),

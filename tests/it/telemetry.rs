@@ -1,5 +1,7 @@
 //! The admin door from outside: raw HTTP over sockets.
 #![allow(clippy::expect_used, reason = "helpers of tests, not only tests themselves")]
+mod agents;
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};

@@ -193,7 +193,7 @@ proptest! {
             spend_nano: Some(nano), limited_by: Some(&agent), would_refuse: Some(&path), ..Held::default()
         };
         let duration = Duration::from_micros(micros);
-        let call = Finished { duration, status, who, held, ..finished(&model) };
+        let call = Finished { status, duration, who, held, ..finished(&model) };
         let entry = Entry { path: &path, time_ms: ms, ..entry(&call) };
         let json = line(Form::Json, &entry);
         let value: Value = serde_json::from_str(&json).expect("JSON");

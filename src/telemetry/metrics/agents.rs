@@ -177,6 +177,8 @@ struct Rows {
     index: HashMap<Box<str>, usize>,
     last: usize,
     key: String,
+    /// All names that will ever be labels are in `index`: the shared set is not asked any more.
+    complete: bool,
 }
 
 impl Rows {
@@ -199,8 +201,11 @@ impl Rows {
             if let Some(at) = self.index.get(&*self.key) {
                 return *at;
             }
-            if names.admit(&self.key, call) {
-                return self.place(agent, team);
+            if !self.complete {
+                if names.admit(&self.key, call) {
+                    return self.place(agent, team);
+                }
+                self.complete(names);
             }
         }
         self.key.clear();
@@ -208,6 +213,22 @@ impl Rows {
             Some(at) => *at,
             None => self.place(OTHER, OTHER),
         }
+    }
+
+    fn complete(&mut self, names: &Names) {
+        let names = names.0.read();
+        if names.len() < MAX_AGENTS {
+            return;
+        }
+        for name in names.iter() {
+            if !self.index.contains_key(name) {
+                let (agent, team) = name.split_once(SEPARATOR).unwrap_or((name, ""));
+                self.key.clear();
+                self.key.push_str(name);
+                self.place(agent, team);
+            }
+        }
+        self.complete = true;
     }
 
     fn place(&mut self, agent: &str, team: &str) -> usize {
