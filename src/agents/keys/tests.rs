@@ -50,10 +50,6 @@ fn agent(ring: &Keyring, credential: &str) -> Result<Option<Name>, Unknown> {
     Ok(judged.key.and_then(|key| key.agent.clone()))
 }
 
-fn named(name: &str) -> Option<Name> {
-    Some(Name::from(name))
-}
-
 #[test]
 fn keys_are_known_by_each_kind_of_hash() {
     let [plain, peppered, kept] = [(); 3].map(|()| NewKey::generate().unwrap());
@@ -64,7 +60,7 @@ fn keys_are_known_by_each_kind_of_hash() {
     let (ring, shared) = ring(&keys, Some("the pepper"));
     shared.replace_stored(vec![stored(&kept, "kept")]);
     for (key, want) in [(&plain, "plain"), (&peppered, "peppered"), (&kept, "kept")] {
-        assert_eq!(agent(&ring, key.secret.expose()), Ok(named(want)));
+        assert_eq!(agent(&ring, key.secret.expose()), Ok(Some(Name::from(want))));
     }
     let judged = judge(&ring, &[(Place::XApiKey, kept.secret.expose())]).unwrap();
     let grant = Arc::clone(&judged.key.unwrap().grant);
@@ -91,7 +87,7 @@ fn a_hash_counts_for_its_own_kind_alone() {
 #[test]
 fn a_key_may_have_any_form() {
     let (ring, _) = ring(&[policy_key(KeyHash::Sha256(sha256(b"test")), "a")], None);
-    assert_eq!(agent(&ring, "test"), Ok(named("a")));
+    assert_eq!(agent(&ring, "test"), Ok(Some(Name::from("a"))));
     assert_eq!(agent(&ring, "tests"), Ok(None), "a credential for the backend");
 }
 
@@ -121,7 +117,7 @@ fn a_key_that_is_known_and_one_that_is_not_take_the_same_steps() {
 fn an_expired_key_is_told_apart() {
     let key = NewKey::generate().unwrap();
     for (expires, want) in [
-        (NOW + 1, Ok(named("a"))),
+        (NOW + 1, Ok(Some(Name::from("a")))),
         (NOW, Err(Unknown::Expired(Arc::clone(&key.id)))),
         (NOW - 1, Err(Unknown::Expired(Arc::clone(&key.id)))),
     ] {
@@ -138,7 +134,7 @@ fn a_key_counts_and_is_revoked_at_once() {
     let credential = key.secret.expose();
     assert_eq!(agent(&ring, credential), Err(Unknown::UnknownKey));
     shared.replace_stored(vec![stored(&key, "a")]);
-    assert_eq!(agent(&ring, credential), Ok(named("a")));
+    assert_eq!(agent(&ring, credential), Ok(Some(Name::from("a"))));
     let revoked = StoredKey { revoked: true, ..stored(&key, "a") };
     let gone = Err(Unknown::Revoked(Arc::clone(&key.id)));
     // whatever stands beside it
