@@ -69,7 +69,9 @@ impl Names {
         if let Some(name) = table.known(text) {
             return name;
         }
-        if !table.take_place(self.most) && !(table.pass(now()) && table.take_place(self.most)) {
+        let has_place =
+            table.take_place(self.most) || (table.pass(now()) && table.take_place(self.most));
+        if !has_place {
             return Arc::clone(&self.other);
         }
         match table.names.entry(Arc::from(text)) {

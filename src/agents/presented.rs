@@ -186,7 +186,9 @@ mod tests {
             .map(|(place, value)| (*place, HeaderValue::from_str(value).unwrap()))
             .collect();
         let mut presented = Presented::default();
-        values.iter().for_each(|(place, value)| presented.header(*place, value));
+        for (place, value) in &values {
+            presented.header(*place, value);
+        }
         presented.query(query);
         assert!(!format!("{presented:?}").contains("sk-"));
         presented

@@ -1,7 +1,7 @@
 //! What a request's headers say of its caller, in one pass over them.
 //!
 //! All of it is the client's own word, but for the credentials. The names are those that agents
-//! send as they are: Claude Code, Codex, OpenCode, and the generic ones.
+//! send as they are: Claude Code, Codex, `OpenCode`, and the generic ones.
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::presented::{Place, Presented};
@@ -166,7 +166,7 @@ mod tests {
     fn the_first_of_several_counts() {
         let twice = [("x-agent-id", "a"), ("x-agent-id", "b"), ("x-team", "t"), ("x-team", "u")];
         read(&twice, |said| {
-            assert_eq!((said.agent, said.team), (Some(&b"a"[..]), Some(&b"t"[..])))
+            assert_eq!((said.agent, said.team), (Some(&b"a"[..]), Some(&b"t"[..])));
         });
     }
 }

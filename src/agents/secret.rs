@@ -35,8 +35,9 @@ impl HashKey {
     /// Tells two texts apart: 64 bits.
     pub fn fingerprint(&self, text: &[u8]) -> Fingerprint {
         let hash = blake3::keyed_hash(&self.0, text);
-        let [a, b, c, d, e, f, g, h, ..] = *hash.as_bytes();
-        Fingerprint([a, b, c, d, e, f, g, h])
+        let mut short = [0; 8];
+        short.copy_from_slice(&hash.as_bytes()[..8]);
+        Fingerprint(short)
     }
 
     /// Where the key of this hash stands in a table: 256 bits, so no two share a place.

@@ -39,17 +39,15 @@ fn judge(ring: &Keyring, credentials: &[(Place, &str)]) -> Result<Judged, Unknow
     let values: Vec<_> =
         credentials.iter().map(|(place, text)| (*place, text.parse().unwrap())).collect();
     let mut presented = Presented::default();
-    values.iter().for_each(|(place, value)| presented.header(*place, value));
+    for (place, value) in &values {
+        presented.header(*place, value);
+    }
     ring.judge(&presented, NOW)
 }
 
 fn agent(ring: &Keyring, credential: &str) -> Result<Option<Name>, Unknown> {
     let judged = judge(ring, &[(Place::XApiKey, credential)])?;
     Ok(judged.key.and_then(|key| key.agent.clone()))
-}
-
-fn named(name: &str) -> Result<Option<Name>, Unknown> {
-    Ok(Some(Name::from(name)))
 }
 
 #[test]
@@ -62,7 +60,7 @@ fn keys_are_known_by_each_kind_of_hash() {
     let (ring, shared) = ring(&keys, Some("the pepper"));
     shared.replace_stored(vec![stored(&kept, "kept")]);
     for (key, want) in [(&plain, "plain"), (&peppered, "peppered"), (&kept, "kept")] {
-        assert_eq!(agent(&ring, key.secret.expose()), named(want));
+        assert_eq!(agent(&ring, key.secret.expose()), Ok(Some(Name::from(want))));
     }
     let judged = judge(&ring, &[(Place::XApiKey, kept.secret.expose())]).unwrap();
     let grant = Arc::clone(&judged.key.unwrap().grant);
@@ -89,7 +87,7 @@ fn a_hash_counts_for_its_own_kind_alone() {
 #[test]
 fn a_key_may_have_any_form() {
     let (ring, _) = ring(&[policy_key(KeyHash::Sha256(sha256(b"test")), "a")], None);
-    assert_eq!(agent(&ring, "test"), named("a"));
+    assert_eq!(agent(&ring, "test"), Ok(Some(Name::from("a"))));
     assert_eq!(agent(&ring, "tests"), Ok(None), "a credential for the backend");
 }
 
@@ -119,7 +117,7 @@ fn a_key_that_is_known_and_one_that_is_not_take_the_same_steps() {
 fn an_expired_key_is_told_apart() {
     let key = NewKey::generate().unwrap();
     for (expires, want) in [
-        (NOW + 1, named("a")),
+        (NOW + 1, Ok(Some(Name::from("a")))),
         (NOW, Err(Unknown::Expired(Arc::clone(&key.id)))),
         (NOW - 1, Err(Unknown::Expired(Arc::clone(&key.id)))),
     ] {
@@ -136,7 +134,7 @@ fn a_key_counts_and_is_revoked_at_once() {
     let credential = key.secret.expose();
     assert_eq!(agent(&ring, credential), Err(Unknown::UnknownKey));
     shared.replace_stored(vec![stored(&key, "a")]);
-    assert_eq!(agent(&ring, credential), named("a"));
+    assert_eq!(agent(&ring, credential), Ok(Some(Name::from("a"))));
     let revoked = StoredKey { revoked: true, ..stored(&key, "a") };
     let gone = Err(Unknown::Revoked(Arc::clone(&key.id)));
     // whatever stands beside it
