@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use super::{SECOND, seconds};
 
+/// The longest reset that is believed.
+const LONGEST: Duration = Duration::from_secs(86_400);
 /// Where no reset tells, limits are per minute.
 const PERIOD: f64 = 60.0;
 /// How fast what was learned is forgotten: the time constant, in seconds.
@@ -165,6 +167,9 @@ impl Window {
 
     /// An answer told something.
     pub(super) fn hear(&mut self, told: Told, call: &Answered, trust: f64, now: u64) {
+        // a reset of nothing, though something is missing, is how some say that they do not know
+        let reset = told.reset.filter(|reset| !reset.is_zero() && *reset <= LONGEST);
+        let told = Told { reset, ..told };
         self.told_at = now;
         if self.last.is_some_and(|last| last.order > call.order) {
             return;
@@ -185,12 +190,9 @@ impl Window {
         self.level = (refilled - after).max(-self.limit);
         self.at = now;
         let missing = (self.limit - remaining + after).min(2.0 * self.limit) / self.nominal;
-        // a reset of nothing, though something is missing, is how some say that they do not know
         let reset = match told.reset {
-            Some(reset) if !reset.is_zero() => {
-                reset.as_secs_f64() + after.min(self.limit) / self.nominal
-            }
-            _ => missing,
+            Some(reset) => reset.as_secs_f64() + after.min(self.limit) / self.nominal,
+            None => missing,
         };
         self.full_at = now.saturating_add((reset * SECOND as f64) as u64);
     }
