@@ -31,11 +31,10 @@ use crate::listen::notify::Notifier;
 use crate::listen::socket::{self, BindError, Bound, Inherited};
 use crate::listen::tls::ServerTls;
 use crate::simulate::{self, Simulator};
-use crate::snapshot::{Lasting, Live, Snapshot};
+use crate::snapshot::{Lasting, Live, SetupError, Snapshot};
 use crate::store::{Store, StoreError};
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::metrics::Metrics;
-use crate::upstream::SetupError;
 
 /// What is needed to serve, and to load the policy again later.
 pub struct Start {

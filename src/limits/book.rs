@@ -104,6 +104,8 @@ pub struct Grant {
     pub would_refuse: Option<Arc<LimitOf>>,
     /// A hard budget of it wants streams ended that go past it.
     pub cuts: bool,
+    /// Some limit counts its tokens.
+    pub counts_tokens: bool,
 }
 
 /// What becomes of a call that asks.
@@ -157,8 +159,16 @@ impl Book {
         Self::default()
     }
 
-    /// New policies. What has been used stays used.
-    pub fn apply(&mut self, rules: Arc<Rules>, now: Moment) {
+    /// New policies, and new rules of upstreams. What has been used stays used.
+    pub fn apply(
+        &mut self,
+        rules: Arc<Rules>,
+        pools: impl IntoIterator<Item = PoolRule>,
+        now: Moment,
+    ) {
+        for pool in pools {
+            self.pool(pool);
+        }
         self.table.apply(&rules, now);
         self.rules = rules;
         self.drain_all(now);

@@ -27,6 +27,7 @@ use crate::wire::{Dialect, Ending, Form, Kind, Meter, form};
 
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-tidegate-request-id");
 pub const SOURCE: HeaderName = HeaderName::from_static("x-tidegate-source");
+const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 const SOURCE_UPSTREAM: HeaderValue = HeaderValue::from_static("upstream");
 const SOURCE_POLICY: HeaderValue = HeaderValue::from_static("policy");
 
@@ -49,12 +50,14 @@ pub struct Sent {
     pub answer: Answer,
     pub kind: Kind,
     pub metered: bool,
+    /// The stream reports its usage because we asked, and the client did not.
+    pub hides_usage: bool,
     pub clock: Arc<Clock>,
 }
 
 impl Sent {
     pub fn reply(self, ticket: Ticket, lease: Lease, dialect: Dialect) -> Reply {
-        let Self { answer, kind, metered, clock } = self;
+        let Self { answer, kind, metered, hides_usage, clock } = self;
         let Answer { status, mut headers, body, .. } = answer;
         let form = if metered {
             let value = |name| headers.get(name).map(HeaderValue::as_bytes);
@@ -71,6 +74,7 @@ impl Sent {
         headers.remove(header::ALT_SVC);
         headers.append(header::VIA, VIA);
         headers.insert(SOURCE, SOURCE_UPSTREAM);
+        told::success(&mut headers, dialect, &lease.lines);
         let eventful = streaming && !headers.contains_key(header::CONTENT_LENGTH);
         let streamed = Streamed {
             meter: (form != Form::Opaque).then(|| Meter::new(kind, form)),
@@ -84,6 +88,7 @@ impl Sent {
             kind,
             form,
             eventful,
+            hide: (hides_usage && form == Form::Sse).then(Box::default),
             untouched: true,
             failing: Failing::No,
         };
@@ -106,6 +111,9 @@ impl Reply {
             headers.insert(REQUEST_ID, id);
         }
         record.replying(status);
+        if let Some(timing) = record.timing() {
+            headers.append(SERVER_TIMING, timing);
+        }
         let body = match content {
             Content::Whole(body) => {
                 record.passed(body.len());
@@ -159,6 +167,8 @@ pub struct Streamed {
     form: Form,
     /// An error event can be added to it.
     eventful: bool,
+    /// Takes out the report of usage that only we asked for.
+    hide: Option<Box<Hide>>,
     /// Nothing of it has gone to the meter yet.
     untouched: bool,
     failing: Failing,

@@ -107,6 +107,7 @@ pub(super) struct Plan {
     hard: bool,
     hard_money: bool,
     cuts: bool,
+    counts_tokens: bool,
 }
 
 impl Plan {
@@ -221,6 +222,10 @@ impl Book {
             Measure::InputTokens => (tokens(input), 0),
             Measure::OutputTokens => (0, TOKEN * generates),
             Measure::Tokens => (tokens(input), TOKEN * generates),
+            Measure::Spend if hard => {
+                let most = |input, output| rate.map_or(0, |rate| rate.most(input, output));
+                (most(input, 0), most(0, 1) * generates)
+            }
             Measure::Spend => (spend(Rate::input, input), spend(Rate::output, 1) * generates),
             Measure::Concurrency => (0, 0),
         };
@@ -369,6 +374,7 @@ impl Book {
             clamp,
             would_refuse,
             cuts: plan.cuts,
+            counts_tokens: plan.counts_tokens,
         })
     }
 }
@@ -390,6 +396,7 @@ impl Plan {
             self.depth = self.depth.min(queue.depth);
         }
         for limit in &rule.limits {
+            self.counts_tokens |= limit.counts_tokens();
             let hard = limit.shape.mode == Mode::Hard && limit.counts_tokens();
             self.hard |= hard;
             self.hard_money |= hard && limit.measure == Measure::Spend;

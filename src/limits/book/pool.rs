@@ -143,13 +143,16 @@ impl Paces {
 }
 
 impl super::Book {
-    /// Whether calls to an upstream need to ask at all.
-    pub fn attends(&self, pool: PoolId) -> bool {
-        let of = &self.pools[pool];
-        !self.rules.is_empty() || of.rule.slots.is_some() || !of.paces.all.is_empty()
+    /// The pool of an upstream, made without bounds where there is none.
+    pub fn pool_of(&mut self, name: &Arc<str>) -> PoolId {
+        let known = self.pools.iter().position(|pool| pool.rule.name == *name);
+        known.unwrap_or_else(|| {
+            let name = Arc::clone(name);
+            self.pool(PoolRule { name, slots: None, pacing: None, wait: Duration::ZERO })
+        })
     }
 
-    /// The pool of an upstream, made where there is none; the rule takes effect at once.
+    /// The pool of an upstream; the rule takes effect at once.
     pub fn pool(&mut self, rule: PoolRule) -> PoolId {
         if let Some(at) = self.pools.iter().position(|pool| pool.rule.name == rule.name) {
             self.pools[at].rule = rule;

@@ -6,6 +6,7 @@ use super::super::rules::Subject;
 use super::*;
 use crate::config::{Calendar, Limit, Measure, Mode, Per, Policy, Queue, Window};
 use crate::identity::{Identity, Rung};
+use crate::telemetry::metrics::Metrics;
 use crate::wire::Usage;
 
 pub fn at(seconds: f64) -> Moment {
@@ -44,8 +45,9 @@ impl Bench {
         let mut book = Book::new();
         let rule =
             PoolRule { name: "up".into(), slots, pacing: None, wait: Duration::from_secs(10) };
-        let pool = book.pool(rule);
-        book.apply(Arc::new(Rules::prepare(policies)), at(0.0));
+        let pool = book.pool_of(&rule.name);
+        let rules = Rules::prepare(policies, &Metrics::new());
+        book.apply(Arc::new(rules), [rule], at(0.0));
         Self { book, pool }
     }
 
