@@ -66,6 +66,11 @@ impl<'a> Raw<'a> {
         serde_json::from_slice(self.0).ok().map(Cow::Owned)
     }
 
+    /// Bytes of a string between its quotes, escapes counted as they are written. `None`: no string.
+    pub fn string_len(self) -> Option<usize> {
+        matches!(self.0, [b'"', .., b'"']).then(|| self.0.len() - 2)
+    }
+
     /// The members of an object.
     pub fn members(self) -> Option<Members<'a>> {
         Members::open(self.0, 0)
