@@ -77,7 +77,7 @@ fn content(event: Event<'_>) -> usize {
     };
     while let Ok(Some((key, value))) = members.next() {
         if matches!(key.0, b"text" | b"thinking" | b"partial_json") {
-            return value.string_len().unwrap_or(0);
+            return value.text_len().unwrap_or(0);
         }
     }
     0

@@ -99,7 +99,7 @@ pub(super) fn event(tally: &mut Tally, event: Event<'_>) {
 fn content(parts: Raw<'_>) -> usize {
     let bytes = |part: Raw<'_>| {
         let call = || part.get(b"functionCall").map(|call| call.0.len());
-        part.get(b"text").and_then(Raw::string_len).or_else(call).unwrap_or(0)
+        part.get(b"text").and_then(Raw::text_len).or_else(call).unwrap_or(0)
     };
     parts.elements().into_iter().flatten().map(bytes).sum()
 }

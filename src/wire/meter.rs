@@ -126,7 +126,7 @@ impl Tally {
         self.ending != Ending::Open
     }
 
-    /// An event has brought output, with so many bytes of text as they were written.
+    /// An event has brought output, with so many bytes of text.
     pub fn said(&mut self, bytes: usize) {
         self.content_events += 1;
         self.untold_events += 1;

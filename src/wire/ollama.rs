@@ -70,7 +70,7 @@ fn content(line: Raw<'_>) -> usize {
     let mut bytes = 0;
     while let Ok(Some((key, value))) = members.next() {
         match key.0 {
-            b"content" | b"thinking" | b"response" => bytes += value.string_len().unwrap_or(0),
+            b"content" | b"thinking" | b"response" => bytes += value.text_len().unwrap_or(0),
             b"tool_calls" if !value.is_empty() => bytes += value.0.len(),
             _ => {}
         }

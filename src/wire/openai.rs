@@ -119,13 +119,10 @@ fn chunk(tally: &mut Tally, event: Event<'_>) {
     }
 }
 
-/// Around the arguments of a tool call: `[{"index":0,"function":{"arguments":"…"}}]`.
-const AROUND: usize = 40;
-
 /// Bytes of the output that the event brings. `None`: none, the role alone or the finish alone.
 fn content(kind: Kind, data: &[u8]) -> Option<usize> {
     if kind == Kind::Completions {
-        return TEXT.string_len(data).filter(|&bytes| bytes > 0);
+        return TEXT.text_len(data).filter(|&bytes| bytes > 0);
     }
     let mut members = DELTA.value(data).and_then(|delta| Raw(delta).members())?;
     let (mut any, mut said, mut thought) = (false, 0, 0);
@@ -134,15 +131,33 @@ fn content(kind: Kind, data: &[u8]) -> Option<usize> {
             continue;
         }
         any = true;
-        let bytes = value.string_len().unwrap_or(value.0.len().saturating_sub(AROUND));
         match key.0 {
-            b"content" | b"refusal" | b"tool_calls" | b"function_call" => said += bytes,
+            // a vendor or two sends lists of parts
+            b"content" | b"refusal" => said += value.text_len().unwrap_or(value.0.len()),
+            b"tool_calls" => {
+                let functions = value.elements().into_iter().flatten();
+                said +=
+                    functions.filter_map(|call| call.get(b"function")).map(texts).sum::<usize>();
+            }
+            b"function_call" => said += texts(value),
             // some vendors send the same thought under two names
-            b"reasoning" | b"reasoning_content" => thought = bytes.max(thought),
+            b"reasoning" | b"reasoning_content" => {
+                thought = value.text_len().unwrap_or(0).max(thought);
+            }
             _ => {}
         }
     }
     any.then_some(said + thought)
+}
+
+/// Bytes of the strings in an object: of a call, its name and its arguments.
+fn texts(object: Raw<'_>) -> usize {
+    let Some(mut members) = object.members() else { return 0 };
+    let mut bytes = 0;
+    while let Ok(Some((_, value))) = members.next() {
+        bytes += value.text_len().unwrap_or(0);
+    }
+    bytes
 }
 
 fn response(tally: &mut Tally, event: Event<'_>) {
@@ -156,7 +171,7 @@ fn response(tally: &mut Tally, event: Event<'_>) {
     };
     if name.ends_with(b".delta") {
         let sound = name.ends_with(b"audio.delta") || event.tail.is_some();
-        let bytes = if sound { None } else { DELTA.string_len(event.data) };
+        let bytes = if sound { None } else { DELTA.text_len(event.data) };
         return tally.said(bytes.unwrap_or(0));
     }
     match name {

@@ -37,10 +37,10 @@ impl Needle {
         None
     }
 
-    /// Bytes of the string that is the value of the first member of that name.
-    pub fn string_len(&self, text: &[u8]) -> Option<usize> {
+    /// [`Raw::text_len`] of the first member of that name.
+    pub fn text_len(&self, text: &[u8]) -> Option<usize> {
         let value = self.value(text)?;
-        Raw(&value[..skip_value(value, 0).ok()?]).string_len()
+        Raw(&value[..skip_value(value, 0).ok()?]).text_len()
     }
 
     /// As [`Needle::value`], but of the last member of that name.
