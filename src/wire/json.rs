@@ -66,6 +66,18 @@ impl<'a> Raw<'a> {
         serde_json::from_slice(self.0).ok().map(Cow::Owned)
     }
 
+    /// Bytes of a string's text, about: an escape counts as one, `\uXXXX` as three. `None`: no string.
+    pub fn text_len(self) -> Option<usize> {
+        let [b'"', inner @ .., b'"'] = self.0 else { return None };
+        let (mut len, mut rest) = (inner.len(), inner);
+        while let Some(found) = memchr(b'\\', rest) {
+            let unicode = rest.get(found + 1) == Some(&b'u');
+            len = len.saturating_sub(if unicode { 3 } else { 1 });
+            rest = rest.get(found + 2..).unwrap_or_default();
+        }
+        Some(len)
+    }
+
     /// The members of an object.
     pub fn members(self) -> Option<Members<'a>> {
         Members::open(self.0, 0)

@@ -33,7 +33,7 @@ pub struct Quota {
 }
 
 /// A time further away is nonsense, or no business of ours.
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+const DAY: Duration = Duration::from_hours(24);
 /// A larger count is nonsense.
 const ABSURD: u64 = 1_000_000_000_000_000;
 /// Plain numbers from here on are points in time: seconds since 1970, and milliseconds.

@@ -23,9 +23,9 @@ fn allowance(
     limit: impl Into<Option<u64>>,
     remaining: impl Into<Option<u64>>,
     reset_ms: impl Into<Option<u64>>,
-) -> Option<Allowance> {
+) -> Allowance {
     let reset = reset_ms.into().map(Duration::from_millis);
-    Some(Allowance { limit: limit.into(), remaining: remaining.into(), reset })
+    Allowance { limit: limit.into(), remaining: remaining.into(), reset }
 }
 
 #[test]
@@ -45,8 +45,8 @@ fn openai() {
         x-request-id: req_0123
         x-content-type-options: nosniff",
     );
-    assert_eq!(quota.requests, allowance(10_000, 9_999, 8_640));
-    assert_eq!(quota.tokens, allowance(200_000, 199_962, 360_000));
+    assert_eq!(quota.requests, Some(allowance(10_000, 9_999, 8_640)));
+    assert_eq!(quota.tokens, Some(allowance(200_000, 199_962, 360_000)));
     assert_eq!((quota.input_tokens, quota.output_tokens), (None, None));
     assert_eq!((quota.retry_after, quota.should_retry), (None, None));
 }
@@ -61,7 +61,7 @@ fn openai_refuses() {
         x-ratelimit-reset-tokens: 20.431s
         x-should-retry: true",
     );
-    assert_eq!(quota.tokens, allowance(30_000, 0, 20_431));
+    assert_eq!(quota.tokens, Some(allowance(30_000, 0, 20_431)));
     assert_eq!(quota.requests, None);
     assert_eq!(quota.retry_after, Some(Duration::from_millis(20_431)));
     assert_eq!(quota.should_retry, Some(true));
@@ -81,8 +81,8 @@ fn azure() {
         x-ms-retry-after-ms: 1500
         retry-after: 2",
     );
-    assert_eq!(quota.requests, allowance(250, 249, 60_000));
-    assert_eq!(quota.tokens, allowance(250_000, None, 0));
+    assert_eq!(quota.requests, Some(allowance(250, 249, 60_000)));
+    assert_eq!(quota.tokens, Some(allowance(250_000, None, 0)));
     assert_eq!(quota.retry_after, Some(Duration::from_millis(1500)));
     let unknown = read(
         "x-ratelimit-limit-requests: 0
@@ -114,10 +114,10 @@ fn anthropic() {
         retry-after: 0.25
         x-should-retry: false",
     );
-    assert_eq!(quota.input_tokens, allowance(400_000, 399_000, 1000));
-    assert_eq!(quota.output_tokens, allowance(80_000, 79_000, 500));
-    assert_eq!(quota.requests, allowance(4000, 3999, 0), "a time behind us is now");
-    assert_eq!(quota.tokens, allowance(480_000, 478_000, 60_000));
+    assert_eq!(quota.input_tokens, Some(allowance(400_000, 399_000, 1000)));
+    assert_eq!(quota.output_tokens, Some(allowance(80_000, 79_000, 500)));
+    assert_eq!(quota.requests, Some(allowance(4000, 3999, 0)), "a time behind us is now");
+    assert_eq!(quota.tokens, Some(allowance(480_000, 478_000, 60_000)));
     assert_eq!(quota.retry_after, Some(Duration::from_millis(250)));
     assert_eq!(quota.should_retry, Some(false));
 }
@@ -132,8 +132,8 @@ fn those_who_copy_openai() {
         x-ratelimit-reset-requests: 2m59.56s
         x-ratelimit-reset-tokens: 7.66s",
     );
-    assert_eq!(groq.requests, allowance(14_400, 14_370, 179_560));
-    assert_eq!(groq.tokens, allowance(18_000, 17_997, 7_660));
+    assert_eq!(groq.requests, Some(allowance(14_400, 14_370, 179_560)));
+    assert_eq!(groq.tokens, Some(allowance(18_000, 17_997, 7_660)));
     let mistral = read(
         "x-ratelimit-limit-req-minute: 60
         x-ratelimit-remaining-req-minute: 59
@@ -143,15 +143,15 @@ fn those_who_copy_openai() {
         x-ratelimit-remaining-tokens-month: 999000000
         x-ratelimit-tokens-query-cost: 23",
     );
-    assert_eq!(mistral.requests, allowance(60, 59, None));
-    assert_eq!(mistral.tokens, allowance(500_000, 499_977, None));
+    assert_eq!(mistral.requests, Some(allowance(60, 59, None)));
+    assert_eq!(mistral.tokens, Some(allowance(500_000, 499_977, None)));
     let older = read(
         "ratelimitbysize-limit: 500000
         ratelimitbysize-remaining: 499977
         ratelimitbysize-reset: 26
         ratelimitbysize-query-cost: 32015",
     );
-    assert_eq!(older.tokens, allowance(500_000, 499_977, 26_000));
+    assert_eq!(older.tokens, Some(allowance(500_000, 499_977, 26_000)));
     let cerebras = read(
         "x-ratelimit-limit-requests-day: 14400
         x-ratelimit-remaining-requests-day: 14000
@@ -161,7 +161,7 @@ fn those_who_copy_openai() {
         x-ratelimit-reset-tokens-minute: 11.382",
     );
     assert_eq!(cerebras.requests, None);
-    assert_eq!(cerebras.tokens, allowance(60_000, 59_900, 11_382));
+    assert_eq!(cerebras.tokens, Some(allowance(60_000, 59_900, 11_382)));
     let fireworks = read(
         "x-ratelimit-limit-requests: 600
         x-ratelimit-remaining-requests: 599
@@ -170,9 +170,9 @@ fn those_who_copy_openai() {
         x-ratelimit-limit-tokens-generated: 6000
         x-ratelimit-remaining-tokens-generated: 5900",
     );
-    assert_eq!(fireworks.requests, allowance(600, 599, None));
-    assert_eq!(fireworks.input_tokens, allowance(60_000, 59_000, None));
-    assert_eq!(fireworks.output_tokens, allowance(6_000, 5_900, None));
+    assert_eq!(fireworks.requests, Some(allowance(600, 599, None)));
+    assert_eq!(fireworks.input_tokens, Some(allowance(60_000, 59_000, None)));
+    assert_eq!(fireworks.output_tokens, Some(allowance(6_000, 5_900, None)));
 }
 
 #[test]
@@ -182,7 +182,7 @@ fn the_nameless_family() {
         X-RateLimit-Remaining: 0
         X-RateLimit-Reset: 1795341630500",
     );
-    assert_eq!(openrouter.requests, allowance(20, 0, 30_500));
+    assert_eq!(openrouter.requests, Some(allowance(20, 0, 30_500)));
     let together = read(
         "x-ratelimit-limit: 10
         x-ratelimit-remaining: 9
@@ -190,13 +190,13 @@ fn the_nameless_family() {
         x-tokenlimit-limit: 3000
         x-tokenlimit-remaining: 2500",
     );
-    assert_eq!(together.requests, allowance(10, 9, 1000));
-    assert_eq!(together.tokens, allowance(3000, 2500, None));
+    assert_eq!(together.requests, Some(allowance(10, 9, 1000)));
+    assert_eq!(together.tokens, Some(allowance(3000, 2500, None)));
     let draft = read("ratelimit-limit: 100\nratelimit-remaining: 5\nratelimit-reset: 1795341605");
-    assert_eq!(draft.requests, allowance(100, 5, 5000));
+    assert_eq!(draft.requests, Some(allowance(100, 5, 5000)));
     // a name that says more wins
     let both = read("x-ratelimit-limit: 10\nx-ratelimit-limit-requests: 600");
-    assert_eq!(both.requests, allowance(600, None, None));
+    assert_eq!(both.requests, Some(allowance(600, None, None)));
 }
 
 #[test]
