@@ -42,12 +42,14 @@ pub(in crate::config) fn agents<'r>(
         peers: fields.read("peers", Vec::new(), |r, at| Some(peers(r, at))),
     };
     idle_keys(reader, &fields, &agents, known);
+    let kept = known.state && agents.identify.contains(&Rung::Key);
     if let Some(at) = fields.get("access")
         && agents.access == Access::Known
         && !listed
-        && !known.state
+        && !kept
     {
-        let expected = "`keys`, `certificates` or `peers` here, or `state` to keep keys in";
+        let expected = "`keys`, `certificates` or `peers` here, or `state` to keep keys in, and \
+                        `key` in `identify`";
         reader.wrong(&at, "`known`, but nobody is", expected);
     }
     Some(agents)
