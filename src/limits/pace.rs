@@ -341,7 +341,7 @@ impl Pace {
                 cost: costs[which],
                 debited_then: then[which],
                 debited_now: by_now[which],
-                refused: heard.limited,
+                refused: heard.limited || heard.overloaded,
             };
             if slot.is_none() {
                 *slot = Window::new(told, now);

@@ -71,9 +71,8 @@ impl Policy {
     pub fn ready(&mut self, need: Need, backend: &mut Backend, now: f64) -> Result<(), f64> {
         let whole = need.input_tokens + need.output_tokens;
         match self.kind {
-            Kind::Sdk => Ok(()),
             Kind::RetryAfter | Kind::Nominal if now < self.blocked => Err(self.blocked),
-            Kind::RetryAfter => Ok(()),
+            Kind::Sdk | Kind::RetryAfter => Ok(()),
             Kind::Nominal => {
                 let missing = whole as f64 - self.remaining(now);
                 if missing <= 0.0 { Ok(()) } else { Err(now + missing / REFILL + 0.001) }

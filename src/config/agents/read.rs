@@ -42,12 +42,14 @@ pub(in crate::config) fn agents<'r>(
         peers: fields.read("peers", Vec::new(), |r, at| Some(peers(r, at))),
     };
     idle_keys(reader, &fields, &agents, known);
+    let kept = known.state && agents.identify.contains(&Rung::Key);
     if let Some(at) = fields.get("access")
         && agents.access == Access::Known
         && !listed
-        && !known.state
+        && !kept
     {
-        let expected = "`keys`, `certificates` or `peers` here, or `state` to keep keys in";
+        let expected = "`keys`, `certificates` or `peers` here, or `state` to keep keys in, and \
+                        `key` in `identify`";
         reader.wrong(&at, "`known`, but nobody is", expected);
     }
     Some(agents)
@@ -266,21 +268,26 @@ fn peers<'r>(reader: &'r Reader<'r>, at: &At<'_>) -> Vec<Peer> {
 
 fn peer<'r>(reader: &'r Reader<'r>, at: &At<'_>) -> Option<Peer> {
     let fields = reader.section(at, &PEER)?;
-    if ["uid", "gid", "process"].iter().all(|key| fields.get(key).is_none()) {
-        reader.wrong(at, "a peer that could be anyone", "`uid`, `gid` or `process`");
-    }
     // the last number says "unchanged" to the kernel and is nobody's
     let id = |name: &str| {
         let id = fields.maybe(name, |r, at| r.count(at, 0, u64::from(u32::MAX) - 1));
         id.map(|id| id as u32)
     };
-    Some(Peer {
+    let peer = Peer {
         uid: id("uid"),
         gid: id("gid"),
         process: fields.maybe("process", |r, at| r.shared(at, "a glob like python*")),
         agent: fields.maybe("agent", name),
         team: fields.maybe("team", name),
-    })
+    };
+    let asked = ["uid", "gid", "process"].iter().filter(|key| fields.get(key).is_some()).count();
+    if asked == 0 {
+        reader.wrong(at, "a peer that could be anyone", "`uid`, `gid` or `process`");
+        return None;
+    }
+    // one that is at fault would seem to take more peers than it is meant to
+    let read = [peer.uid.is_some(), peer.gid.is_some(), peer.process.is_some()];
+    (read.into_iter().filter(|read| *read).count() == asked).then_some(peer)
 }
 
 /// Does `early` take every peer that `late` would?
@@ -309,7 +316,7 @@ fn idle_keys(reader: &Reader<'_>, fields: &Fields<'_, '_>, agents: &Agents, know
         ("header", Rung::Header),
     ] {
         if let Some(at) = fields.get(key).filter(|_| !agents.identify.contains(&rung)) {
-            let found = format!("`{key}`, but `identify` does not ask for them");
+            let found = format!("`{key}`, which `identify` does not ask for");
             reader.wrong(&at, found, &format!("`{}` in `identify`", rung.as_str()));
         }
     }

@@ -38,7 +38,10 @@ pub(super) fn write_policies(out: &mut String, policies: &[Policy]) -> fmt::Resu
 
 fn write_policy(out: &mut String, policy: &Policy) -> fmt::Result {
     writeln!(out, "  - name: {}", quoted(&policy.name))?;
-    writeln!(out, "    match: {{ {} }}", facts(&policy.matches))?;
+    match facts(&policy.matches).as_str() {
+        "" => writeln!(out, "    match: {{}}")?,
+        facts => writeln!(out, "    match: {{ {facts} }}")?,
+    }
     writeln!(out, "    per: {}\n    weight: {}", policy.per.as_str(), policy.weight)?;
     if let Some(priority) = policy.priority {
         writeln!(out, "    priority: {}", priority.as_str())?;

@@ -161,6 +161,20 @@ fn the_refill_is_learned_where_others_draw_too() {
 }
 
 #[test]
+fn a_refused_call_is_not_taken_for_refill() {
+    let same = tokens(60_000, 10_000, None);
+    let mut pace = told(10_000);
+    for second in 1..20 {
+        whole(&mut pace, need(5_000, 0), &bad(&same), second * SECOND);
+    }
+    assert!(refill(&pace) < 30.0, "{}", refill(&pace));
+    // nor one whose refusal told nothing of the window
+    whole(&mut pace, need(50_000, 0), &bad(&Quota::default()), 20 * SECOND);
+    whole(&mut pace, need(0, 0), &good(&same), 21 * SECOND);
+    assert!(refill(&pace) < 30.0, "{}", refill(&pace));
+}
+
+#[test]
 fn a_slower_limit_tells_its_own_refill() {
     // a day's limit: 14,400 requests, one missing comes back in 6 s
     let mut pace = pace();
@@ -558,7 +572,7 @@ fn play(pace: &mut Pace, steps: Vec<Step>, mut now: u64) -> (Vec<Sent>, u64) {
 proptest! {
     #[test]
     fn whatever_is_said_calls_go_on(
-        steps in proptest::collection::vec(a_step(), 0..200),
+        steps in proptest::collection::vec(a_step(), 0..120),
         latency in any::<bool>(),
         start in prop_oneof![Just(0), Just(1 << 50)],
         last in a_need(),

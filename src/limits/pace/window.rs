@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::{SECOND, seconds};
 
 /// The longest reset that is believed.
-const LONGEST: Duration = Duration::from_secs(86_400);
+const LONGEST: Duration = Duration::from_hours(24);
 /// Where no reset tells, limits are per minute.
 const PERIOD: f64 = 60.0;
 /// How fast what was learned is forgotten: the time constant, in seconds.
