@@ -156,6 +156,11 @@ impl Ladder {
         }
     }
 
+    /// What outlives this policy.
+    pub fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
     /// Who calls. `now` is in Unix seconds: keys expire by it.
     ///
     /// Costs a hash for each credential and kind of key, a look at each name, and no allocation

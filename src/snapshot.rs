@@ -118,6 +118,11 @@ impl Live {
         Self { limits: Arc::clone(&snapshot.limits), current: ArcSwap::from_pointee(snapshot) }
     }
 
+    /// For a short look.
+    pub fn peek(&self) -> arc_swap::Guard<Arc<Snapshot>> {
+        self.current.load()
+    }
+
     pub fn load(&self) -> Arc<Snapshot> {
         self.current.load_full()
     }

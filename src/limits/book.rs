@@ -128,6 +128,8 @@ pub struct Denial {
     pub limit: Option<(Arc<LimitOf>, Arc<str>)>,
     /// When it may fit.
     pub retry: Option<Duration>,
+    /// All limits that the call is under, as they stand.
+    pub lines: Vec<LimitLine>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -183,13 +185,13 @@ impl Book {
     pub fn ask(&mut self, ask: &Ask<'_>, now: Moment) -> Decision {
         let plan = self.plan(ask, now);
         if let Some(denial) = Self::impossible(&plan, ask) {
-            return self.refuse(plan, denial);
+            return self.refuse(plan, denial, now);
         }
         let blocked = self.table.check(&plan, now);
         if let Err(Blocked::Limit { bucket, full, .. }) = blocked
             && let Some(denial) = self.may_not_wait(&plan, bucket, full)
         {
-            return self.refuse(plan, denial);
+            return self.refuse(plan, denial, now);
         }
         let pool = &self.pools[plan.pool];
         if let Ok(clamp) = blocked
@@ -217,7 +219,7 @@ impl Book {
         if too_many || longest.is_zero() {
             let why = if longest.is_zero() { Why::Full } else { Why::QueueFull };
             let denial = Denial { why, ..self.denial_of(&plan, blocked, now) };
-            return self.refuse(plan, denial);
+            return self.refuse(plan, denial, now);
         }
         if let Err(Blocked::Limit { bucket, .. }) = blocked {
             self.table.hold_up(*bucket);

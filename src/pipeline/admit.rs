@@ -122,7 +122,8 @@ async fn wait(
     upstream: &Upstream,
     call: usize,
 ) -> Result<Box<Grant>, Refusal> {
-    let place = InLine { limits: &worker.limits, gauges: &upstream.shared.gauges, call: Some(call) };
+    let place =
+        InLine { limits: &worker.limits, gauges: &upstream.shared.gauges, call: Some(call) };
     place.gauges.waiting.fetch_add(1, Relaxed);
     let mut place = place;
     let turn = std::future::poll_fn(|cx| {
@@ -231,9 +232,9 @@ impl Lease {
         let (pool, credential) = (self.upstream.pool, self.credential);
         match &mut self.grant {
             Some(grant) => self.limits.with(|book, now| book.heard(grant, heard, now)),
-            None => self
-                .limits
-                .with(|book, now| book.overheard(pool, credential, model, heard, now)),
+            None => {
+                self.limits.with(|book, now| book.overheard(pool, credential, model, heard, now))
+            }
         }
         self.upstream.shared.paced.store(true, Relaxed);
     }

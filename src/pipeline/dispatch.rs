@@ -94,12 +94,8 @@ pub async fn dispatch(
         (Some(edited), _) | (None, Sending::Whole(edited)) => Outgoing::whole(edited),
         (None, Sending::Streaming(body)) => body,
     };
-    let outbound = Outbound {
-        method: &head.method,
-        target: &to.target,
-        headers: &mut head.headers,
-        body,
-    };
+    let outbound =
+        Outbound { method: &head.method, target: &to.target, headers: &mut head.headers, body };
     let now = Instant::now();
     record.sent(now);
     lease.sent(now);

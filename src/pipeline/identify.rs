@@ -46,7 +46,9 @@ pub fn allow(
         }
     }
     Ok(Rc::new(match &call.hints {
-        Some(hints) => identity.with_hints(&hints.borrowed(call.kind.dialect()), snapshot.agents.shared()),
+        Some(hints) => {
+            identity.with_hints(&hints.borrowed(call.kind.dialect()), snapshot.agents.shared())
+        }
         None => identity,
     }))
 }

@@ -46,8 +46,7 @@ pub enum Kind {
 impl Kind {
     /// Whether its answer is made of tokens that are counted as output.
     pub fn generates(self) -> bool {
-        self.counts()
-            && !matches!(self, Self::Embeddings | Self::GeminiEmbed | Self::OllamaEmbed)
+        self.counts() && !matches!(self, Self::Embeddings | Self::GeminiEmbed | Self::OllamaEmbed)
     }
 
     /// Whether it uses tokens: an inference, and no question about one.

@@ -242,7 +242,12 @@ impl Book {
     /// What no waiting will change.
     pub(super) fn impossible(plan: &Plan, ask: &Ask<'_>) -> Option<Denial> {
         let unpriced = plan.hard_money && ask.counted && ask.rate.is_none_or(|rate| !rate.known);
-        unpriced.then_some(Denial { why: Why::Unpriced, limit: None, retry: None })
+        unpriced.then_some(Denial {
+            why: Why::Unpriced,
+            limit: None,
+            retry: None,
+            lines: Vec::new(),
+        })
     }
 
     /// A limit that is full, and whose policy has no queue, or none long enough.
@@ -260,6 +265,7 @@ impl Book {
             why,
             limit: Some((std::sync::Arc::clone(&entry.limit), entry.label.clone())),
             retry,
+            lines: Vec::new(),
         };
         if full == Full::Never {
             return Some(denial(Why::TooLarge));
@@ -311,11 +317,20 @@ impl Book {
             why: Why::Full,
             limit: limit.map(|entry| (std::sync::Arc::clone(&entry.limit), entry.label.clone())),
             retry,
+            lines: Vec::new(),
         }
     }
 
     /// Says no, and counts it where it belongs.
-    pub(super) fn refuse(&mut self, plan: Plan, denial: Denial) -> super::Decision {
+    pub(super) fn refuse(
+        &mut self,
+        plan: Plan,
+        mut denial: Denial,
+        now: Moment,
+    ) -> super::Decision {
+        let buckets = plan.parts.iter().map(|part| part.bucket);
+        denial.lines =
+            buckets.filter_map(|at| self.table.get_mut(at).map(|entry| entry.line(now))).collect();
         if let Some((limit, label)) = &denial.limit {
             let refusing = plan.parts.iter().map(|part| part.bucket).find(|at| {
                 let is = |entry: &super::table::Entry| {
@@ -325,6 +340,7 @@ impl Book {
             });
             if let Some(entry) = refusing.and_then(|at| self.table.get_mut(at)) {
                 entry.refused += 1;
+                entry.limit.count.refused();
             }
         }
         self.release(plan);

@@ -131,7 +131,7 @@ impl Book {
 }
 
 impl super::table::Entry {
-    fn line(&mut self, now: Moment) -> LimitLine {
+    pub fn line(&mut self, now: Moment) -> LimitLine {
         let shape = &self.limit.shape;
         self.bucket.refill(shape, now);
         LimitLine {
