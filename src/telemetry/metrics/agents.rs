@@ -177,6 +177,8 @@ struct Rows {
     index: HashMap<Box<str>, usize>,
     last: usize,
     key: String,
+    /// The row of those without labels.
+    other: Option<usize>,
     /// All names that will ever be labels are in `index`: the shared set is not asked any more.
     complete: bool,
 }
@@ -208,11 +210,9 @@ impl Rows {
                 self.complete(names);
             }
         }
-        self.key.clear();
-        match self.index.get("") {
-            Some(at) => *at,
-            None => self.place(OTHER, OTHER),
-        }
+        let other = self.other.unwrap_or_else(|| self.push(OTHER, OTHER));
+        self.other = Some(other);
+        other
     }
 
     fn complete(&mut self, names: &Names) {
@@ -231,10 +231,16 @@ impl Rows {
         self.complete = true;
     }
 
+    /// A row that is found under `key`.
     fn place(&mut self, agent: &str, team: &str) -> usize {
+        let at = self.push(agent, team);
+        self.index.insert(self.key.as_str().into(), at);
+        at
+    }
+
+    fn push(&mut self, agent: &str, team: &str) -> usize {
         let tally = AgentTally::default();
         self.list.push(AgentTotals { agent: agent.into(), team: team.into(), tally });
-        self.index.insert(self.key.as_str().into(), self.list.len() - 1);
         self.list.len() - 1
     }
 }
