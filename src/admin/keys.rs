@@ -119,3 +119,6 @@ fn refused(fault: &KeyError) -> Response<Body> {
 fn now() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs().cast_signed())
 }
+
+#[cfg(test)]
+mod tests;
