@@ -1,9 +1,9 @@
 //! `tidegate keys`: makes, lists and revokes the keys of agents.
 //!
 //! A new key is printed once, on stdout, and kept nowhere: the store has its keyed hash, the policy
-//! file its hash. Where `state` is set, the keys are those of the store: it is opened here, or, when
-//! an instance has it open, that instance is asked over its admin listener (`cli/keys/ask.rs`). Without
-//! it, what belongs into the policy file is said on stderr.
+//! file its hash. Where `state` is set, the keys are those of the store: it is opened here, or,
+//! when an instance has it open, that instance is asked over its admin listener
+//! (`cli/keys/ask.rs`). Without it, what belongs into the policy file is said on stderr.
 mod ask;
 mod show;
 
