@@ -47,7 +47,10 @@ use self::writer::Writer;
 /// Between two tries to open a database that another process holds.
 const RETRY: Duration = Duration::from_millis(50);
 
-/// An open database. Dropping it writes what waits, in the background; [`Store::close`] waits.
+/// How long a drop may wait for the disk.
+const DROP_PATIENCE: Duration = Duration::from_secs(1);
+
+/// An open database. Dropping it closes it, with little patience: [`Store::close`] it before.
 pub struct Store {
     directory: PathBuf,
     pepper: Pepper,
@@ -205,7 +208,7 @@ impl Store {
 
 impl Drop for Store {
     fn drop(&mut self) {
-        self.queue.close();
+        self.close(DROP_PATIENCE);
     }
 }
 

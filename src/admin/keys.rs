@@ -1,8 +1,8 @@
 //! `/keys`: the stored keys, for those who can read the directory of the store.
 //!
-//! The proof is `Authorization: Bearer` with the token that stands there in `admin.token`; without it
-//! there is nothing to learn here. A key itself never comes this way: who makes one sends its keyed
-//! hash. A change is answered when it is on the disk; times are Unix seconds.
+//! The proof is `Authorization: Bearer` with the token that stands there in `admin.token`; without
+//! it there is nothing to learn here. A key itself never comes this way: who makes one sends its
+//! keyed hash. A change is answered when it is on the disk; times are Unix seconds.
 //!
 //! - `GET /keys`: `{"keys": [...]}`
 //! - `POST /keys` with a [`NewRecord`]: 201, 409 when there is such an id
@@ -119,3 +119,6 @@ fn refused(fault: &KeyError) -> Response<Body> {
 fn now() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs().cast_signed())
 }
+
+#[cfg(test)]
+mod tests;

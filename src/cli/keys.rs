@@ -1,9 +1,9 @@
 //! `tidegate keys`: makes, lists and revokes the keys of agents.
 //!
 //! A new key is printed once, on stdout, and kept nowhere: the store has its keyed hash, the policy
-//! file its hash. Where `state` is set, the keys are those of the store: it is opened here, or, when
-//! an instance has it open, that instance is asked over its admin listener (`cli/keys/ask.rs`). Without
-//! it, what belongs into the policy file is said on stderr.
+//! file its hash. Where `state` is set, the keys are those of the store: it is opened here, or,
+//! when an instance has it open, that instance is asked over its admin listener
+//! (`cli/keys/ask.rs`). Without it, what belongs into the policy file is said on stderr.
 mod ask;
 mod show;
 
@@ -20,7 +20,7 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
 use self::ask::Instance;
-use super::{BAD_USAGE, CANNOT_START, refuse, say, tell};
+use super::{BAD_USAGE, CANNOT_START, NO_STORE, refuse, say, tell};
 use crate::config::{Config, Overrides, Source};
 use crate::store::{
     self, Ack, KeyError, KeyHmac, KeyRecord, KeyView, NewKey, NewRecord, Pepper, Store, StoreError,
@@ -29,6 +29,8 @@ use crate::units;
 
 /// For the store to write what waits.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// For another command like this one to let go of the store; an instance does not.
+const BRIEFLY: Duration = Duration::from_millis(200);
 /// Ids are short; two keys that share one are not told apart.
 const TRIES: usize = 4;
 
@@ -213,14 +215,14 @@ fn reach_kept(config: &Config, state: &Path) -> Result<Option<Book>, Failure> {
 
 impl Book {
     fn reach(config: &Config, state: &Path) -> Result<Self, Failure> {
-        match Store::open(state) {
+        match Store::open_patiently(state, BRIEFLY) {
             Ok(store) => Ok(Self::Own(Box::new(store))),
             Err(StoreError::InUse { .. }) => {
                 let instance = Instance::find(config, state).map_err(Failure::cannot)?;
                 let pepper = store::read_pepper(state).map_err(Failure::cannot)?;
                 Ok(Self::Running { instance, pepper })
             }
-            Err(error) => Err(Failure::cannot(error)),
+            Err(error) => Err(Failure(NO_STORE, error.to_string())),
         }
     }
 

@@ -1,8 +1,9 @@
 //! The keys of agents that are kept in the store: records, and the book of all of them.
 //!
-//! A record has the keyed hash of a key, never the key. The book is in memory as a whole, and whoever
-//! watches it sees a change at once; the answer to who asked for the change waits for the disk. A
-//! revoked key stays in the book, so that it is seen when and that it was. Times are Unix seconds.
+//! A record has the keyed hash of a key, never the key. The book is in memory as a whole, and
+//! whoever watches it sees a change at once; the answer to who asked for the change waits for the
+//! disk. A revoked key stays in the book, so that it is seen that and when it was. Times are Unix
+//! seconds.
 use std::fmt;
 use std::sync::Arc;
 

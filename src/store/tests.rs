@@ -2,6 +2,7 @@
 mod crash;
 mod disk;
 
+use std::io::{self, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::mpsc::channel;
 
@@ -16,6 +17,13 @@ fn mode(path: &Path) -> u32 {
 fn value(store: &Store, table: Table, key: &[u8]) -> Option<Vec<u8>> {
     let mut rows = store.scan(table).unwrap().into_iter();
     rows.find(|(found, _)| found == key).map(|(_, value)| value)
+}
+
+/// All of a file.
+pub(super) fn bytes_of(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    fs::File::open(path)?.read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// Writes, and waits until it is said.
@@ -223,7 +231,7 @@ fn a_damaged_file_is_said_and_left_alone() {
         store.put(Table::Budgets, &key.to_le_bytes(), &[7; 100]);
     }
     assert!(store.close(PATIENCE));
-    let whole = fs::read(&path).unwrap();
+    let whole = bytes_of(&path).unwrap();
     let mut foreign = whole.clone();
     foreign[..9].copy_from_slice(b"SQLite 3\0");
     let damaged = [
@@ -237,7 +245,7 @@ fn a_damaged_file_is_said_and_left_alone() {
         let error = Store::open(directory.path()).err().unwrap();
         assert!(matches!(error, StoreError::Damaged { .. }), "{error:?}");
         assert!(error.to_string().contains(&path.display().to_string()), "{error}");
-        assert_eq!(fs::read(&path).unwrap(), bytes);
+        assert_eq!(bytes_of(&path).unwrap(), bytes);
     }
     fs::write(&path, &whole).unwrap();
     assert_eq!(Store::open(directory.path()).unwrap().scan(Table::Budgets).unwrap().len(), 500);

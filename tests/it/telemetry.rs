@@ -47,6 +47,7 @@ fn start_on(mut more: Vec<Listener>) -> Admin {
                 json!({"in_flight": 3})
             })
         }),
+        keys: None,
         hosts: vec!["sidecar.internal".to_owned()],
     };
     more.push(Listener::Tcp(TcpListener::bind("127.0.0.1:0").expect("a port")));

@@ -1,7 +1,7 @@
 //! Asks the instance that has the store open, over its admin listener.
 //!
-//! One request a connection, plain HTTP/1.1: a client for `/keys` and nothing else. The token in the
-//! store's directory is the proof that whoever asks may.
+//! One request a connection, plain HTTP/1.1: a client for `/keys` and nothing else. The token in
+//! the store's directory is the proof that whoever asks may.
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;

@@ -73,18 +73,15 @@ fn makes_lists_and_revokes(config: &Config) -> (NewKeySaid, String) {
     assert!(!made.err.contains(&key[4..]), "once");
     let other = said(config, &Keys::New(new("writer")));
     let listed = list(config);
-    let lines: Vec<&str> = listed.lines().collect();
-    assert_eq!(lines.len(), 3, "{listed}");
-    assert!(lines[0].starts_with("ID "), "{listed}");
-    let row: Vec<_> = lines[1].split_whitespace().collect();
-    assert_eq!(row[..3], [id.as_str(), "researcher", "growth"]);
+    assert!(listed.starts_with("ID ") && listed.lines().count() == 3, "{listed}");
+    let row = row_of(&listed, &id);
+    assert_eq!(row[1..3], ["researcher", "growth"]);
     assert_eq!(row[4..], ["2100-01-01T00:00:00Z", "-"]);
     assert!(!listed.contains(&key[4..]) && !listed.contains(&other.out[4..46]));
     let gone = revoke(config, &id).unwrap();
     assert_eq!((gone.out.as_str(), gone.err), ("", format!("revoked {id} of researcher\n")));
     let listed = list(config);
-    let row: Vec<_> = listed.lines().nth(1).unwrap().split_whitespace().collect();
-    assert!(row[5].ends_with('Z'), "{listed}");
+    assert!(row_of(&listed, &id)[5].ends_with('Z'), "{listed}");
     for unknown in ["ffffffff", "../x y", ""] {
         let Failure(code, text) = revoke(config, unknown).unwrap_err();
         assert_eq!(code, BAD_USAGE, "{text}");
@@ -93,6 +90,10 @@ fn makes_lists_and_revokes(config: &Config) -> (NewKeySaid, String) {
 }
 
 struct NewKeySaid(String);
+
+fn row_of<'l>(listed: &'l str, id: &str) -> Vec<&'l str> {
+    listed.lines().find(|line| line.starts_with(id)).unwrap().split_whitespace().collect()
+}
 
 fn hmac(key: &str, pepper: &[u8]) -> Vec<u8> {
     use aws_lc_rs::hmac;
@@ -152,7 +153,7 @@ fn without_a_store_the_line_for_the_policy_file_is_said() {
     let made = said(&config, &Keys::New(asked()));
     let key = made.out.trim_ascii_end();
     let sha256 = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, key.as_bytes());
-    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let hex = |bytes: &[u8]| String::from(KeyHmac(bytes.try_into().unwrap()));
     let line = |name: &str, hash: &str| {
         format!(
             "agents:\n  keys:\n    - {{ agent: \"researcher\", team: \"growth\", {name}: \"{hash}\", \
@@ -183,7 +184,28 @@ fn what_makes_no_sense_makes_no_key() {
     std::fs::write(&file, "").unwrap();
     let config = Config { state: Some(file.clone()), ..config };
     let Failure(code, text) = act(&config, &Keys::New(new("a"))).unwrap_err();
-    assert!(code == CANNOT_START && text.contains(&file.display().to_string()), "{text}");
+    assert!(code == NO_STORE && text.contains(&file.display().to_string()), "{text}");
+}
+
+#[test]
+fn a_store_that_another_has_open_is_no_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = keeping(directory.path());
+    let state = config.state.clone().unwrap();
+    let store = Store::open(&state).unwrap();
+    let loaded = Loaded { config: config.clone(), files: Vec::new(), digest: String::new() };
+    let (source, metrics) = (Source::default(), Arc::default());
+    let start = Start { source, loaded, workers: Some(1), metrics };
+    let error = app::start(start).err().unwrap();
+    assert!(matches!(error, app::StartError::Store(StoreError::InUse { .. })), "{error:?}");
+    assert!(error.to_string().contains(&state.display().to_string()), "{error}");
+    // without an instance there is nobody to ask
+    let Failure(code, text) = act(&config, &Keys::New(new("x"))).unwrap_err();
+    assert!(code == CANNOT_START && text.contains("has no port to ask it at"), "{text}");
+    assert!(store.close(PATIENCE));
+    let (running, config) = running(config);
+    assert_eq!(list(&config).lines().count(), 1);
+    running.stop();
 }
 
 #[test]

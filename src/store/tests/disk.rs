@@ -1,5 +1,4 @@
 //! A disk that loses what was not synced, and one that breaks.
-use std::io;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::channel;
 
@@ -24,7 +23,7 @@ impl Disk {
     /// With the tables of a new store.
     fn new(directory: &Path) -> Self {
         assert!(Store::open(directory).unwrap().close(PATIENCE));
-        Self::holding(fs::read(directory.join(DATABASE)).unwrap())
+        Self::holding(bytes_of(&directory.join(DATABASE)).unwrap())
     }
 
     fn store(&self, directory: &Path) -> Store {
