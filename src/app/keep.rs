@@ -26,7 +26,8 @@ pub fn budgets(store: &Arc<Store>, limits: &Arc<Limits>) -> Result<(), StoreErro
 }
 
 fn write(store: &Store, limits: &Weak<Limits>, unsaved: Vec<Unsaved>) {
-    let ops = unsaved.iter().map(|one| Op::put(Table::Budgets, one.key, line(&one.saved))).collect();
+    let ops =
+        unsaved.iter().map(|one| Op::put(Table::Budgets, one.key, line(&one.saved))).collect();
     let limits = Weak::clone(limits);
     store.write(ops, move |done| {
         let Some(limits) = limits.upgrade() else { return };
@@ -65,7 +66,7 @@ fn stored(record: &KeyRecord) -> StoredKey {
     StoredKey {
         id: Arc::from(record.id.as_str()),
         hmac: record.hmac.0,
-        agent: record.agent.as_deref().map(Arc::from),
+        agent: Some(Arc::from(record.agent.as_str())),
         team: record.team.as_deref().map(Arc::from),
         expires: record.expires,
         models: texts(&record.models),

@@ -86,6 +86,7 @@ pub async fn admit(
         generates: call.kind.generates(),
         prompt_bytes: call.asks.prompt_bytes,
         max_tokens: call.asks.max_tokens,
+        least: call.asks.least,
         answers: call.asks.answers,
         rate: call.asks.counted.then(|| snapshot.prices.of(model)),
         credential: lease.credential,
@@ -220,6 +221,7 @@ impl Lease {
         };
         if self.upstream.paces {
             let limited = status == StatusCode::TOO_MANY_REQUESTS;
+            self.upstream.shared.gauges.rate_limited.fetch_add(u64::from(limited), Relaxed);
             let overloaded = matches!(status.as_u16(), 503 | 529);
             let quota = wire::quota(headers, SystemTime::now());
             if limited || overloaded || quota != Quota::default() {
@@ -233,7 +235,7 @@ impl Lease {
         match &mut self.grant {
             Some(grant) => self.limits.with(|book, now| book.heard(grant, heard, now)),
             None => {
-                self.limits.with(|book, now| book.overheard(pool, credential, model, heard, now))
+                self.limits.with(|book, now| book.overheard(pool, credential, model, heard, now));
             }
         }
         self.upstream.shared.paced.store(true, Relaxed);

@@ -40,6 +40,8 @@ pub struct Ask<'a> {
     pub prompt_bytes: u64,
     /// The bound on the output that the call itself gives.
     pub max_tokens: Option<u64>,
+    /// A lower bound on its output is of no use to it.
+    pub least: u64,
     /// How many answers are asked for.
     pub answers: u64,
     /// `None`: no policy asks for prices.
@@ -96,6 +98,7 @@ pub(super) struct Plan {
     pub bound: Option<u64>,
     asked: Option<u64>,
     answers: u64,
+    least: u64,
     history: History,
     rate: Option<Rate>,
     input: u64,
@@ -122,8 +125,8 @@ impl Plan {
         let each = part.per_token.saturating_mul(count(self.answers)).max(1);
         let tokens = |units: i64| (units / each).max(0) as u64;
         let free = shape.capacity - bucket.level() - bucket.held() - part.demand.now;
-        let useful = USEFUL.min(bound).min(tokens(shape.capacity) / 4).max(1);
-        tokens(free).max(useful).min(bound)
+        let useful = USEFUL.min(tokens(shape.capacity) / 4).max(self.least).clamp(1, bound);
+        tokens(free).clamp(useful, bound)
     }
 
     /// The most that a call so bound can use.
@@ -172,6 +175,7 @@ impl Book {
             depth: DEPTH,
             asked: max_tokens,
             answers,
+            least: ask.least,
             history,
             rate: ask.rate,
             input,

@@ -20,6 +20,8 @@ pub(super) struct Present {
     team: Option<Arc<str>>,
     pub running: u32,
     pub waiting: u32,
+    /// The guard against loops has flagged one of its last calls.
+    pub runaway: bool,
     used: u64,
 }
 
@@ -30,6 +32,7 @@ pub struct AgentLine {
     pub team: Option<Arc<str>>,
     pub running: u32,
     pub waiting: u32,
+    pub runaway: bool,
 }
 
 /// One bucket, as `/state` and the headers of an answer show it.
@@ -79,7 +82,8 @@ impl Book {
             agent.used = now.at;
         } else if self.agents.len() < MOST_AGENTS {
             let (agent, team) = (Arc::clone(&who.agent), who.team.clone());
-            let present = Present { agent, team, running: 0, waiting: 0, used: now.at };
+            let present =
+                Present { agent, team, running: 0, waiting: 0, runaway: false, used: now.at };
             self.agents.insert(hash, present);
         }
         hash
@@ -103,6 +107,7 @@ impl Book {
             team: agent.team.clone(),
             running: agent.running,
             waiting: agent.waiting,
+            runaway: agent.runaway,
         };
         self.agents.values().map(line).collect()
     }
