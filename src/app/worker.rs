@@ -370,10 +370,11 @@ fn show_queues(limits: &Limits, snapshot: &Snapshot) {
         let Some(queue) = queues.get(upstream.pool) else { continue };
         let gauges = &upstream.shared.gauges;
         for (class, waiting) in Class::ALL.into_iter().zip(queue.waiting) {
-            gauges.queued(class).store(waiting as i64, Relaxed);
+            gauges.queued(class).store(i64::try_from(waiting).unwrap_or(i64::MAX), Relaxed);
         }
         let paused = |pace: &&State| pace.paused_until.is_some_and(|until| until > now);
-        gauges.paused.store(queue.paces.iter().filter(paused).count() as i64, Relaxed);
+        let held_back = queue.paces.iter().filter(paused).count();
+        gauges.paused.store(i64::try_from(held_back).unwrap_or(i64::MAX), Relaxed);
     }
 }
 

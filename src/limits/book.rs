@@ -10,6 +10,7 @@
 //! what it produces is counted while it streams; the backend's own count settles it, exactly once.
 //! Debt stays. Time is an argument, nothing here waits, wakes or allocates for a call that goes at
 //! once, but for its list of parts, which is used again.
+mod deny;
 mod plan;
 mod pool;
 mod settle;

@@ -8,7 +8,7 @@ use super::super::price::Rate;
 use super::super::queue::{FlowId, service};
 use super::super::rules::{LimitOf, Rule, Subject};
 use super::pool::PoolId;
-use super::{Book, Denial, Grant, Why};
+use super::{Book, Grant};
 use crate::config::{Measure, Mode};
 use crate::identity::Class;
 
@@ -104,11 +104,11 @@ pub(super) struct Plan {
     input: u64,
     output: u64,
     prompt_bytes: u64,
-    patience: Option<Duration>,
+    pub patience: Option<Duration>,
     /// A policy's own wait; longer than the pool's or not.
-    wait: Option<Duration>,
+    pub wait: Option<Duration>,
     hard: bool,
-    hard_money: bool,
+    pub hard_money: bool,
     cuts: bool,
     counts_tokens: bool,
 }
@@ -241,114 +241,6 @@ impl Book {
             speed: per_token.saturating_mul(speed).saturating_mul(count(plan.answers)),
         };
         PlanPart { bucket, demand, per_token }
-    }
-
-    /// What no waiting will change.
-    pub(super) fn impossible(plan: &Plan, ask: &Ask<'_>) -> Option<Denial> {
-        let unpriced = plan.hard_money && ask.counted && ask.rate.is_none_or(|rate| !rate.known);
-        unpriced.then_some(Denial {
-            why: Why::Unpriced,
-            limit: None,
-            retry: None,
-            lines: Vec::new(),
-        })
-    }
-
-    /// A limit that is full, and whose policy has no queue, or none long enough.
-    pub(super) fn may_not_wait(&self, plan: &Plan, bucket: usize, full: Full) -> Option<Denial> {
-        let entry = self.table.get(bucket)?;
-        let (retry, why) = match full {
-            Full::Never => (None, Why::TooLarge),
-            Full::For(nanos) if entry.limit.is_hard_budget() => {
-                (Some(Duration::from_nanos(nanos)), Why::Spent)
-            }
-            Full::For(nanos) => (Some(Duration::from_nanos(nanos)), Why::Full),
-            Full::UntilFree => (None, Why::Full),
-        };
-        let denial = |why| Denial {
-            why,
-            limit: Some((std::sync::Arc::clone(&entry.limit), entry.label.clone())),
-            retry,
-            lines: Vec::new(),
-        };
-        if full == Full::Never {
-            return Some(denial(Why::TooLarge));
-        }
-        let Some(queue) = entry.limit.queue else { return Some(denial(why)) };
-        let longest = plan.patience.map_or(queue.wait, |patience| patience.min(queue.wait));
-        retry.is_some_and(|retry| retry > longest).then(|| denial(why))
-    }
-
-    /// How long a call will stand in line at most.
-    pub(super) fn patience(
-        &self,
-        plan: &Plan,
-        blocked: &Result<Option<Clamp>, Blocked>,
-        now: Moment,
-    ) -> Duration {
-        let pool = &self.pools[plan.pool];
-        let longest = match blocked {
-            Err(Blocked::Limit { bucket, .. }) => self
-                .table
-                .get(*bucket)
-                .and_then(|entry| entry.limit.queue)
-                .map_or(Duration::ZERO, |queue| queue.wait),
-            _ => plan.wait.unwrap_or(pool.rule.wait),
-        };
-        let longest = plan.patience.map_or(longest, |patience| patience.min(longest));
-        // a pause that is longer than anybody waits is told at once
-        match pool.paces.ready(plan, now.at) {
-            Err(until) if until != u64::MAX && Duration::from_nanos(until - now.at) > longest => {
-                Duration::ZERO
-            }
-            _ => longest,
-        }
-    }
-
-    pub(super) fn denial_of(
-        &self,
-        plan: &Plan,
-        blocked: &Result<Option<Clamp>, Blocked>,
-        now: Moment,
-    ) -> Denial {
-        let limit = match blocked {
-            Err(Blocked::Limit { bucket, .. }) => self.table.get(*bucket),
-            _ => None,
-        };
-        let paused = self.pools[plan.pool].paces.ready(plan, now.at).err();
-        let retry = paused.map(|until| Duration::from_nanos(until.saturating_sub(now.at)));
-        Denial {
-            why: Why::Full,
-            limit: limit.map(|entry| (std::sync::Arc::clone(&entry.limit), entry.label.clone())),
-            retry,
-            lines: Vec::new(),
-        }
-    }
-
-    /// Says no, and counts it where it belongs.
-    pub(super) fn refuse(
-        &mut self,
-        plan: Plan,
-        mut denial: Denial,
-        now: Moment,
-    ) -> super::Decision {
-        let buckets = plan.parts.iter().map(|part| part.bucket);
-        denial.lines =
-            buckets.filter_map(|at| self.table.get_mut(at).map(|entry| entry.line(now))).collect();
-        if let Some((limit, label)) = &denial.limit {
-            let refusing = plan.parts.iter().map(|part| part.bucket).find(|at| {
-                let is = |entry: &super::table::Entry| {
-                    entry.limit.id == limit.id && entry.label == *label
-                };
-                self.table.get(*at).is_some_and(is)
-            });
-            if let Some(entry) = refusing.and_then(|at| self.table.get_mut(at)) {
-                entry.refused += 1;
-                entry.limit.count.refused();
-            }
-        }
-        self.release(plan);
-        super::Decision::No(denial)
     }
 
     /// A plan that comes to nothing lets its buckets go.
