@@ -51,7 +51,8 @@ pub struct LimitOf {
     pub weights: TokenWeights,
     pub queue: Option<Queue>,
     pub cut_streams: bool,
-    /// Of a rate, as the policy has it: the window.
+    /// As the policy has it: so much in such a time.
+    pub quota: i64,
     pub window: Duration,
     /// How often it said no, or would have.
     pub count: Arc<LimitCount>,
@@ -148,6 +149,7 @@ impl LimitOf {
             weights: policy.token_weights,
             queue: policy.queue,
             cut_streams: policy.cut_streams,
+            quota: limit.amount,
             window,
         }
     }

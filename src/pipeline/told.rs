@@ -125,7 +125,7 @@ fn ietf(headers: &mut HeaderMap, lines: &[LimitLine]) {
         let gap = if policy.is_empty() { "" } else { ", " };
         let (name, measure) = (printable(&line.policy), line.measure.as_str());
         // writing to a String cannot fail
-        let (quota, window) = (whole(line, line.capacity), line.window);
+        let (quota, window) = (whole(line, line.quota), line.window);
         _ = write!(policy, "{gap}\"{name}/{measure}\";q={quota};w={window}");
         let (left, reset) = (whole(line, line.remaining), line.resets_in.div_ceil(NANOS));
         _ = write!(now, "{gap}\"{name}/{measure}\";r={left};t={reset}");

@@ -16,8 +16,9 @@ use crate::identity::Class;
 const TOKEN: i64 = 1000;
 /// A bound on the output that is lower than this helps nobody, unless the limit itself is small.
 const USEFUL: u64 = 256;
-/// What hard limits reserve where neither the call nor the price list says how long an answer may be.
-const UNBOUND: u64 = 16_384;
+/// What hard limits reserve, and write into the call, where neither the call nor the price list says
+/// how long an answer may be. Larger ones are refused by backends with a small context.
+const UNBOUND: u64 = 4096;
 /// What a call may ask for; more is nonsense, and would only make sums overflow.
 const MOST_ANSWERS: u64 = 1024;
 const LONGEST: u64 = 100_000_000;
@@ -181,7 +182,10 @@ impl Book {
             input,
             output,
             prompt_bytes: ask.prompt_bytes,
-            patience: ask.patience,
+            // what is left of it must be enough for the first token
+            patience: ask.patience.map(|patience| {
+                patience.saturating_sub(self.predictor.first_token(model).unwrap_or_default())
+            }),
             parts: self.spare_plans.pop().unwrap_or_default(),
             ..Plan::default()
         };

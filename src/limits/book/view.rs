@@ -53,8 +53,9 @@ pub struct LimitLine {
     pub resets_in: u64,
     pub refused: u64,
     pub would_refuse: u64,
-    /// The time over which it refills, in seconds.
+    /// The time over which it refills, in seconds, and how much it does in that time.
     pub window: u64,
+    pub quota: i64,
 }
 
 /// One upstream's queue.
@@ -157,6 +158,7 @@ impl super::table::Entry {
             refused: self.refused,
             would_refuse: self.would_refuse,
             window: self.limit.window.as_secs(),
+            quota: self.limit.quota,
         }
     }
 }
