@@ -149,7 +149,7 @@ async fn run(
     let dialect = endpoint.dialect.or(Some(route.upstream.config.dialect));
     let in_dialect = |refusal| Refused { refusal, dialect };
     let who = identify::allow(snapshot, identity, route, &call).map_err(in_dialect)?;
-    record.allowed(&who);
+    record.identified(&who);
     let mut lease = admit::admit(worker, snapshot, &ticket, &who, route, &call, &head.headers)
         .await
         .map_err(in_dialect)?;

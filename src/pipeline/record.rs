@@ -152,13 +152,8 @@ impl Record {
         });
     }
 
-    /// Who calls, as far as the head tells.
-    pub fn identified(&mut self, who: &Identity) {
-        self.note(|facts| facts.who = Some(Rc::new(who.clone())));
-    }
-
-    /// Who calls, with what the body tells.
-    pub fn allowed(&mut self, who: &Rc<Identity>) {
+    /// Who calls: as far as the head tells, and then with what the body does.
+    pub fn identified(&mut self, who: &Rc<Identity>) {
         self.note(|facts| facts.who = Some(Rc::clone(who)));
     }
 
