@@ -12,6 +12,7 @@ mod calendar;
 mod clock;
 pub mod pace;
 pub mod predict;
+mod prehashed;
 pub mod price;
 mod queue;
 pub mod rules;

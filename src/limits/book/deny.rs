@@ -15,7 +15,7 @@ impl Book {
             why: Why::Unpriced,
             limit: None,
             retry: None,
-            lines: Vec::new(),
+            standing: Vec::new(),
         })
     }
 
@@ -34,7 +34,7 @@ impl Book {
             why,
             limit: Some((Arc::clone(&entry.limit), entry.label.clone())),
             retry,
-            lines: Vec::new(),
+            standing: Vec::new(),
         };
         if full == Full::Never {
             return Some(denial(Why::TooLarge));
@@ -86,15 +86,14 @@ impl Book {
             why: Why::Full,
             limit: limit.map(|entry| (Arc::clone(&entry.limit), entry.label.clone())),
             retry,
-            lines: Vec::new(),
+            standing: Vec::new(),
         }
     }
 
     /// Says no, and counts it where it belongs.
     pub(super) fn refuse(&mut self, plan: Plan, mut denial: Denial, now: Moment) -> Decision {
         let buckets = plan.parts.iter().map(|part| part.bucket);
-        denial.lines =
-            buckets.filter_map(|at| self.table.get_mut(at).map(|entry| entry.line(now))).collect();
+        denial.standing = self.table.standing(buckets, now);
         if let Some((limit, label)) = &denial.limit {
             let refusing = plan.parts.iter().map(|part| part.bucket).find(|at| {
                 let is = |entry: &Entry| entry.limit.id == limit.id && entry.label == *label;
