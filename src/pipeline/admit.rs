@@ -107,8 +107,10 @@ pub async fn admit(
         Decision::Wait { call, longest } => {
             let since = Instant::now();
             flight.queue(longest, worker.clock.now());
+            flight.describe(|about| about.in_line = Some(call));
             let grant = Box::pin(wait(worker, flight, upstream, call)).await?;
             lease.queued = since.elapsed();
+            flight.describe(|about| about.in_line = None);
             lease.standing = worker.limits.with(|book, now| book.standing(&grant, now));
             lease.take(grant);
         }
