@@ -6,6 +6,7 @@ mod config;
 mod demo;
 mod gate;
 mod life;
+mod limits;
 mod net;
 mod proxy;
 mod simulate;

@@ -33,7 +33,7 @@ pub struct App {
     readers: Vec<JoinHandle<()>>,
     /// Whether calls of a test may still be going on when it ends.
     pub unfinished: bool,
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 impl App {
@@ -45,9 +45,7 @@ impl App {
     pub fn with(policy: &str, args: &[&str]) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let file = directory.path().join("policy.yaml");
-        let listen = if policy.contains("listen:") { "" } else { "listen: 127.0.0.1:0\n" };
-        let policy = format!("{listen}admin: 127.0.0.1:0\n{policy}");
-        fs::write(&file, policy).expect("a policy file");
+        fs::write(&file, whole(policy)).expect("a policy file");
         let mut child = Command::new(env!("CARGO_BIN_EXE_tidegate"))
             .arg("--config")
             .arg(&file)
@@ -64,20 +62,25 @@ impl App {
             gather(child.stderr.take().expect("stderr"), &events),
         ];
         let (addr, admin) = served_at(&events);
-        Self {
-            child,
-            addr,
-            admin,
-            access,
-            events,
-            readers,
-            unfinished: false,
-            _directory: directory,
-        }
+        Self { child, addr, admin, access, events, readers, unfinished: false, directory }
     }
 
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Puts another policy in force; it must be sound.
+    pub async fn reload(&self, policy: &str) {
+        let lines = || self.events().matches("the new policy is in force").count();
+        let before = lines();
+        let (file, next) =
+            (self.directory.path().join("policy.yaml"), self.directory.path().join("next"));
+        fs::write(&next, whole(policy)).expect("a policy file");
+        fs::rename(&next, &file).expect("the policy's place");
+        // its watcher may see it before, or not at all
+        let hup = format!("kill -s HUP {}", self.pid());
+        assert!(Command::new("sh").args(["-c", &hup]).status().expect("a shell").success());
+        until("the new policy is in force", async || lines() > before).await;
     }
 
     /// Resident memory in KiB.
@@ -201,6 +204,12 @@ impl Drop for App {
         }
         assert!(self.unfinished || still.is_empty(), "calls still in flight: {still:?}");
     }
+}
+
+/// A policy with the addresses that it leaves out.
+fn whole(policy: &str) -> String {
+    let listen = if policy.contains("listen:") { "" } else { "listen: 127.0.0.1:0\n" };
+    format!("{listen}admin: 127.0.0.1:0\n{policy}")
 }
 
 fn gather(from: impl Read + Send + 'static, into: &Text) -> JoinHandle<()> {
