@@ -6,17 +6,21 @@ use super::super::bucket::{Full, Moment};
 use super::plan::{Ask, Blocked, Clamp, Plan};
 use super::table::Entry;
 use super::{Book, Decision, Denial, Why};
+use crate::config::RunawayAction;
+
+/// What a call that was slowed down has at least to go in.
+const TURN: Duration = Duration::from_secs(1);
 
 impl Book {
     /// What no waiting will change.
     pub(super) fn impossible(plan: &Plan, ask: &Ask<'_>) -> Option<Denial> {
+        let refusal =
+            |why| Denial { why, limit: None, retry: None, lines: Vec::new(), runaway: None };
+        if plan.runaway.is_some_and(|flag| flag.action == RunawayAction::Stop) {
+            return Some(refusal(Why::Runaway));
+        }
         let unpriced = plan.hard_money && ask.counted && ask.rate.is_none_or(|rate| !rate.known);
-        unpriced.then_some(Denial {
-            why: Why::Unpriced,
-            limit: None,
-            retry: None,
-            lines: Vec::new(),
-        })
+        unpriced.then(|| refusal(Why::Unpriced))
     }
 
     /// A limit that is full, and whose policy has no queue, or none long enough.
@@ -35,6 +39,7 @@ impl Book {
             limit: Some((Arc::clone(&entry.limit), entry.label.clone())),
             retry,
             lines: Vec::new(),
+            runaway: None,
         };
         if full == Full::Never {
             return Some(denial(Why::TooLarge));
@@ -59,6 +64,11 @@ impl Book {
                 .and_then(|entry| entry.limit.queue)
                 .map_or(Duration::ZERO, |queue| queue.wait),
             _ => plan.wait.unwrap_or(pool.rule.wait),
+        };
+        // what slows it down comes before its turn, and takes nothing off that
+        let longest = match plan.not_before.saturating_sub(now.at) {
+            0 => longest,
+            slowed => longest.max(TURN).saturating_add(Duration::from_nanos(slowed)),
         };
         let longest = plan.patience.map_or(longest, |patience| patience.min(longest));
         // a pause that is longer than anybody waits is told at once
@@ -87,12 +97,14 @@ impl Book {
             limit: limit.map(|entry| (Arc::clone(&entry.limit), entry.label.clone())),
             retry,
             lines: Vec::new(),
+            runaway: None,
         }
     }
 
     /// Says no, and counts it where it belongs.
     pub(super) fn refuse(&mut self, plan: Plan, mut denial: Denial, now: Moment) -> Decision {
         let buckets = plan.parts.iter().map(|part| part.bucket);
+        denial.runaway = plan.runaway;
         denial.lines =
             buckets.filter_map(|at| self.table.get_mut(at).map(|entry| entry.line(now))).collect();
         if let Some((limit, label)) = &denial.limit {

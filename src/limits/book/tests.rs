@@ -68,6 +68,7 @@ impl Bench {
             rate: None,
             credential: 0,
             patience: None,
+            conversation: None,
         };
         self.book.ask(&ask, at(now))
     }

@@ -85,6 +85,9 @@ impl HeldUp {
         if plan.uses_any(&self.buckets) {
             return Err(Look::HeldByShared);
         }
+        if plan.not_before > now.at {
+            return Err(Look::HeldByOwn(plan.not_before));
+        }
         if let Err(until) = paces.ready(plan, now.at) {
             self.wake = self.wake.min(until);
             return Err(Look::HeldByShared);
