@@ -8,6 +8,7 @@ mod gate;
 mod life;
 mod net;
 mod proxy;
+mod runaway;
 mod simulate;
 mod support;
 mod telemetry;
