@@ -13,6 +13,7 @@ mod calendar;
 mod clock;
 pub mod pace;
 pub mod predict;
+mod prehashed;
 pub mod price;
 mod queue;
 mod recent;

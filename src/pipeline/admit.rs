@@ -18,7 +18,7 @@ use super::worker::Worker;
 use crate::flight::Flight;
 use crate::identity::Identity;
 use crate::limits::Limits;
-use crate::limits::book::{Ask, Clamp, Decision, End, Fate, Grant, LimitLine, Settled};
+use crate::limits::book::{Ask, Clamp, Decision, End, Fate, Grant, Settled, Standing};
 use crate::limits::pace::Heard;
 use crate::limits::rules::{LimitOf, Subject};
 use crate::limits::runaway::Flag;
@@ -51,7 +51,7 @@ pub struct Lease {
     /// The guard against loops has flagged it.
     pub runaway: bool,
     /// The limits it is under, as they stood when it went.
-    pub lines: Vec<LimitLine>,
+    pub standing: Vec<Standing>,
 }
 
 /// What an answer came to, for the bill.
@@ -97,15 +97,15 @@ pub async fn admit(
         patience: super::identify::patience(headers),
         conversation: if snapshot.rules.guards(&subject) { call.conversation() } else { None },
     };
-    let (runaway, decision, lines) = worker.limits.with(|book, now| {
+    let (runaway, decision, standing) = worker.limits.with(|book, now| {
         let decision = book.ask(&ask, now);
-        let lines = match &decision {
-            Decision::Go(grant) => book.limits_of(grant, now),
+        let standing = match &decision {
+            Decision::Go(grant) => book.standing(grant, now),
             _ => Vec::new(),
         };
-        (book.runaway(&decision), decision, lines)
+        (book.runaway(&decision), decision, standing)
     });
-    lease.lines = lines;
+    lease.standing = standing;
     if let Some(flag) = runaway {
         lease.runaway = true;
         notice(worker, who, &flag);
@@ -116,9 +116,11 @@ pub async fn admit(
         Decision::Wait { call, longest } => {
             let since = Instant::now();
             flight.queue(longest, worker.clock.now());
+            flight.describe(|about| about.in_line = Some(call));
             let grant = Box::pin(wait(worker, flight, upstream, call)).await?;
             lease.queued = since.elapsed();
-            lease.lines = worker.limits.with(|book, now| book.limits_of(&grant, now));
+            flight.describe(|about| about.in_line = None);
+            lease.standing = worker.limits.with(|book, now| book.standing(&grant, now));
             lease.take(grant);
         }
     }
@@ -195,7 +197,7 @@ impl Lease {
             credential: theirs.map_or(0, |print| u64::from_be_bytes(print.0)),
             queued: Duration::ZERO,
             runaway: false,
-            lines: Vec::new(),
+            standing: Vec::new(),
         }
     }
 

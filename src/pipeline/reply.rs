@@ -80,7 +80,7 @@ impl Sent {
         headers.remove(header::ALT_SVC);
         headers.append(header::VIA, VIA);
         headers.insert(SOURCE, SOURCE_UPSTREAM);
-        told::success(&mut headers, dialect, &lease.lines);
+        told::tell(&mut headers, dialect, &lease.standing);
         if let Some(clamp) = lease.clamp() {
             headers.insert(CLAMPED, clamp.tokens.into());
         }

@@ -15,7 +15,7 @@ impl Book {
     /// What no waiting will change.
     pub(super) fn impossible(plan: &Plan, ask: &Ask<'_>) -> Option<Denial> {
         let refusal =
-            |why| Denial { why, limit: None, retry: None, lines: Vec::new(), runaway: None };
+            |why| Denial { why, limit: None, retry: None, standing: Vec::new(), runaway: None };
         if plan.runaway.is_some_and(|flag| flag.action == RunawayAction::Stop) {
             return Some(refusal(Why::Runaway));
         }
@@ -38,7 +38,7 @@ impl Book {
             why,
             limit: Some((Arc::clone(&entry.limit), entry.label.clone())),
             retry,
-            lines: Vec::new(),
+            standing: Vec::new(),
             runaway: None,
         };
         if full == Full::Never {
@@ -96,7 +96,7 @@ impl Book {
             why: Why::Full,
             limit: limit.map(|entry| (Arc::clone(&entry.limit), entry.label.clone())),
             retry,
-            lines: Vec::new(),
+            standing: Vec::new(),
             runaway: None,
         }
     }
@@ -105,8 +105,7 @@ impl Book {
     pub(super) fn refuse(&mut self, plan: Plan, mut denial: Denial, now: Moment) -> Decision {
         let buckets = plan.parts.iter().map(|part| part.bucket);
         denial.runaway = plan.runaway;
-        denial.lines =
-            buckets.filter_map(|at| self.table.get_mut(at).map(|entry| entry.line(now))).collect();
+        denial.standing = self.table.standing(buckets, now);
         if let Some((limit, label)) = &denial.limit {
             let refusing = plan.parts.iter().map(|part| part.bucket).find(|at| {
                 let is = |entry: &Entry| entry.limit.id == limit.id && entry.label == *label;

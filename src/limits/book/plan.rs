@@ -6,11 +6,11 @@ use super::super::pace::Need;
 use super::super::predict::Subject as History;
 use super::super::price::Rate;
 use super::super::queue::{FlowId, service};
-use super::super::rules::{LimitOf, Rule, Subject};
+use super::super::rules::{LimitOf, Rule, Scope, Subject};
 use super::super::runaway::{Caller, Flag};
 use super::pool::PoolId;
 use super::{Book, Grant};
-use crate::config::{Measure, Mode};
+use crate::config::{Measure, Mode, Per};
 use crate::identity::Class;
 use crate::wire::Conversation;
 
@@ -199,6 +199,7 @@ impl Book {
         };
         let rules = std::sync::Arc::clone(&self.rules);
         let mut seen = None;
+        let mut whose = [None; Per::ALL.len()];
         for rule in rules.all.iter().filter(|rule| rule.matches(subject)) {
             plan.obey(rule);
             if let Some(runaway) = &rule.runaway {
@@ -211,7 +212,9 @@ impl Book {
                 if limit.counts_tokens() && !ask.counted {
                     continue;
                 }
-                let bucket = self.table.find(limit, subject, &self.hasher, now);
+                let scope = || Scope::of(limit.per, subject).hash(&self.hasher);
+                let whose = *whose[limit.per as usize].get_or_insert_with(scope);
+                let bucket = self.table.find(limit, subject, whose, now);
                 let part = self.part(ask, &plan, limit, bucket);
                 plan.parts.push(part);
             }

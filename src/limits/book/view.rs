@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::super::bucket::Moment;
 use super::super::pace::State;
+use super::super::rules::LimitOf;
 use super::super::runaway::Flag;
 use super::{Book, Decision};
 use crate::config::{Measure, Mode, Per};
@@ -36,7 +37,17 @@ pub struct AgentLine {
     pub runaway: bool,
 }
 
-/// One bucket, as `/state` and the headers of an answer show it.
+/// A limit as it stands for one call; what headers tell.
+#[derive(Debug, Clone)]
+pub struct Standing {
+    pub limit: Arc<LimitOf>,
+    /// In the measure's units.
+    pub remaining: i64,
+    /// Nanoseconds.
+    pub resets_in: u64,
+}
+
+/// One bucket, as `/state` shows it.
 #[derive(Debug, Clone)]
 pub struct LimitLine {
     pub policy: Arc<str>,
@@ -54,9 +65,6 @@ pub struct LimitLine {
     pub resets_in: u64,
     pub refused: u64,
     pub would_refuse: u64,
-    /// The time over which it refills, in seconds, and how much it does in that time.
-    pub window: u64,
-    pub quota: i64,
 }
 
 /// One upstream's queue.
@@ -145,9 +153,29 @@ impl Book {
     }
 
     /// The limits that a running call is under, as they stand now.
-    pub fn limits_of(&mut self, grant: &super::Grant, now: Moment) -> Vec<LimitLine> {
-        let parts = grant.parts.iter().map(|part| part.bucket);
-        parts.filter_map(|at| self.table.get_mut(at).map(|entry| entry.line(now))).collect()
+    pub fn standing(&mut self, grant: &super::Grant, now: Moment) -> Vec<Standing> {
+        self.table.standing(grant.parts.iter().map(|part| part.bucket), now)
+    }
+}
+
+impl super::table::Table {
+    pub fn standing(
+        &mut self,
+        buckets: impl ExactSizeIterator<Item = usize>,
+        now: Moment,
+    ) -> Vec<Standing> {
+        let mut all = Vec::with_capacity(buckets.len());
+        for at in buckets {
+            let Some(entry) = self.get_mut(at) else { continue };
+            let (limit, bucket) = (&entry.limit, &mut entry.bucket);
+            bucket.refill(&limit.shape, now);
+            all.push(Standing {
+                remaining: bucket.remaining(&limit.shape),
+                resets_in: bucket.resets_in(&limit.shape, now),
+                limit: Arc::clone(limit),
+            });
+        }
+        all
     }
 }
 
@@ -172,8 +200,6 @@ impl super::table::Entry {
             resets_in: self.bucket.resets_in(shape, now),
             refused: self.refused,
             would_refuse: self.would_refuse,
-            window: self.limit.window.as_secs(),
-            quota: self.limit.quota,
         }
     }
 }

@@ -27,12 +27,14 @@ type Text = Arc<Mutex<Vec<String>>>;
 pub struct App {
     child: Child,
     pub addr: SocketAddr,
-    admin: SocketAddr,
+    pub admin: SocketAddr,
     access: Text,
     events: Text,
     readers: Vec<JoinHandle<()>>,
     /// Whether calls of a test may still be going on when it ends.
     pub unfinished: bool,
+    /// What it must never show, beside the two canaries.
+    pub secrets: Vec<String>,
     _directory: tempfile::TempDir,
 }
 
@@ -43,12 +45,17 @@ impl App {
     }
 
     pub fn with(policy: &str, args: &[&str]) -> Self {
+        Self::by(Command::new(env!("CARGO_BIN_EXE_tidegate")), policy, args)
+    }
+
+    /// By a command that the arguments are added to.
+    pub fn by(mut command: Command, policy: &str, args: &[&str]) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let file = directory.path().join("policy.yaml");
         let listen = if policy.contains("listen:") { "" } else { "listen: 127.0.0.1:0\n" };
         let policy = format!("{listen}admin: 127.0.0.1:0\n{policy}");
         fs::write(&file, policy).expect("a policy file");
-        let mut child = Command::new(env!("CARGO_BIN_EXE_tidegate"))
+        let mut child = command
             .arg("--config")
             .arg(&file)
             .args(args)
@@ -72,12 +79,31 @@ impl App {
             events,
             readers,
             unfinished: false,
+            secrets: Vec::new(),
             _directory: directory,
         }
     }
 
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Ends it as `kill -9` does.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("it can be ended");
+        self.child.wait().expect("it ends");
+    }
+
+    /// Asks it to end, and waits until it has.
+    pub async fn end(&mut self) {
+        let id = self.pid().to_string();
+        let sent = Command::new("kill").args(["-s", "TERM", &id]).status().expect("kill runs");
+        assert!(sent.success());
+        until("it ends", async || self.has_ended()).await;
+    }
+
+    fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("its status").is_some()
     }
 
     /// Resident memory in KiB.
@@ -87,7 +113,8 @@ impl App {
         line.trim().trim_end_matches(" kB").parse().expect("a number")
     }
 
-    fn admin(&self, path: &str) -> String {
+    /// What the admin listener answers.
+    pub fn page(&self, path: &str) -> String {
         let mut stream = TcpStream::connect(self.admin).expect("the admin listener");
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         let host = self.admin;
@@ -101,7 +128,7 @@ impl App {
 
     /// The sum of a metric's samples whose labels hold all of `labels` (`outcome="complete"`).
     pub fn metric(&self, name: &str, labels: &[&str]) -> f64 {
-        let text = self.admin("/metrics");
+        let text = self.page("/metrics");
         let samples = text.lines().filter_map(|line| {
             let rest = line.strip_prefix(name)?;
             let (found, value) = if let Some(rest) = rest.strip_prefix('{') {
@@ -116,7 +143,7 @@ impl App {
     }
 
     pub fn state(&self) -> Value {
-        serde_json::from_str(&self.admin("/state")).expect("the state as JSON")
+        serde_json::from_str(&self.page("/state")).expect("the state as JSON")
     }
 
     /// What `/state` says of the first upstream.
@@ -166,10 +193,10 @@ impl App {
 impl Drop for App {
     #[expect(clippy::print_stderr, reason = "the test harness shows it with the failure")]
     fn drop(&mut self) {
-        let shown = if std::thread::panicking() {
+        let shown = if std::thread::panicking() || self.has_ended() {
             String::new()
         } else {
-            format!("{}\n{}", self.admin("/metrics"), self.admin("/state"))
+            format!("{}\n{}", self.page("/metrics"), self.page("/state"))
         };
         let in_flight =
             shown.lines().filter(|line| line.starts_with("tidegate_requests_in_flight"));
@@ -195,7 +222,8 @@ impl Drop for App {
             .into_iter()
             .chain([("events", &self.events())])
         {
-            for canary in [AGENT_KEY, UPSTREAM_KEY] {
+            let secrets = self.secrets.iter().map(String::as_str);
+            for canary in [AGENT_KEY, UPSTREAM_KEY].into_iter().chain(secrets) {
                 assert!(!text.contains(canary), "a key is shown in {what}");
             }
         }
