@@ -14,7 +14,7 @@ const MOST_LIMITS: usize = 1_000;
 
 pub fn view(limits: &Limits, metrics: &Metrics) -> AgentsView {
     let (present, lines, queues) =
-        limits.with(|book, now| (book.agents(), book.limits(now), book.queues(now)));
+        limits.with(|book, now| (book.agents(now), book.limits(now), book.queues(now)));
     let now = limits.now().at;
     let mut agents: Vec<_> = metrics.agents().iter().map(AgentView::of).collect();
     let mut at: HashMap<(String, String), usize> = agents

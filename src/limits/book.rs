@@ -42,6 +42,7 @@ use super::prehashed::Prehashed;
 use super::price::Rate;
 use super::queue::{CallId, FlowId};
 use super::rules::{LimitOf, Rules};
+use super::runaway::{Caller, Flag, Guard};
 use crate::identity::Class;
 
 /// Most calls that wait for one upstream.
@@ -56,6 +57,7 @@ pub struct Book {
     pools: Vec<Pool>,
     waits: Slab<Waiting>,
     predictor: Predictor,
+    guard: Guard,
     hasher: RandomState,
     agents: Prehashed<u64, view::Present>,
     /// When somebody who waits is to be looked at again.
@@ -92,6 +94,8 @@ pub struct Grant {
     agent: u64,
     history: History,
     rate: Option<Rate>,
+    /// Under a guard against loops.
+    guarded: Option<Caller>,
     answers: u64,
     service: u64,
     weight: u32,
@@ -105,6 +109,7 @@ pub struct Grant {
     pub clamp: Option<Clamp>,
     /// A limit in observe mode that would have refused it.
     pub would_refuse: Option<Arc<LimitOf>>,
+    pub runaway: Option<Flag>,
     /// A hard budget of it wants streams ended that go past it.
     pub cuts: bool,
     /// Some limit counts its tokens.
@@ -133,6 +138,7 @@ pub struct Denial {
     pub retry: Option<Duration>,
     /// All limits that the call is under, as they stand.
     pub standing: Vec<Standing>,
+    pub runaway: Option<Flag>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -148,6 +154,8 @@ pub enum Why {
     Unpriced,
     /// The budget cannot be written down.
     Unsaved,
+    /// Its session runs away, and a policy stops that.
+    Runaway,
 }
 
 /// A call in line.
@@ -203,6 +211,7 @@ impl Book {
         if let Ok(clamp) = blocked
             && pool.queue.waiting() == 0
             && pool.has_room(&plan, now.at)
+            && plan.not_before <= now.at
         {
             let grant = self.grant(&plan, clamp, now);
             self.recycle(plan);

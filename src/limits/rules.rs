@@ -86,6 +86,11 @@ impl Rules {
     pub fn is_empty(&self) -> bool {
         self.all.is_empty()
     }
+
+    /// Whether a guard against loops looks at this call, and so has to know its conversation.
+    pub fn guards(&self, call: &Subject<'_>) -> bool {
+        self.all.iter().any(|rule| rule.runaway.is_some() && rule.matches(call))
+    }
 }
 
 impl Rule {

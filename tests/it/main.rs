@@ -11,6 +11,7 @@ mod limits;
 mod net;
 mod pacing;
 mod proxy;
+mod runaway;
 mod simulate;
 mod state;
 mod support;

@@ -7,17 +7,21 @@ use super::plan::{Ask, Blocked, Clamp, Held, Plan};
 use super::table::Entry;
 use super::{Book, Decision, Denial, Why};
 use crate::config::Mode;
+use crate::config::RunawayAction;
+
+/// What a call that was slowed down has at least to go in.
+const TURN: Duration = Duration::from_secs(1);
 
 impl Book {
     /// What no waiting will change.
     pub(super) fn impossible(plan: &Plan, ask: &Ask<'_>) -> Option<Denial> {
+        let refusal =
+            |why| Denial { why, limit: None, retry: None, standing: Vec::new(), runaway: None };
+        if plan.runaway.is_some_and(|flag| flag.action == RunawayAction::Stop) {
+            return Some(refusal(Why::Runaway));
+        }
         let unpriced = plan.hard_money && ask.counted && ask.rate.is_none_or(|rate| !rate.known);
-        unpriced.then_some(Denial {
-            why: Why::Unpriced,
-            limit: None,
-            retry: None,
-            standing: Vec::new(),
-        })
+        unpriced.then(|| refusal(Why::Unpriced))
     }
 
     /// A limit that is full, and whose policy has no queue, or none long enough.
@@ -40,6 +44,7 @@ impl Book {
             limit: Some((Arc::clone(&entry.limit), entry.label.clone())),
             retry,
             standing: Vec::new(),
+            runaway: None,
         };
         let Some(queue) = entry.limit.queue.filter(|_| full != Full::Never) else {
             return Some(denial);
@@ -73,6 +78,11 @@ impl Book {
                 .map_or(Duration::ZERO, |queue| queue.wait),
             _ => plan.wait.unwrap_or(pool.rule.wait),
         };
+        // what slows it down comes before its turn, and takes nothing off that
+        let longest = match plan.not_before.saturating_sub(now.at) {
+            0 => longest,
+            slowed => longest.max(TURN).saturating_add(Duration::from_nanos(slowed)),
+        };
         let longest = plan.patience.map_or(longest, |patience| patience.min(longest));
         // a pause that is longer than anybody waits is told at once
         match pool.paces.ready(plan, now.at) {
@@ -103,12 +113,14 @@ impl Book {
             limit: limit.map(|entry| (Arc::clone(&entry.limit), entry.label.clone())),
             retry,
             standing: Vec::new(),
+            runaway: None,
         }
     }
 
     /// Says no, and counts it where it belongs.
     pub(super) fn refuse(&mut self, plan: Plan, mut denial: Denial, now: Moment) -> Decision {
         let buckets = plan.parts.iter().map(|part| part.bucket);
+        denial.runaway = plan.runaway;
         denial.standing = self.table.standing(buckets, now);
         if let Some((limit, label)) = &denial.limit {
             let refusing = plan.parts.iter().map(|part| part.bucket).find(|at| {

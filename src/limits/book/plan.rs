@@ -7,11 +7,13 @@ use super::super::predict::Subject as History;
 use super::super::price::Rate;
 use super::super::queue::{FlowId, service};
 use super::super::rules::{LimitOf, Rule, Scope, Subject};
+use super::super::runaway::{Caller, Flag};
 use super::pool::PoolId;
 use super::table::Entry;
 use super::{Book, Grant};
 use crate::config::{Measure, Mode, Per};
 use crate::identity::Class;
+use crate::wire::Conversation;
 
 /// A thousandth of a token is a token bucket's unit.
 const TOKEN: i64 = 1000;
@@ -52,6 +54,8 @@ pub struct Ask<'a> {
     pub credential: u64,
     /// The longest that the caller will wait. `None`: it does not say.
     pub patience: Option<Duration>,
+    /// Where a guard against loops looks at it.
+    pub conversation: Option<Conversation>,
 }
 
 /// What the forwarded call must say of its output.
@@ -143,6 +147,10 @@ pub(super) struct Plan {
     pub patience: Option<Duration>,
     /// A policy's own wait; longer than the pool's or not.
     pub wait: Option<Duration>,
+    pub runaway: Option<Flag>,
+    guarded: Option<Caller>,
+    /// It is slowed down until then.
+    pub not_before: u64,
     hard: bool,
     pub hard_money: bool,
     cuts: bool,
@@ -222,9 +230,16 @@ impl Book {
             ..Plan::default()
         };
         let rules = std::sync::Arc::clone(&self.rules);
+        let mut seen = None;
         let mut whose = [None; Per::ALL.len()];
         for rule in rules.all.iter().filter(|rule| rule.matches(subject)) {
             plan.obey(rule);
+            if let Some(runaway) = &rule.runaway {
+                let caller = Caller { agent, session: self.session_hash(subject.who) };
+                let see = || self.guard.see(caller, ask.conversation, now.at);
+                seen.get_or_insert_with(see).judge(runaway);
+                plan.guarded = Some(caller);
+            }
             for limit in &rule.limits {
                 if limit.counts_tokens() && !ask.counted {
                     continue;
@@ -236,6 +251,9 @@ impl Book {
                 plan.parts.push(part);
             }
         }
+        plan.runaway = seen.and_then(|seen| self.guard.decide(&seen));
+        let wait = plan.runaway.map_or(0, |flag| flag.wait.as_nanos() as u64);
+        plan.not_before = if wait > 0 { now.at.saturating_add(wait) } else { 0 };
         if plan.hard && ask.generates {
             let known = ask.rate.and_then(|rate| rate.max_output);
             plan.bound = Some(max_tokens.or(known).unwrap_or(UNBOUND).max(1));
@@ -323,6 +341,8 @@ impl Book {
             produced: 0,
             clamp,
             would_refuse,
+            runaway: plan.runaway,
+            guarded: plan.guarded,
             cuts: plan.cuts,
             counts_tokens: plan.counts_tokens,
         })

@@ -176,6 +176,11 @@ impl Book {
             };
             self.predictor.learn(grant.history, &sample);
         }
+        let tokens = usage.input.saturating_add(usage.output);
+        if let Some(caller) = grant.guarded.filter(|_| tokens > 0) {
+            let known = grant.rate.is_some_and(|rate| rate.known);
+            self.guard.settled(caller, tokens, settled.spend.filter(|_| known), now.at);
+        }
         self.present(grant.agent, |agent| agent.running = agent.running.saturating_sub(1));
         let mut parts = grant.parts;
         parts.clear();

@@ -97,6 +97,9 @@ impl HeldUp {
         if self.paces.contains(&key) {
             return Err(gate);
         }
+        if plan.not_before > now.at {
+            return Err(Look::HeldByOwn(plan.not_before));
+        }
         if let Err(until) = paces.ready(plan, now.at) {
             self.wake = self.wake.min(until);
             self.paces.push(key);
