@@ -7,7 +7,7 @@ use std::sync::Arc;
 pub struct Prices {
     /// By a glob over the model's name; the first that matches.
     pub models: Vec<(Arc<str>, Price)>,
-    /// In the format of LiteLLM's `model_prices_and_context_window.json`.
+    /// In the format of `LiteLLM`'s `model_prices_and_context_window.json`.
     pub file: Option<PathBuf>,
 }
 

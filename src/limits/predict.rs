@@ -4,7 +4,7 @@ use std::time::Duration;
 use crate::wire::Usage;
 
 /// Whose history a prediction comes from: hashes of names, and what kind of call it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Subject {
     pub agent: u64,
     pub model: u64,

@@ -46,6 +46,11 @@ impl Rate {
         (tokens.saturating_mul(self.price.output).div_ceil(1000)) as i64
     }
 
+    /// The longest answer of the model, in tokens, if the list says.
+    pub fn max_output(&self) -> Option<u64> {
+        None
+    }
+
     pub fn cost(&self, usage: &Usage) -> i64 {
         self.input(usage.input) + self.output(usage.output)
     }

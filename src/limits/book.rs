@@ -1,0 +1,326 @@
+//! The book: every bucket, every queue, and who holds what of them. One lock guards it
+//! ([`super::Limits`]), so that a call gets all it asks for, or nothing.
+//!
+//! ```text
+//! ask ─► plan (which buckets, how much) ─► fits all? ─► Grant ─► use_up … ─► settle
+//!                                             └─► no: refused, or a place in the fair queue
+//! ```
+//!
+//! Reserve and settle, aware of rates: a call is charged its input and holds its predicted output;
+//! what it produces is counted while it streams; the backend's own count settles it, exactly once.
+//! Debt stays. Time is an argument, nothing here waits, wakes or allocates for a call that goes at
+//! once, but for its list of parts, which is used again.
+mod plan;
+mod pool;
+mod settle;
+mod table;
+mod turn;
+mod view;
+
+use std::collections::HashMap;
+use std::hash::RandomState;
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::Duration;
+
+use slab::Slab;
+
+pub use self::plan::{Ask, Clamp};
+pub use self::pool::{PoolId, PoolRule};
+pub use self::settle::{End, Fate, Settled};
+pub use self::table::{Saved, SavedKey, Unsaved};
+pub use self::view::{AgentLine, LimitLine, QueueLine};
+
+use self::plan::{Blocked, Plan, PlanPart};
+use self::pool::Pool;
+use self::table::Table;
+use super::bucket::Moment;
+use super::pace::Need;
+use super::predict::{Predictor, Subject as History};
+use super::price::Rate;
+use super::queue::{CallId, FlowId};
+use super::rules::{LimitOf, Rules};
+use crate::identity::Class;
+
+/// Most calls that wait for one upstream.
+const LONGEST_QUEUE: usize = 10_000;
+/// Most lists kept for use.
+const SPARE: usize = 256;
+
+#[derive(Default)]
+pub struct Book {
+    rules: Arc<Rules>,
+    table: Table,
+    pools: Vec<Pool>,
+    waits: Slab<Waiting>,
+    predictor: Predictor,
+    hasher: RandomState,
+    by_agent: HashMap<u64, view::Tally>,
+    /// When somebody who waits is to be looked at again.
+    wake_at: Option<u64>,
+    /// Whose turn has come; woken once the lock is free.
+    woken: Vec<Waker>,
+    /// Lists, to be used again.
+    spare: Vec<Vec<Part>>,
+    spare_plans: Vec<Vec<PlanPart>>,
+}
+
+/// What a call got of one bucket.
+#[derive(Debug, Clone, Copy)]
+struct Part {
+    bucket: usize,
+    held: i64,
+    speed: i64,
+    /// Charged so far.
+    counted: i64,
+    /// What a token of output costs in this bucket.
+    per_token: i64,
+}
+
+/// Leave to go, and what must be given back. Hand it to [`Book::settle`].
+#[derive(Debug)]
+#[must_use = "what it holds is only given back by settling it"]
+pub struct Grant {
+    parts: Vec<Part>,
+    pool: PoolId,
+    flow: FlowId,
+    pace: Option<usize>,
+    pace_key: (u64, u64),
+    need: Need,
+    agent: u64,
+    history: History,
+    rate: Option<Rate>,
+    service: u64,
+    prompt_bytes: u64,
+    /// Predicted tokens.
+    pub input: u64,
+    pub output: u64,
+    /// Counted of them while it ran.
+    produced: u64,
+    /// What the forwarded call must say instead of its own bound.
+    pub clamp: Option<Clamp>,
+    /// A limit in observe mode that would have refused it.
+    pub would_refuse: Option<Arc<LimitOf>>,
+    /// A hard budget of it wants streams ended that go past it.
+    pub cuts: bool,
+}
+
+/// What becomes of a call that asks.
+#[derive(Debug)]
+pub enum Decision {
+    Go(Box<Grant>),
+    /// It stands in line; ask [`Book::poll`], or [`Book::leave`].
+    Wait {
+        call: CallId,
+        longest: Duration,
+    },
+    No(Denial),
+}
+
+/// Why not.
+#[derive(Debug, Clone)]
+pub struct Denial {
+    pub why: Why,
+    /// The limit that is full, and whose bucket of it.
+    pub limit: Option<(Arc<LimitOf>, Arc<str>)>,
+    /// When it may fit.
+    pub retry: Option<Duration>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    Full,
+    /// It asks for more than the limit allows at once, ever.
+    TooLarge,
+    /// A hard budget is spent.
+    Spent,
+    /// The line is as long as it may be.
+    QueueFull,
+    /// Nobody knows what the model costs, and a hard budget must.
+    Unpriced,
+    /// The budget cannot be written down.
+    Unsaved,
+}
+
+/// A call in line.
+struct Waiting {
+    plan: Plan,
+    flow: FlowId,
+    class: Class,
+    since: u64,
+    waker: Option<Waker>,
+    turn: Option<Box<Grant>>,
+}
+
+impl Book {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// New policies. What has been used stays used.
+    pub fn apply(&mut self, rules: Arc<Rules>, now: Moment) {
+        self.table.apply(&rules, now);
+        self.rules = rules;
+        self.drain_all(now);
+    }
+
+    /// No policy, so nothing to ask.
+    pub fn is_empty(&self) -> bool {
+        self.rules.is_empty()
+    }
+
+    /// May this call go?
+    pub fn ask(&mut self, ask: &Ask<'_>, now: Moment) -> Decision {
+        let plan = self.plan(ask, now);
+        if let Some(denial) = Self::impossible(&plan, ask) {
+            return self.refuse(plan, denial);
+        }
+        let blocked = self.table.check(&plan, now);
+        if let Err(Blocked::Limit { bucket, full, .. }) = blocked
+            && let Some(denial) = self.may_not_wait(&plan, bucket, full)
+        {
+            return self.refuse(plan, denial);
+        }
+        let pool = &self.pools[plan.pool];
+        if let Ok(clamp) = blocked
+            && pool.queue.waiting() == 0
+            && pool.has_room(&plan, now.at)
+        {
+            let grant = self.grant(&plan, clamp, now);
+            self.recycle(plan);
+            return Decision::Go(grant);
+        }
+        self.wait(plan, &blocked, now)
+    }
+
+    /// Puts a call in line, and lets those go who can.
+    fn wait(
+        &mut self,
+        plan: Plan,
+        blocked: &Result<Option<Clamp>, Blocked>,
+        now: Moment,
+    ) -> Decision {
+        let longest = self.patience(&plan, blocked, now);
+        let flow = self.pools[plan.pool].queue.flow(plan.agent, plan.weight, now.at);
+        let queue = &self.pools[plan.pool].queue;
+        let too_many = queue.waiting() >= LONGEST_QUEUE || queue.waiting_in(flow) >= plan.depth;
+        if too_many || longest.is_zero() {
+            let why = if longest.is_zero() { Why::Full } else { Why::QueueFull };
+            let denial = Denial { why, ..self.denial_of(&plan, blocked, now) };
+            return self.refuse(plan, denial);
+        }
+        if let Err(Blocked::Limit { bucket, .. }) = blocked {
+            self.table.hold_up(*bucket);
+        }
+        let (pool, class) = (plan.pool, plan.class);
+        let waiting = Waiting { plan, flow, class, since: now.at, waker: None, turn: None };
+        let call = self.waits.insert(waiting);
+        self.pools[pool].queue.push(flow, class, call);
+        self.drain(pool, now);
+        match self.waits.get_mut(call).and_then(|waiting| waiting.turn.take()) {
+            Some(grant) => {
+                self.waits.remove(call);
+                Decision::Go(grant)
+            }
+            None => Decision::Wait { call, longest },
+        }
+    }
+
+    /// Whether a waiting call's turn has come; else `waker` is told when it does.
+    pub fn poll(&mut self, call: CallId, waker: &Waker) -> Option<Box<Grant>> {
+        let waiting = self.waits.get_mut(call)?;
+        if waiting.turn.is_some() {
+            return self.waits.remove(call).turn;
+        }
+        match &mut waiting.waker {
+            Some(known) => known.clone_from(waker),
+            None => waiting.waker = Some(waker.clone()),
+        }
+        None
+    }
+
+    /// A waiting call gives up. If its turn had come, that is undone.
+    pub fn leave(&mut self, call: CallId, now: Moment) {
+        let Some(waiting) = self.waits.try_remove(call) else { return };
+        let pool = waiting.plan.pool;
+        if let Some(grant) = waiting.turn {
+            self.settle(grant, &End::unsent(), now);
+            return;
+        }
+        self.pools[pool].queue.remove(waiting.flow, waiting.class, call);
+        self.release(waiting.plan);
+        // another call of this agent may be next in line
+        self.drain(pool, now);
+    }
+
+    /// Calls before it in its agent's line.
+    pub fn position(&self, call: CallId) -> Option<usize> {
+        let waiting = self.waits.get(call)?;
+        self.pools[waiting.plan.pool].queue.position(waiting.flow, waiting.class, call)
+    }
+
+    /// When [`Self::advance`] may let somebody go.
+    pub fn wake_at(&self) -> Option<u64> {
+        self.wake_at
+    }
+
+    /// Time has passed.
+    pub fn advance(&mut self, now: Moment) {
+        self.drain_all(now);
+    }
+
+    /// Who is to be woken. Call it when the lock is free, or about to be.
+    pub fn take_woken(&mut self) -> Vec<Waker> {
+        std::mem::take(&mut self.woken)
+    }
+
+    /// A plan has served; its list is used again.
+    fn recycle(&mut self, plan: Plan) {
+        let mut parts = plan.parts;
+        parts.clear();
+        if self.spare_plans.len() < SPARE {
+            self.spare_plans.push(parts);
+        }
+    }
+
+    /// What a store has kept. Before the first call; from then on budgets are written down.
+    pub fn restore(&mut self, all: impl IntoIterator<Item = (SavedKey, Saved)>) {
+        self.table.restore(all);
+    }
+
+    /// What is to be written down: what calls wait for, and with `all` what has changed.
+    pub fn take_unsaved(&mut self, all: bool, now: Moment) -> Vec<Unsaved> {
+        self.table.take_unsaved(all, now)
+    }
+
+    /// It is on disk: calls that waited for that may go.
+    pub fn saved(&mut self, all: &[Unsaved], now: Moment) {
+        for one in all {
+            self.table.saved(one);
+        }
+        self.drain_all(now);
+    }
+
+    /// Nothing can be written down any more; budgets hold on in memory.
+    pub fn lose_store(&mut self, now: Moment) {
+        self.table.lose_store();
+        self.drain_all(now);
+    }
+
+    /// Calls that wait, for all upstreams.
+    pub fn waiting(&self) -> usize {
+        self.pools.iter().map(|pool| pool.queue.waiting()).sum()
+    }
+
+    /// Keeps things small; about once a second.
+    pub fn sweep(&mut self, now: Moment) {
+        self.table.sweep(now);
+        for pool in &mut self.pools {
+            pool.sweep(now.at);
+        }
+        self.forget_agents(now.at);
+    }
+}
+
+#[cfg(test)]
+mod tests;

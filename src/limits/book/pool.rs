@@ -1,0 +1,147 @@
+//! What a queue stands before: an upstream's places, and the pace it lets us go at.
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use slab::Slab;
+
+use super::super::pace::{Mode, Need, Pace};
+use super::super::queue::FairQueue;
+use super::plan::Plan;
+
+/// Index of a pool; an upstream keeps its own for as long as the process lives.
+pub type PoolId = usize;
+
+/// Most paces kept for one upstream, and how long one that nobody uses is kept, in nanoseconds.
+const MOST_PACES: usize = 1024;
+const FORGET: u64 = 30 * 60 * 1_000_000_000;
+
+/// What the policy says of an upstream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoolRule {
+    pub name: Arc<str>,
+    /// Most calls at once. `None`: no bulkhead.
+    pub slots: Option<usize>,
+    /// `None`: not paced.
+    pub pacing: Option<Mode>,
+    /// How long a call waits for a place where no policy says.
+    pub wait: Duration,
+}
+
+pub(super) struct Pool {
+    pub rule: PoolRule,
+    pub running: usize,
+    pub queue: FairQueue,
+    pub paces: Paces,
+}
+
+/// How fast an upstream lets us go, for each credential and model.
+#[derive(Default)]
+pub(super) struct Paces {
+    all: Slab<Kept>,
+    by_key: HashMap<(u64, u64), usize>,
+}
+
+struct Kept {
+    pace: Pace,
+    key: (u64, u64),
+    used: u64,
+    running: u32,
+}
+
+impl Pool {
+    pub fn new(rule: PoolRule) -> Self {
+        Self { rule, running: 0, queue: FairQueue::default(), paces: Paces::default() }
+    }
+
+    pub fn has_slot(&self) -> bool {
+        self.rule.slots.is_none_or(|slots| self.running < slots)
+    }
+
+    /// Whether a call may go as far as this pool is concerned.
+    pub fn has_room(&self, plan: &Plan, now: u64) -> bool {
+        self.has_slot() && self.paces.ready(plan, now).is_ok()
+    }
+
+    /// Most calls at once of one agent: half as much again as an equal share.
+    pub fn share(&self) -> Option<u32> {
+        let slots = u64::try_from(self.rule.slots?).ok()?;
+        let active = u64::from(self.queue.active()).max(1);
+        u32::try_from((3 * slots).div_ceil(2 * active).max(1)).ok()
+    }
+
+    pub fn sweep(&mut self, now: u64) {
+        self.queue.sweep(now);
+        self.paces.sweep(now);
+    }
+}
+
+impl Paces {
+    /// Whether the upstream lets such a call go now; else when to ask again.
+    pub fn ready(&self, plan: &Plan, now: u64) -> Result<(), u64> {
+        match self.by_key.get(&plan.pace_key) {
+            Some(at) => self.all[*at].pace.ready(plan.need, now),
+            None => Ok(()),
+        }
+    }
+
+    /// A call goes, under the pace of its key if there is one.
+    pub fn enter(&mut self, key: (u64, u64), need: Need, now: u64) -> Option<usize> {
+        let at = *self.by_key.get(&key)?;
+        let kept = &mut self.all[at];
+        (kept.used, kept.running) = (now, kept.running + 1);
+        kept.pace.sent(need, now);
+        Some(at)
+    }
+
+    /// The upstream has said something of its limits for the first time, to a call that has gone.
+    pub fn begin(&mut self, key: (u64, u64), mode: Mode, need: Need, now: u64) -> Option<usize> {
+        if !self.by_key.contains_key(&key) {
+            if self.all.len() >= MOST_PACES {
+                return None;
+            }
+            let kept = Kept { pace: Pace::new(mode, now), key, used: now, running: 0 };
+            self.by_key.insert(key, self.all.insert(kept));
+        }
+        self.enter(key, need, now)
+    }
+
+    pub fn get(&mut self, at: usize) -> Option<&mut Pace> {
+        self.all.get_mut(at).map(|kept| &mut kept.pace)
+    }
+
+    pub fn leave(&mut self, at: usize, need: Need, used: Option<Need>, now: u64) {
+        let Some(kept) = self.all.get_mut(at) else { return };
+        kept.pace.finished(need, used, now);
+        (kept.used, kept.running) = (now, kept.running.saturating_sub(1));
+    }
+
+    fn sweep(&mut self, now: u64) {
+        let by_key = &mut self.by_key;
+        self.all.retain(|_, kept| {
+            let stays = kept.running > 0 || now.saturating_sub(kept.used) < FORGET;
+            if !stays {
+                by_key.remove(&kept.key);
+            }
+            stays
+        });
+    }
+}
+
+impl super::Book {
+    /// Whether calls to an upstream need to ask at all.
+    pub fn attends(&self, pool: PoolId) -> bool {
+        let of = &self.pools[pool];
+        !self.rules.is_empty() || of.rule.slots.is_some() || !of.paces.all.is_empty()
+    }
+
+    /// The pool of an upstream, made where there is none; the rule takes effect at once.
+    pub fn pool(&mut self, rule: PoolRule) -> PoolId {
+        if let Some(at) = self.pools.iter().position(|pool| pool.rule.name == rule.name) {
+            self.pools[at].rule = rule;
+            return at;
+        }
+        self.pools.push(Pool::new(rule));
+        self.pools.len() - 1
+    }
+}

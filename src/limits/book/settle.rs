@@ -1,0 +1,229 @@
+//! While a call runs, and when it is over: what it really used.
+use std::time::Duration;
+
+use super::super::bucket::Moment;
+use super::super::pace::{Heard, Need};
+use super::super::predict::Sample;
+use super::super::queue::service;
+use super::super::rules::LimitOf;
+use super::{Book, Grant};
+use crate::config::{Measure, TokenWeights};
+use crate::wire::Usage;
+
+const TOKEN: i64 = 1000;
+/// A call that outgrows its prediction takes so many tokens more at a time.
+const CHUNK: i64 = 64;
+
+/// How a call ended, as far as its bill goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// The backend never had it: all is given back.
+    Unsent,
+    /// The backend said no: it counts as a request, and used no token.
+    Rejected,
+    /// The backend failed: its output is given back.
+    Failed,
+    /// It answered, wholly or in part.
+    Answered,
+}
+
+/// What is known of a call at its end.
+#[derive(Debug, Clone, Copy)]
+pub struct End {
+    pub fate: Fate,
+    /// As the backend reported it.
+    pub usage: Option<Usage>,
+    /// Tokens of output that were seen to pass, where nothing was reported.
+    pub produced: u64,
+    /// It came to its end.
+    pub complete: bool,
+    pub first_token: Option<Duration>,
+    /// From the first token to the last.
+    pub generating: Option<Duration>,
+    /// Since it was sent; of a call cut before it said anything, the only measure there is.
+    pub elapsed: Duration,
+}
+
+impl End {
+    pub fn unsent() -> Self {
+        Self {
+            fate: Fate::Unsent,
+            usage: None,
+            produced: 0,
+            complete: false,
+            first_token: None,
+            generating: None,
+            elapsed: Duration::ZERO,
+        }
+    }
+}
+
+/// What a call came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Settled {
+    pub usage: Usage,
+    /// Billionths of a dollar; `None` where no policy asks for prices.
+    pub spend: Option<i64>,
+    /// The usage is an estimate of ours.
+    pub estimated: bool,
+}
+
+impl Book {
+    /// A running call has produced so many tokens in all. `false`: a budget wants it ended.
+    pub fn use_up(&mut self, grant: &mut Grant, tokens: u64, now: Moment) -> bool {
+        let new = tokens.saturating_sub(grant.produced);
+        grant.produced += new;
+        let new = i64::try_from(new).unwrap_or(i64::MAX);
+        let mut goes_on = true;
+        for part in grant.parts.iter_mut().filter(|part| part.per_token > 0) {
+            let Some(entry) = self.table.get_mut(part.bucket) else { continue };
+            let (limit, bucket) = (&entry.limit, &mut entry.bucket);
+            bucket.refill(&limit.shape, now);
+            let units = part.per_token.saturating_mul(new);
+            part.held = bucket.use_up(units, part.held, part.per_token.saturating_mul(CHUNK));
+            part.counted = part.counted.saturating_add(units);
+            if limit.cut_streams && limit.is_hard_budget() && bucket.level() >= limit.shape.capacity
+            {
+                goes_on = false;
+            }
+            entry.touch();
+        }
+        goes_on || !grant.cuts
+    }
+
+    /// The head of the answer told something of the backend's limits.
+    pub fn heard(&mut self, grant: &mut Grant, heard: &Heard<'_>, now: Moment) {
+        let pool = &mut self.pools[grant.pool];
+        let Some(mode) = pool.rule.pacing else { return };
+        if grant.pace.is_none() {
+            grant.pace = pool.paces.begin(grant.pace_key, mode, grant.need, now.at);
+        }
+        if let Some(pace) = grant.pace.and_then(|at| pool.paces.get(at)) {
+            pace.heard(grant.need, heard, now.at);
+        }
+        self.drain(grant.pool, now);
+    }
+
+    /// The first token has come, so long after the call was sent.
+    pub fn first_token(&mut self, grant: &Grant, after: Duration, now: Moment) {
+        let pace = grant.pace.and_then(|at| self.pools[grant.pool].paces.get(at));
+        if let Some(pace) = pace {
+            pace.first_token(after, grant.input, now.at);
+        }
+    }
+
+    /// The call is over: gives back what it held, and sets the count right.
+    pub fn settle(&mut self, grant: Box<Grant>, end: &End, now: Moment) -> Settled {
+        let settled = self.bill(&grant, end);
+        let usage = &settled.usage;
+        for part in &grant.parts {
+            let Some(entry) = self.table.get_mut(part.bucket) else { continue };
+            let limit = &entry.limit;
+            entry.bucket.refill(&limit.shape, now);
+            let used = used(limit, end.fate, usage, settled.spend.unwrap_or(0));
+            entry.bucket.leave(part.held, part.speed, used.saturating_sub(part.counted));
+            entry.users = entry.users.saturating_sub(1);
+            entry.touch();
+        }
+        let pool = &mut self.pools[grant.pool];
+        pool.running = pool.running.saturating_sub(1);
+        let actual = service(usage.input, usage.output);
+        pool.queue.end(grant.flow, grant.service, actual, now.at);
+        if let Some(at) = grant.pace {
+            let need = Need { input_tokens: usage.input, output_tokens: usage.output };
+            pool.paces.leave(at, grant.need, (end.fate == Fate::Answered).then_some(need), now.at);
+        }
+        if end.fate == Fate::Answered {
+            let sample = Sample {
+                bytes: grant.prompt_bytes,
+                usage: end.usage,
+                generating: end.generating,
+                first_token: end.first_token,
+                complete: end.complete,
+            };
+            self.predictor.learn(grant.history, &sample);
+        }
+        self.ended(grant.agent, &settled, now.at);
+        let mut parts = grant.parts;
+        parts.clear();
+        if self.spare.len() < super::SPARE {
+            self.spare.push(parts);
+        }
+        self.drain_waiting(now);
+        settled
+    }
+
+    /// The tokens and the money of a call that is over.
+    fn bill(&self, grant: &Grant, end: &End) -> Settled {
+        let (usage, estimated) = match (end.fate, end.usage) {
+            (Fate::Unsent | Fate::Rejected, _) => (Usage::default(), false),
+            (Fate::Failed, None) => (Usage { input: grant.input, ..Usage::default() }, true),
+            (_, Some(usage)) => {
+                // cut before its last count: what was seen to pass counts as well
+                let output = usage.output.max(if end.complete { 0 } else { end.produced });
+                (Usage { output, ..usage }, output != usage.output)
+            }
+            (Fate::Answered, None) => {
+                let output = end.produced.max(grant.produced).max(self.unseen(grant, end));
+                (Usage { input: grant.input, output, ..Usage::default() }, true)
+            }
+        };
+        let spend = grant.rate.map(|rate| rate.cost(&usage));
+        Settled { usage, spend, estimated }
+    }
+
+    /// Tokens that a call may have cost whose client left before anything came: what the model makes
+    /// in that time, up to the prediction. Else leaving early would be free.
+    fn unseen(&self, grant: &Grant, end: &End) -> u64 {
+        if end.complete || end.produced > 0 {
+            return 0;
+        }
+        let speed = self.predictor.speed(grant.history.model);
+        let made = u128::from(speed) * end.elapsed.as_millis() / 1000;
+        u64::try_from(made).unwrap_or(u64::MAX).min(grant.output)
+    }
+
+    /// Lets calls go that waited for what was given back.
+    fn drain_waiting(&mut self, now: Moment) {
+        for at in 0..self.pools.len() {
+            if self.pools[at].queue.waiting() > 0 {
+                self.drain(at, now);
+            }
+        }
+    }
+}
+
+/// What a call has used of a limit, in the limit's units.
+fn used(limit: &LimitOf, fate: Fate, usage: &Usage, spend: i64) -> i64 {
+    let weights = &limit.weights;
+    match limit.measure {
+        Measure::Requests if fate == Fate::Unsent => 0,
+        Measure::Requests => TOKEN,
+        Measure::InputTokens => input(weights, usage),
+        Measure::OutputTokens => output(weights, usage),
+        Measure::Tokens => input(weights, usage).saturating_add(output(weights, usage)),
+        Measure::Spend => spend,
+        Measure::Concurrency => 0,
+    }
+}
+
+/// Thousandths of tokens, as weighed.
+fn input(weights: &TokenWeights, usage: &Usage) -> i64 {
+    let special = usage.cached_input.saturating_add(usage.cache_write).min(usage.input);
+    let plain = usage.input - special;
+    weigh(plain, 1000)
+        .saturating_add(weigh(usage.cached_input.min(usage.input), weights.cached_input))
+        .saturating_add(weigh(
+            usage.cache_write.min(usage.input.saturating_sub(usage.cached_input)),
+            weights.cache_write,
+        ))
+}
+
+fn output(weights: &TokenWeights, usage: &Usage) -> i64 {
+    let reasoning = usage.reasoning.min(usage.output);
+    weigh(usage.output - reasoning, 1000).saturating_add(weigh(reasoning, weights.reasoning))
+}
+
+fn weigh(tokens: u64, thousandths: u32) -> i64 {
+    i64::try_from(tokens.saturating_mul(u64::from(thousandths))).unwrap_or(i64::MAX)
+}

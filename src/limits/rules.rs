@@ -1,0 +1,217 @@
+//! The policies, prepared: which limits a call is under, and whose bucket of each it uses.
+//!
+//! A bucket outlives a reload as long as its limit means the same: the same calls, per the same
+//! thing, of the same measure, over the same time. Amount, burst and mode may change; what has been
+//! used stays used.
+use std::hash::{BuildHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::bucket::{Refill, Shape};
+use super::calendar::Periods;
+use crate::config::{
+    self, Limit, Matcher, Measure, Mode, Per, Policy, Queue, Runaway, TokenWeights, Window,
+};
+use crate::identity::{Class, Identity};
+use crate::units::glob_matches;
+
+/// All policies.
+#[derive(Debug, Default)]
+pub struct Rules {
+    pub all: Vec<Arc<Rule>>,
+}
+
+/// One policy.
+#[derive(Debug)]
+pub struct Rule {
+    pub name: Arc<str>,
+    matches: Matcher,
+    pub per: Per,
+    pub weight: u32,
+    pub priority: Option<Class>,
+    pub token_weights: TokenWeights,
+    pub queue: Option<Queue>,
+    pub runaway: Option<Runaway>,
+    pub cut_streams: bool,
+    pub limits: Vec<Arc<LimitOf>>,
+}
+
+/// One limit of a policy.
+#[derive(Debug)]
+pub struct LimitOf {
+    /// The same over reloads.
+    pub id: [u8; 16],
+    pub policy: Arc<str>,
+    /// `policy/measure`
+    pub label: Arc<str>,
+    pub measure: Measure,
+    pub per: Per,
+    pub shape: Shape,
+    pub weights: TokenWeights,
+    pub queue: Option<Queue>,
+    pub cut_streams: bool,
+    /// Of a rate, as the policy has it: the window.
+    pub window: Duration,
+    /// It refills too slowly to be forgotten at a restart.
+    pub lasting: bool,
+}
+
+/// What policies look at.
+#[derive(Debug, Clone, Copy)]
+pub struct Subject<'s> {
+    pub who: &'s Identity,
+    pub model: &'s str,
+    pub route: &'s str,
+    pub upstream: &'s str,
+}
+
+/// Refill slower than this outlives the process.
+const SLOW: Duration = Duration::from_hours(1);
+
+impl Rules {
+    pub fn prepare(policies: &[Policy]) -> Self {
+        Self { all: policies.iter().map(|policy| Arc::new(Rule::prepare(policy))).collect() }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+}
+
+impl Rule {
+    fn prepare(policy: &Policy) -> Self {
+        let limits = policy.limits.iter().map(|limit| Arc::new(LimitOf::prepare(policy, limit)));
+        Self {
+            name: Arc::clone(&policy.name),
+            matches: policy.matches.clone(),
+            per: policy.per,
+            weight: policy.weight.max(1),
+            priority: policy.priority,
+            token_weights: policy.token_weights,
+            queue: policy.queue,
+            runaway: policy.runaway,
+            cut_streams: policy.cut_streams,
+            limits: limits.collect(),
+        }
+    }
+
+    pub fn matches(&self, call: &Subject<'_>) -> bool {
+        let Matcher { agent, team, session, model, route, upstream, class } = &self.matches;
+        let fits = |glob: &Option<Arc<str>>, text: Option<&str>| match (glob, text) {
+            (None, _) => true,
+            (Some(glob), Some(text)) => glob_matches(glob, text),
+            (Some(_), None) => false,
+        };
+        class.is_none_or(|class| class == call.who.class)
+            && fits(agent, Some(&call.who.agent))
+            && fits(team, call.who.team.as_deref())
+            && fits(session, call.who.session.as_deref())
+            && fits(model, Some(call.model))
+            && fits(route, Some(call.route))
+            && fits(upstream, Some(call.upstream))
+    }
+}
+
+impl LimitOf {
+    fn prepare(policy: &Policy, limit: &Limit) -> Self {
+        let (refill, window) = match limit.window {
+            Window::Rate(per) => {
+                let nanos = u64::try_from(per.as_nanos()).unwrap_or(u64::MAX).max(1);
+                (Refill::Steady { amount: limit.amount, per: nanos }, per)
+            }
+            Window::Calendar(calendar) => {
+                let of = match calendar {
+                    config::Calendar::Hour => Duration::from_hours(1),
+                    config::Calendar::Day => Duration::from_hours(24),
+                    config::Calendar::Month => Duration::from_hours(24 * 30),
+                };
+                (Refill::Calendar(Periods::new(calendar, &policy.time_zone)), of)
+            }
+            Window::Now => (Refill::Running, Duration::ZERO),
+        };
+        let capacity = limit.burst.unwrap_or(limit.amount);
+        let label = format!("{}/{}", policy.name, limit.measure.as_str());
+        Self {
+            id: identity(policy, limit),
+            policy: Arc::clone(&policy.name),
+            label: label.into(),
+            measure: limit.measure,
+            per: policy.per,
+            lasting: window >= SLOW,
+            shape: Shape { refill, capacity, mode: limit.mode },
+            weights: policy.token_weights,
+            queue: policy.queue,
+            cut_streams: policy.cut_streams,
+            window,
+        }
+    }
+
+    /// Whether only one agent's calls can fill it.
+    pub fn is_private(&self) -> bool {
+        matches!(self.per, Per::Agent | Per::Session | Per::Credential)
+    }
+
+    /// Whether it is never to be overrun, and money.
+    pub fn is_hard_budget(&self) -> bool {
+        self.shape.mode == Mode::Hard && matches!(self.shape.refill, Refill::Calendar(_))
+    }
+
+    /// Of thousandths of tokens or of dollars: the thousandths that a token counts, or its price.
+    pub fn counts_tokens(&self) -> bool {
+        !matches!(self.measure, Measure::Requests | Measure::Concurrency)
+    }
+}
+
+/// A hash of what a limit means.
+fn identity(policy: &Policy, limit: &Limit) -> [u8; 16] {
+    let Policy { matches, per, time_zone, .. } = policy;
+    let meaning = (matches, per, limit.measure, limit.window, time_zone);
+    let hash = blake3::hash(format!("{meaning:?}").as_bytes());
+    let mut id = [0; 16];
+    id.copy_from_slice(&hash.as_bytes()[..16]);
+    id
+}
+
+/// Whose bucket, of a limit that is per something.
+#[derive(Debug, Clone, Copy)]
+pub struct Scope<'s> {
+    team: Option<&'s str>,
+    name: &'s str,
+}
+
+impl<'s> Scope<'s> {
+    pub fn of(per: Per, call: &Subject<'s>) -> Self {
+        let who = call.who;
+        let team = who.team.as_deref();
+        let (team, name) = match per {
+            Per::Agent => (team, &*who.agent),
+            // who has no session is one with all others of that agent
+            Per::Session => (team, who.session.as_deref().unwrap_or(&who.agent)),
+            Per::Team => (None, team.unwrap_or("")),
+            Per::Credential => {
+                let key = who.grant.as_ref().map(|grant| &*grant.id);
+                (None, key.unwrap_or(&who.agent))
+            }
+            Per::Model => (None, call.model),
+            Per::Route => (None, call.route),
+            Per::Upstream => (None, call.upstream),
+            Per::All => (None, ""),
+        };
+        Self { team, name }
+    }
+
+    pub fn hash(&self, by: &impl BuildHasher) -> u64 {
+        let mut hasher = by.build_hasher();
+        self.team.hash(&mut hasher);
+        self.name.hash(&mut hasher);
+        hasher.finish()
+    }
+
+    /// As people read it: `growth/researcher`.
+    pub fn label(&self) -> Arc<str> {
+        match self.team {
+            Some(team) => format!("{team}/{}", self.name).into(),
+            None => Arc::from(self.name),
+        }
+    }
+}
