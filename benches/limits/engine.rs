@@ -48,8 +48,8 @@ pub trait Limiter {
     fn poll(&mut self, now: Nanos, changes: &mut Vec<Change>);
     /// When to poll again if nothing else happens.
     fn wake_at(&self, now: Nanos) -> Option<Nanos>;
-    /// After the last call: whether anything is still held, in its own words.
-    fn residue(&self) -> Option<String> {
+    /// After the last call: what is held that should not be, in its own words.
+    fn residue(&mut self, _now: Nanos) -> Option<String> {
         None
     }
 }
@@ -77,14 +77,14 @@ struct Engine<'e> {
     changes: Vec<Change>,
 }
 
-/// Runs until nothing is left to happen, or until `end`.
+/// Runs until nothing is left to happen, or until `end`; gives the time of the last event.
 pub fn run(
     limiter: &mut dyn Limiter,
     mut calls: Vec<Call>,
     follow: Follow<'_>,
     end: Option<Nanos>,
     seen: &mut Seen,
-) {
+) -> Nanos {
     calls.sort_by_key(|call| call.at);
     let mut engine = Engine {
         limiter,
@@ -98,12 +98,15 @@ pub fn run(
         changes: Vec::new(),
     };
     calls.into_iter().for_each(|call| engine.add(call));
+    let mut last = 0;
     while let Some(Reverse((now, _, event))) = engine.events.pop() {
         if end.is_some_and(|end| now > end) {
             break;
         }
         engine.happen(event, now);
+        last = now;
     }
+    last
 }
 
 impl Engine<'_> {
@@ -178,7 +181,7 @@ impl Engine<'_> {
             return false;
         }
         self.limiter.finish(&call, end, now);
-        self.seen.done(now);
+        self.seen.done();
         if let Some(next) = (self.follow)(&call, now) {
             self.add(next);
         }

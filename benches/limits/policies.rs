@@ -14,7 +14,7 @@ mod held;
 mod line;
 mod reserve;
 
-pub use held::Held;
+pub use held::{Held, How};
 pub use line::{Line, MAX_WAIT, POLL};
 pub use reserve::{Clamp, PostHoc, Reserve, Reserved};
 

@@ -20,6 +20,11 @@ impl Verdict {
         let target = format!(">= {}", show(least));
         Self { what: what.to_owned(), figure: show(figure), target, passed: figure >= least }
     }
+
+    pub fn that(what: &str, passed: bool, otherwise: Option<&String>) -> Self {
+        let figure = otherwise.cloned().unwrap_or_else(|| if passed { "yes" } else { "no" }.into());
+        Self { what: what.to_owned(), figure, target: "yes".to_owned(), passed }
+    }
 }
 
 pub fn percent(share: f64) -> String {

@@ -76,7 +76,7 @@ impl Seen {
         self.take(tokens, now);
     }
 
-    pub fn done(&mut self, _now: Nanos) {
+    pub fn done(&mut self) {
         self.done += 1;
     }
 

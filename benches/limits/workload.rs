@@ -135,7 +135,7 @@ pub struct Shape {
 }
 
 /// The prompt's tokens are known up to this share.
-const GUESS: f64 = 0.15;
+pub const GUESS: f64 = 0.15;
 
 impl Shape {
     fn call(&self, random: &mut Random, agent: usize, at: Nanos, said: u64) -> Call {
