@@ -1,8 +1,8 @@
 //! The admin door: health, metrics and state, on a listener, thread and runtime of its own, so
 //! that it answers while the workers are busy.
 //!
-//! Only safe methods, and nothing here changes anything. It takes few connections, short heads
-//! and no bodies. A browser that was tricked into naming us (DNS rebinding) is refused by `Host`;
+//! Only safe methods, and nothing here changes anything, but for `/keys` (`admin/keys.rs`), which asks
+//! for a token. It takes few connections, short heads and no other bodies. A browser that was tricked into naming us (DNS rebinding) is refused by `Host`;
 //! there is no CORS. It knows the rest of the program only through [`Doors`].
 use std::fmt;
 use std::future::Future;
@@ -15,8 +15,10 @@ use std::thread::{self, JoinHandle};
 
 use tokio::sync::oneshot;
 
+use crate::store::{Store, Token};
 use crate::telemetry::metrics::Metrics;
 
+mod keys;
 mod respond;
 mod serve;
 
@@ -37,8 +39,16 @@ pub struct Doors {
     /// Whether the workers turn.
     pub live: Box<dyn Fn() -> bool + Send + Sync>,
     pub state: Box<dyn Fn() -> BoxFuture<serde_json::Value> + Send + Sync>,
+    /// `None`: no keys are kept, and there is no such path.
+    pub keys: Option<KeysDoor>,
     /// Names by which `Host` may call us, besides `localhost` and addresses.
     pub hosts: Vec<String>,
+}
+
+/// Stored keys, for who shows the token.
+pub struct KeysDoor {
+    pub token: Token,
+    pub store: Arc<Store>,
 }
 
 /// Whether new calls should come here.

@@ -1,7 +1,7 @@
 //! The composition root: puts the parts together in order, and hands back what runs.
 //!
 //! ```text
-//! policy → metrics → simulators → snapshot → sockets → access log → workers → admin
+//! policy → metrics → simulators → store → snapshot → sockets → access log → workers → admin
 //! ```
 //!
 //! Each worker is a thread with a runtime of its own (`app/worker.rs`); the admin listener has
@@ -15,6 +15,7 @@ use std::net::SocketAddr;
 use std::num::NonZero;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use thiserror::Error;
 use tokio::sync::mpsc::UnboundedSender;
@@ -30,10 +31,10 @@ use crate::listen::notify::Notifier;
 use crate::listen::socket::{self, BindError, Bound, Inherited};
 use crate::listen::tls::ServerTls;
 use crate::simulate::{self, Simulator};
-use crate::snapshot::{Lasting, Live, Snapshot};
+use crate::snapshot::{Lasting, Live, SetupError, Snapshot};
+use crate::store::{Store, StoreError};
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::metrics::Metrics;
-use crate::upstream::SetupError;
 
 /// What is needed to serve, and to load the policy again later.
 pub struct Start {
@@ -56,6 +57,8 @@ pub enum StartError {
     Inherit(#[from] InheritError),
     #[error(transparent)]
     Bind(#[from] BindError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
     #[error("{what}: {source}")]
     System { what: &'static str, source: std::io::Error },
 }
@@ -65,6 +68,11 @@ impl StartError {
         move |source| Self::System { what, source }
     }
 }
+
+/// How long the store may be in another's hands at the start: the command line's, mostly.
+const STORE_PATIENCE: Duration = Duration::from_secs(2);
+/// For the store to write what waits, at the end.
+const STORE_END: Duration = Duration::from_secs(5);
 
 /// A sidecar that serves.
 pub struct Running {
@@ -110,7 +118,9 @@ pub fn start_logging_to(start: Start, log: AccessLog) -> Result<Running, StartEr
     let mut config = loaded.config;
     let simulator = simulator_for(&config)?;
     point_to(&mut config, simulator.as_ref());
-    let lasting = Lasting::default();
+    let store = open_store(&config)?;
+    let keys = keys_door(store.as_ref())?;
+    let lasting = Lasting { store, ..Lasting::default() };
     let snapshot = Snapshot::prepare(config, &lasting, &metrics, &environment)?;
     let (entrances, admin_bound) = bind(&snapshot.config)?;
     let (trigger, drain) = drain::pair();
@@ -130,7 +140,7 @@ pub fn start_logging_to(start: Start, log: AccessLog) -> Result<Running, StartEr
     .map_err(StartError::system("a worker thread cannot be started"))?;
 
     let admin = admin_bound.as_ref().and_then(|bound| bound.addr);
-    let doors = state::doors(&shared, &live, &metrics, &drain, &crew);
+    let doors = state::doors(&shared, &live, &metrics, &drain, &crew, keys);
     let admin_handle = match &admin_bound {
         Some(bound) => Some(
             admin_door(bound)
@@ -164,9 +174,22 @@ impl Running {
             // a worker that panicked has said so
             let _ = worker.join();
         }
-        self.log.close(std::time::Duration::from_secs(1));
         if let Some(admin) = self.admin_handle {
             admin.stop();
+        }
+        if let Some(store) = &self.shared.lasting.store
+            && !store.close(STORE_END)
+        {
+            tracing::error!("the store could not be written to its end");
+        }
+        self.log.close(Duration::from_secs(1));
+    }
+
+    /// Where state is kept, in words.
+    pub fn state(&self) -> String {
+        match &self.shared.lasting.store {
+            Some(store) => store.directory().display().to_string(),
+            None => "in memory only, lost at restart".to_owned(),
         }
     }
 
@@ -178,6 +201,18 @@ impl Running {
 
 pub(crate) fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
+}
+
+fn open_store(config: &Config) -> Result<Option<Arc<Store>>, StoreError> {
+    let open = |directory| Store::open_patiently(directory, STORE_PATIENCE).map(Arc::new);
+    config.state.as_deref().map(open).transpose()
+}
+
+fn keys_door(store: Option<&Arc<Store>>) -> Result<Option<admin::KeysDoor>, StoreError> {
+    let door = |store: &Arc<Store>| {
+        store.new_token().map(|token| admin::KeysDoor { token, store: Arc::clone(store) })
+    };
+    store.map(door).transpose()
 }
 
 fn processors() -> usize {

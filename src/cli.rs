@@ -4,6 +4,8 @@
 //! no error. Each flag of `run` has a `TIDEGATE_*` variable, for what is set per machine; the
 //! flag wins over the variable, and both win over the policy file. Commands that serve are
 //! started in `cli/start.rs`.
+mod agents;
+mod keys;
 mod start;
 
 use std::io::{self, Write as _};
@@ -22,17 +24,20 @@ use crate::config::{self, Address, Config, Faults, LogForm, Overrides, Source};
 const BAD_POLICY: u8 = 1;
 /// What the command line says makes no sense.
 const BAD_USAGE: u8 = 2;
-/// A fault of this program.
+/// The directory of `state` cannot be used.
+const NO_STORE: u8 = 2;
 /// Something that it needs is not to be had.
 const CANNOT_START: u8 = 3;
+/// A fault of this program.
 const INTERNAL: u8 = 70;
 
 const EXIT_CODES: &str = "\
 Exit codes:
   0   done, or ended after a drain
   1   the policy file is wrong
-  2   the command line is wrong
-  3   could not start: an address that is taken, a certificate that cannot be read
+  2   the command line is wrong, or the directory of `state` cannot be used
+  3   could not start: an address that is taken, a certificate that cannot be read; for the
+      commands that ask a running instance: nobody answers
   70  a fault inside Tidegate";
 
 const ABOUT: &str = "\
@@ -67,6 +72,11 @@ enum Command {
     Check(Check),
     /// Print the JSON Schema of the policy file
     Schema,
+    /// Show who calls a running instance, and what each agent uses
+    Agents(agents::Options),
+    /// Make, list and revoke the keys of agents
+    #[command(subcommand)]
+    Keys(keys::Keys),
     /// Serve a simulated backend, for tests and trials
     Simulate(crate::simulate::Options),
     /// Show Tidegate at work in front of a simulated backend
@@ -179,7 +189,9 @@ fn parse_and_run() -> ExitCode {
         None => run(cli.run),
         Some(Command::Run(args)) => run(args),
         Some(Command::Check(args)) => check(args),
+        Some(Command::Agents(args)) => agents::run(&args),
         Some(Command::Schema) => say(&format!("{:#}\n", config::schema())),
+        Some(Command::Keys(command)) => keys::run(&command),
         Some(Command::Simulate(args)) => start::simulate(&args),
         Some(Command::Demo(args)) => start::demo(&args),
         Some(Command::Completions { shell }) => completions(shell),
@@ -224,11 +236,20 @@ fn check(args: Check) -> ExitCode {
     say(&format!("{what}: {}\n", counts(&config)))
 }
 
-/// `1 listener, 2 upstreams, 3 routes`
+/// `1 listener, 2 upstreams, 3 routes`, and keys and policies where there are any.
 fn counts(config: &Config) -> String {
     let count = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
+    let policies = match config.policies.len() {
+        0 => String::new(),
+        1 => ", 1 policy".to_owned(),
+        n => format!(", {n} policies"),
+    };
+    let keys = match config.agents.keys.len() {
+        0 => String::new(),
+        n => format!(", {}", count(n, "key")),
+    };
     format!(
-        "{}, {}, {}",
+        "{}, {}, {}{keys}{policies}",
         count(config.listen.len(), "listener"),
         count(config.upstreams.len(), "upstream"),
         count(config.routes.len(), "route")

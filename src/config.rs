@@ -9,6 +9,7 @@ mod fault;
 mod file;
 mod interpolate;
 mod keys;
+mod known;
 mod listen;
 mod load;
 mod policies;

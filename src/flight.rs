@@ -32,7 +32,7 @@ const MOMENT: Duration = Duration::from_millis(1);
 pub enum Stage {
     /// The request's body is arriving.
     Reading,
-    /// Waiting for a place in the bulkhead.
+    /// Standing in the fair queue.
     Queued,
     /// A connection is being made; the connector has its own timer.
     Connecting,
@@ -130,6 +130,12 @@ impl Flight {
 
     pub fn set_limits(&self, limits: Limits) {
         self.limits.set(limits);
+    }
+
+    /// The call stands in line, for so long at most.
+    pub fn queue(&self, longest: Duration, now: Tick) {
+        self.limits.set(Limits { queued: longest, ..self.limits.get() });
+        self.enter(Stage::Queued, now);
     }
 
     /// The answer is a stream: from its first byte on, only silence ends it.

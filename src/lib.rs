@@ -4,10 +4,11 @@
 //! (`tests/architecture.rs` holds this):
 //!
 //! - 0 [`wire`] what the bytes of each vendor mean; [`flight`] calls and their deadlines;
-//!   [`clock`], [`drain`], [`io`], [`request_id`], [`units`]
+//!   [`identity`] who calls, as facts; [`clock`], [`drain`], [`io`], [`request_id`], [`units`]
 //! - 1 [`config`] the policy file
-//! - 2 [`telemetry`] metrics, access log, tracing
-//! - 3 [`upstream`] connections to backends; [`route`] which call goes where
+//! - 2 [`telemetry`] metrics, access log, tracing; [`store`] what outlives the process
+//! - 3 [`upstream`] connections to backends; [`route`] which call goes where; [`agents`] who calls;
+//!   [`limits`] who may use how much, and who goes next
 //! - 4 [`snapshot`] one consistent view of the configuration
 //! - 5 [`pipeline`] the path of a request: read this one first
 //! - 6 [`reload`] a new policy without a restart
@@ -15,6 +16,7 @@
 //! - 8 [`app`] puts the parts together
 //! - 9 [`cli`] what a person starts; [`demo`] the whole in one minute
 pub mod admin;
+pub mod agents;
 pub mod app;
 pub mod cli;
 pub mod clock;
@@ -32,6 +34,7 @@ pub mod request_id;
 pub mod route;
 pub mod simulate;
 pub mod snapshot;
+pub mod store;
 pub mod telemetry;
 pub mod units;
 pub mod upstream;

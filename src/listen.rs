@@ -9,6 +9,7 @@ mod held;
 pub mod inherited;
 mod io;
 pub mod notify;
+mod seen;
 pub mod socket;
 mod streams;
 pub mod tls;
@@ -83,6 +84,7 @@ impl Door {
     pub async fn serve(self: Rc<Self>, stream: Stream, peer: Peer) {
         let watch = Arc::new(Watch::new(Arc::clone(&self.worker.clock)));
         let _listed = self.connections.enter(&watch);
+        let seen = Arc::new(seen::of(&stream, peer));
         let peer: Arc<str> = match peer {
             Peer::Tcp(address) => address.ip().to_string().into(),
             Peer::Unix { .. } => Arc::from("unix"),
@@ -95,7 +97,7 @@ impl Door {
             } else {
                 (head::HeadFacts::default(), Some(self.connections.streams.begin()))
             };
-            let caller = Caller { peer: Arc::clone(&peer), facts };
+            let caller = Caller { peer: Arc::clone(&peer), seen: Arc::clone(&seen), facts };
             let worker = Rc::clone(&self.worker);
             Serving::new(pipeline::serve(worker, caller, request), call, taking)
         });

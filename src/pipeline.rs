@@ -1,7 +1,7 @@
 //! The path of a request, top to bottom:
 //!
 //! ```text
-//! gate → read call → route → admit → dispatch → reply (metered) → record
+//! gate → identify → read call → route → admit → dispatch → reply (metered) → record
 //! ```
 //!
 //! Each step is a function of a snapshot and the results of the steps before it. What a step needs
@@ -12,10 +12,12 @@ pub mod admit;
 pub mod call;
 pub mod dispatch;
 pub mod gate;
+mod identify;
 mod local;
 pub mod record;
 pub mod refusal;
 pub mod reply;
+mod told;
 mod upgrade;
 pub mod worker;
 
@@ -33,6 +35,7 @@ use self::record::Record;
 use self::refusal::Refusal;
 use self::reply::ReplyBody;
 use self::worker::Worker;
+use crate::agents::Seen;
 use crate::drain::Stage;
 use crate::flight::{About, Limits, Ticket};
 use crate::route::{Asked, Match};
@@ -44,6 +47,8 @@ use crate::wire::{Dialect, Endpoint, Kind};
 pub struct Caller {
     /// How logs call the caller: an address, or `unix`.
     pub peer: Arc<str>,
+    /// What the connection says of its peer.
+    pub seen: Arc<Seen>,
     /// What was read of the raw head; nothing over HTTP/2.
     pub facts: HeadFacts,
 }
@@ -108,6 +113,10 @@ async fn run(
         Cow::Owned(path) => Cow::Owned(path),
     };
     let query = query.and(uri.query());
+    let (identity, ours) = identify::identify(snapshot, caller, head, query)?;
+    record.identified(&identity);
+    ours.strip(&mut head.headers);
+    let query = identify::without_keys(ours, query);
     let asked = Asked { method: &method, path: &path, anthropic: speaks_anthropic(&head.headers) };
     let first = snapshot.routes.first(asked).ok_or_else(|| Refusal::no_route(&path))?;
     let endpoint = first.endpoint;
@@ -140,15 +149,19 @@ async fn run(
 
     let dialect = endpoint.dialect.or(Some(route.upstream.config.dialect));
     let in_dialect = |refusal| Refused { refusal, dialect };
-    let lease = admit::admit(worker, &ticket, &route.upstream).await.map_err(in_dialect)?;
+    let who = identify::allow(snapshot, identity, route, &call).map_err(in_dialect)?;
+    record.allowed(&who);
+    let mut lease = admit::admit(worker, snapshot, &ticket, &who, route, &call, &head.headers)
+        .await
+        .map_err(in_dialect)?;
     record.admitted(&lease);
-    let outbound = dispatch::Prepared::new(route, &endpoint, rest, query);
+    let outbound = dispatch::Prepared::new(route, &endpoint, rest, query.as_deref());
     if upgrade.is_some() {
         return Box::pin(upgrade::upgrade(worker, ticket, lease, outbound, head, record))
             .await
             .map_err(in_dialect);
     }
-    let sent = dispatch::dispatch(worker, &ticket, &lease, outbound, head, call, record)
+    let sent = dispatch::dispatch(worker, &ticket, &mut lease, outbound, head, call, record)
         .await
         .map_err(in_dialect)?;
     Ok(sent.reply(ticket, lease, dialect.unwrap_or(Dialect::Http)))

@@ -3,7 +3,7 @@
 //!
 //! For tests, demonstrations and measurements, ours and yours. Answers follow from the seed and the
 //! request alone: the same request gets the same bytes, ids and times included (`date` is never
-//! sent; the only clock is in the error headers that need one). It knows no model and no key.
+//! sent; the only clock is in the headers of errors and of rate limits). It knows no model and no key.
 //!
 //! It must not be what a measurement measures, so it speaks HTTP/1.1 by hand: one thread or more,
 //! each with its own listener and connections, one write for a plain answer, one for each token of
@@ -22,6 +22,7 @@ mod http;
 mod ollama;
 mod openai;
 mod plan;
+mod quota;
 mod responses;
 mod script;
 mod send;
@@ -85,6 +86,12 @@ pub struct Options {
     /// Share of the requests that meet it, 0 to 1
     #[arg(long, value_name = "SHARE", default_value_t = 1.0, value_parser = script::share)]
     pub fault_rate: f64,
+    /// Tokens a minute for each credential; 0: no limit
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub tpm: u32,
+    /// Requests a minute for each credential; 0: no limit
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub rpm: u32,
 }
 
 /// When token counts are sent.
@@ -114,6 +121,8 @@ impl Default for Options {
             usage: Usage::Asked,
             fault: None,
             fault_rate: 1.0,
+            tpm: 0,
+            rpm: 0,
         }
     }
 }
@@ -138,6 +147,8 @@ impl Options {
             retry: Retry::Usual,
             retry_after: 1,
             early: false,
+            rpm: self.rpm,
+            tpm: self.tpm,
         }
     }
 }
@@ -162,6 +173,8 @@ pub struct Seen {
     pub streams: u64,
     /// Requests that met a fault.
     pub faults: u64,
+    /// Requests beyond the rate limits, which were told so.
+    pub limited: u64,
     /// Answers that the client did not wait for.
     pub cancelled: u64,
     /// Connections ever.

@@ -1,26 +1,52 @@
 //! One consistent view of the policy: what a request sees from its first byte to its last.
 //!
 //! [`Snapshot::prepare`] may fail and changes nothing; [`Live::swap`] is one atomic store and cannot.
-//! What must outlive a policy (connections, bulkheads, counters) is kept outside, found again by name.
+//! What must outlive a policy (connections, budgets, counters) is kept outside, found again by name.
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use thiserror::Error;
 
-use crate::config::Config;
+use crate::agents::{self, Ladder};
+use crate::config::{self, Config, Pacing};
+use crate::limits::Limits;
+use crate::limits::book::PoolRule;
+use crate::limits::pace;
+use crate::limits::price::{PriceError, PriceList};
+use crate::limits::rules::Rules;
 use crate::route::{Route, Routes};
+use crate::store::Store;
 use crate::telemetry::metrics::Metrics;
-use crate::upstream::{Registry, SetupError, Upstream};
+use crate::upstream::{self, Registry, Upstream};
+
+/// Why a policy cannot take effect.
+#[derive(Debug, Error)]
+pub enum SetupError {
+    #[error(transparent)]
+    Upstream(#[from] upstream::SetupError),
+    #[error(transparent)]
+    Prices(#[from] PriceError),
+}
 
 pub struct Snapshot {
     pub config: Config,
     pub upstreams: Vec<Arc<Upstream>>,
     pub routes: Routes,
+    /// Who calls.
+    pub agents: Ladder,
+    pub rules: Arc<Rules>,
+    pub prices: PriceList,
+    limits: Arc<Limits>,
 }
 
 /// What outlives every snapshot.
 #[derive(Default)]
 pub struct Lasting {
     pub upstreams: Registry,
+    pub limits: Arc<Limits>,
+    pub agents: Arc<agents::Shared>,
+    /// `None`: state is in memory only.
+    pub store: Option<Arc<Store>>,
 }
 
 impl Snapshot {
@@ -35,7 +61,8 @@ impl Snapshot {
             .upstreams
             .iter()
             .map(|upstream| {
-                Upstream::prepare(upstream, &lasting.upstreams, metrics, env).map(Arc::new)
+                let pool = lasting.limits.with(|book, _| book.pool_of(&upstream.name));
+                Upstream::prepare(upstream, &lasting.upstreams, pool, metrics, env).map(Arc::new)
             })
             .collect::<Result<Vec<_>, _>>()?;
         let routes = config
@@ -48,26 +75,52 @@ impl Snapshot {
                 Some(Route::new(route, Arc::clone(upstream), handles))
             })
             .collect();
-        Ok(Self { config, upstreams, routes: Routes::new(routes) })
+        Ok(Self {
+            agents: Ladder::new(&config.agents, &lasting.agents),
+            rules: Arc::new(Rules::prepare(&config.policies, metrics)),
+            prices: PriceList::prepare(&config.prices)?,
+            limits: Arc::clone(&lasting.limits),
+            routes: Routes::new(routes),
+            upstreams,
+            config,
+        })
     }
 
-    /// What takes effect at once for calls that are already going on: the bulkheads' sizes.
+    /// What takes effect at once, also for calls that are already going on: limits and places.
     fn take_effect(&self) {
-        for upstream in &self.upstreams {
-            upstream.shared.bulkhead.resize(upstream.config.concurrency);
-        }
+        let pools: Vec<_> = self.upstreams.iter().map(|one| pool(&one.config)).collect();
+        self.limits.with(|book, now| book.apply(Arc::clone(&self.rules), pools, now));
+    }
+}
+
+fn pool(upstream: &config::Upstream) -> PoolRule {
+    PoolRule {
+        name: Arc::clone(&upstream.name),
+        slots: upstream.concurrency,
+        pacing: match upstream.pacing {
+            Pacing::Auto => Some(pace::Mode::Auto),
+            Pacing::Latency => Some(pace::Mode::Latency),
+            Pacing::Off => None,
+        },
+        wait: upstream.timeouts.queue,
     }
 }
 
 /// The snapshot in force.
 pub struct Live {
+    pub limits: Arc<Limits>,
     current: ArcSwap<Snapshot>,
 }
 
 impl Live {
     pub fn new(snapshot: Snapshot) -> Self {
         snapshot.take_effect();
-        Self { current: ArcSwap::from_pointee(snapshot) }
+        Self { limits: Arc::clone(&snapshot.limits), current: ArcSwap::from_pointee(snapshot) }
+    }
+
+    /// For a short look.
+    pub fn peek(&self) -> arc_swap::Guard<Arc<Snapshot>> {
+        self.current.load()
     }
 
     pub fn load(&self) -> Arc<Snapshot> {

@@ -7,3 +7,4 @@ pub mod log;
 pub mod metrics;
 mod redact;
 mod sink;
+pub mod view;

@@ -4,15 +4,27 @@
 //! strict: a number without a unit is an error, because `timeout: 30` means seconds to one
 //! person and milliseconds to the next. Globs know `*` and `?` only and are matched in
 //! O(pattern × text) at worst, without recursion (the two-pointer algorithm of Kirk Krauss).
+mod amount;
+mod instant;
+
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use thiserror::Error;
 
+pub use amount::{amount, money, price, show_amount, show_money, show_price, show_weight, weight};
+pub use instant::{instant, show_instant};
+
 /// Why a quantity could not be read. The text says what was expected, with an example.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{0}")]
 pub struct UnitError(pub String);
+
+impl UnitError {
+    pub fn expected(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
 
 /// Longest duration that is accepted: a year. Keeps every later sum far from overflow.
 pub const LONGEST: Duration = Duration::from_hours(24 * 366);

@@ -1,12 +1,11 @@
 //! Backends: where they are, how many calls they are given, and the connections kept to them.
 //!
 //! An [`Upstream`] is prepared from its configuration and shared by all workers; what must outlive a
-//! reload (its bulkhead, its gauges, how busy each address is) is in [`Shared`], found again by name.
+//! reload (its gauges, how busy each address is) is in [`Shared`], found again by name.
 //! Connections belong to one worker each ([`pool::Pools`]): no lock stands between a call and its
 //! connection. [`call::send`] makes one call.
 //!
 //! Nothing here knows about dialects or status codes for clients.
-pub mod bulkhead;
 pub mod call;
 pub mod connect;
 mod dial;
@@ -19,13 +18,12 @@ mod proxy;
 pub mod tls;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use dashmap::DashMap;
 use http::{HeaderName, HeaderValue, header};
 use thiserror::Error;
 
-use self::bulkhead::Bulkhead;
 use self::connect::Connector;
 use crate::config::{self, Auth, Host, Origin};
 use crate::telemetry::metrics::{Metrics, PoolGauges};
@@ -44,6 +42,10 @@ pub enum SetupError {
 /// One backend, ready to be called.
 pub struct Upstream {
     pub config: config::Upstream,
+    /// Its queue, in the book of limits.
+    pub pool: usize,
+    /// What it says of its limits is listened to.
+    pub paces: bool,
     pub shared: Arc<Shared>,
     pub addresses: Vec<Address>,
     pub connector: Connector,
@@ -69,7 +71,8 @@ pub struct PoolKey([u8; 16]);
 
 /// What outlives a reload.
 pub struct Shared {
-    pub bulkhead: Arc<Bulkhead>,
+    /// It has told of its limits, so that calls must ask before they go.
+    pub paced: AtomicBool,
     pub gauges: Arc<PoolGauges>,
     busy: DashMap<PoolKey, Arc<AtomicUsize>>,
 }
@@ -84,7 +87,7 @@ impl Registry {
     fn shared(&self, name: &Arc<str>, metrics: &Metrics) -> Arc<Shared> {
         let new = || {
             Arc::new(Shared {
-                bulkhead: Arc::default(),
+                paced: AtomicBool::new(false),
                 gauges: metrics.pool(name),
                 busy: DashMap::new(),
             })
@@ -98,6 +101,7 @@ impl Upstream {
     pub fn prepare(
         config: &config::Upstream,
         registry: &Registry,
+        pool: usize,
         metrics: &Metrics,
         env: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Self, SetupError> {
@@ -119,7 +123,16 @@ impl Upstream {
             .map(|key| credential(&config.auth, key))
             .transpose()
             .map_err(|_| SetupError::Key { name: Arc::clone(name) })?;
-        Ok(Self { config: config.clone(), shared, addresses, connector, h1_connector, credential })
+        Ok(Self {
+            config: config.clone(),
+            pool,
+            paces: config.pacing != config::Pacing::Off,
+            shared,
+            addresses,
+            connector,
+            h1_connector,
+            credential,
+        })
     }
 
     /// The address with the fewest calls going on; the first of equals.

@@ -10,22 +10,28 @@ mod anthropic;
 mod endpoint;
 mod fault;
 mod gemini;
+mod hide;
 mod json;
 mod meter;
 mod ollama;
 mod openai;
 mod quota;
 mod seek;
+mod splice;
 mod split;
+mod tools;
 mod usage;
 mod view;
 mod watch;
 
 pub use endpoint::{Endpoint, Kind, endpoint};
 pub use fault::{Fault, FaultKind, error_body, error_event};
+pub use hide::Hide;
 pub use meter::{Ending, Form, Meter, form};
 pub use quota::{Allowance, Quota, quota};
+pub use splice::{Edits, Wish};
 pub use split::{Event, Line, MAX_EVENT, NdJsonSplit, SseSplit};
+pub use tools::{ToolCall, last_tool_call};
 pub use usage::Usage;
 pub use view::{View, ViewFault, view};
 

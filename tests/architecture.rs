@@ -87,6 +87,7 @@ fn words_stay_where_they_belong() {
     caught(law::bans, "route.rs", "fn f() {\n    tokio::task::spawn_local(g());\n}", &[2]);
     caught(law::bans, "clock.rs", "fn f() {\n    std::thread::spawn(|| ());\n}", &[2]);
     caught(law::bans, "config/read.rs", "use serde_yaml::Spanned;", &[1]);
+    caught(law::bans, "limits/budget.rs", "use redb::Database;", &[1]);
     caught(law::bans, "pipeline/admit.rs", "use tower::limit::ConcurrencyLimit;", &[1]);
     caught(law::bans, "pipeline/admit.rs", "fn f() { head.extensions_mut().insert(1); }", &[1]);
     caught(law::bans, "io.rs", "fn f() {\n    unsafe { g() }\n}", &[2]);

@@ -8,14 +8,15 @@ use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, RETRY_AFTER, X_CONT
 use http::uri::Authority;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
+use hyper::body::Incoming;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use super::Doors;
+use super::{Doors, keys};
 
 pub(super) type Body = Full<Bytes>;
 
-const JSON: &str = "application/json";
+pub(super) const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const PATHS: [&str; 5] = ["/livez", "/readyz", "/healthz", "/metrics", "/state"];
@@ -23,14 +24,19 @@ const PATHS: [&str; 5] = ["/livez", "/readyz", "/healthz", "/metrics", "/state"]
 const STATE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// `guarded`: `Host` must name us.
-pub(super) async fn respond<B>(
+pub(super) async fn respond(
     doors: &Doors,
-    request: &Request<B>,
+    request: Request<Incoming>,
     guarded: bool,
 ) -> Response<Body> {
-    if guarded && !names_us(request, &doors.hosts) {
+    if guarded && !names_us(&request, &doors.hosts) {
         let message = "the Host header must be an address or a configured name";
         return error(StatusCode::FORBIDDEN, "host_not_allowed", message);
+    }
+    if let Some(door) = &doors.keys
+        && keys::is_path(request.uri().path())
+    {
+        return keys::respond(door, request).await;
     }
     let path = request.uri().path();
     if !PATHS.contains(&path) {
@@ -97,15 +103,15 @@ async fn state(doors: &Doors) -> Response<Body> {
     }
 }
 
-fn error(status: StatusCode, code: &str, message: &str) -> Response<Body> {
+pub(super) fn error(status: StatusCode, code: &str, message: &str) -> Response<Body> {
     answer(status, JSON, line(&json!({"error": {"code": code, "message": message}})))
 }
 
-fn line(value: &Value) -> String {
+pub(super) fn line(value: &Value) -> String {
     format!("{value:#}\n")
 }
 
-fn answer(
+pub(super) fn answer(
     status: StatusCode,
     content_type: &'static str,
     body: impl Into<Bytes>,

@@ -69,7 +69,7 @@ fn start(listeners: Vec<Listener>, doors: Doors) -> io::Result<()> {
         let doors = Rc::clone(&doors);
         tower::service_fn(move |(request, guarded): (Request<Incoming>, bool)| {
             let doors = Rc::clone(&doors);
-            async move { Ok::<_, Infallible>(respond::respond(&doors, &request, guarded).await) }
+            async move { Ok::<_, Infallible>(respond::respond(&doors, request, guarded).await) }
         })
     };
     let door = Door { open, answers: LoadShed::new(ConcurrencyLimit::new(answers, MAX_REQUESTS)) };

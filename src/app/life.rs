@@ -167,6 +167,7 @@ fn needs_restart(before: &Config, after: &Config) {
     let changes = [
         ("listen", before.listen != after.listen),
         ("admin", before.admin != after.admin),
+        ("state", before.state != after.state),
         ("telemetry", before.telemetry != after.telemetry),
         ("server.max_headers", before.server.max_headers != after.server.max_headers),
     ];

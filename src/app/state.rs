@@ -9,10 +9,11 @@ use tokio::sync::oneshot;
 
 use super::Shared;
 use super::worker::{Crew, Message};
-use crate::admin::{Doors, Readiness};
+use crate::admin::{Doors, KeysDoor, Readiness};
 use crate::drain::{Drain, Stage};
 use crate::flight::Seen;
 use crate::snapshot::Live;
+use crate::store::Store;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::Upstream;
 
@@ -38,6 +39,7 @@ pub fn doors(
     metrics: &Arc<Metrics>,
     drain: &Drain,
     crew: &Arc<Crew>,
+    keys: Option<KeysDoor>,
 ) -> Doors {
     let ready = {
         let (shared, drain, crew) = (Arc::clone(shared), drain.clone(), Arc::clone(crew));
@@ -49,8 +51,15 @@ pub fn doors(
     };
     let state = {
         let (live, drain, crew) = (Arc::clone(live), drain.clone(), Arc::clone(crew));
+        let shared = Arc::clone(shared);
         move || -> crate::admin::BoxFuture<Value> {
-            Box::pin(state(Arc::clone(&live), drain.clone(), Arc::clone(&crew)))
+            let state = state(Arc::clone(&live), drain.clone(), Arc::clone(&crew));
+            let store = shared.lasting.store.as_deref().map(store);
+            Box::pin(async move {
+                let mut state = state.await;
+                state["store"] = json!(store);
+                state
+            })
         }
     };
     Doors {
@@ -58,6 +67,7 @@ pub fn doors(
         ready: Box::new(ready),
         live: Box::new(alive),
         state: Box::new(state),
+        keys,
         hosts: Vec::new(),
     }
 }
@@ -76,6 +86,9 @@ fn readiness(shared: &Shared, drain: &Drain, crew: &Crew) -> Readiness {
     if let Some(fault) = shared.health.failed_reload.lock().as_ref() {
         why.push(format!("the last reload failed, the policy before it is in force: {fault}"));
     }
+    if shared.lasting.store.as_ref().is_some_and(|store| !store.healthy()) {
+        why.push("the store has failed: budgets and keys are no longer kept".to_owned());
+    }
     Readiness { ready, why }
 }
 
@@ -89,6 +102,17 @@ async fn state(live: Arc<Live>, drain: Drain, crew: Arc<Crew>) -> Value {
         "connections": crew.connections(),
         "upstreams": snapshot.upstreams.iter().map(|one| upstream(one)).collect::<Vec<_>>(),
         "calls": calls.iter().map(call).collect::<Vec<_>>(),
+    })
+}
+
+fn store(store: &Store) -> Value {
+    let figures = store.figures();
+    json!({
+        "directory": store.directory().display().to_string(),
+        "healthy": store.healthy(),
+        "commits": figures.commits,
+        "operations": figures.operations,
+        "refused": figures.refused,
     })
 }
 

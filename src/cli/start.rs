@@ -1,7 +1,7 @@
 //! The commands that serve. The one place where the command line meets the parts that run.
 use std::process::ExitCode;
 
-use super::{CANNOT_START, tell};
+use super::{CANNOT_START, NO_STORE, tell};
 use crate::app::{self, Running, Start, StartError};
 use crate::telemetry::log;
 use crate::{demo, simulate};
@@ -27,6 +27,7 @@ fn announce(running: &Running) {
     tracing::info!(
         listen = running.listening.join(" "),
         admin = admin.as_deref().unwrap_or("off"),
+        state = running.state(),
         version = env!("CARGO_PKG_VERSION"),
         "serving"
     );
@@ -37,7 +38,11 @@ fn end(served: Result<(), StartError>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tell(&format!("tidegate: {error}\n"));
-            ExitCode::from(CANNOT_START)
+            ExitCode::from(if matches!(error, StartError::Store(_)) {
+                NO_STORE
+            } else {
+                CANNOT_START
+            })
         }
     }
 }

@@ -1,8 +1,14 @@
-//! Who may call, and how callers are told apart.
+//! Who may call, and how callers are told apart. The readers of the section are in
+//! `agents/read.rs`.
+mod read;
+
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::HeaderName;
+
+pub(super) use read::agents;
 
 use super::Secret;
 use crate::identity::Rung;
@@ -48,11 +54,34 @@ pub struct AgentKey {
     pub routes: Vec<Arc<str>>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub enum KeyHash {
     Sha256([u8; 32]),
     /// HMAC-SHA256 under `pepper`.
     Hmac([u8; 32]),
+}
+
+impl KeyHash {
+    /// Enough to tell keys apart, and too little to compare one with: 8 hexadecimal digits.
+    pub fn short(&self) -> String {
+        let (Self::Sha256(hash) | Self::Hmac(hash)) = self;
+        let [a, b, c, d, ..] = hash;
+        format!("{a:02x}{b:02x}{c:02x}{d:02x}")
+    }
+
+    /// As in the policy file.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Sha256(_) => "sha256",
+            Self::Hmac(_) => "hmac",
+        }
+    }
+}
+
+impl fmt::Debug for KeyHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}({}…)", self.kind(), self.short())
+    }
 }
 
 /// A client certificate by its subject's alternative name.
@@ -97,5 +126,11 @@ impl Default for Agents {
             certificates: Vec::new(),
             peers: Vec::new(),
         }
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.prefix)
     }
 }

@@ -5,6 +5,7 @@
 //! Merge keys (`<<: *base`) are expanded; aliases are followed within a bound. A value from an
 //! alias has the place where it was defined: that is the line to mend.
 use std::fmt;
+use std::ops::Range;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_yaml::options::DuplicateKeyPolicy;
@@ -23,6 +24,8 @@ pub(super) struct Place {
 pub(super) struct Node {
     pub place: Place,
     pub kind: Kind,
+    /// Where its text is in the file.
+    bytes: Range<usize>,
 }
 
 #[derive(Debug, Clone)]
@@ -30,7 +33,8 @@ pub(super) enum Kind {
     Null,
     Bool(bool),
     Int(i128),
-    Float(f64),
+    /// As it is written: money must not pass through a float.
+    Float(String),
     Text(String),
     List(Vec<Node>),
     Map(Vec<Entry>),
@@ -64,7 +68,7 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Node, Faults> {
             max_replay_stack_depth: 16,
         },
     };
-    serde_yaml::from_str_with_options(text, options).map_err(|error| {
+    let mut node: Node = serde_yaml::from_str_with_options(text, options).map_err(|error| {
         let place = error.location().map(place).unwrap_or_default();
         let line = (place.line as usize).checked_sub(1).and_then(|n| text.lines().nth(n));
         let expected = if line.is_some_and(|line| line.contains("${")) {
@@ -73,7 +77,9 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Node, Faults> {
             "one YAML document: a mapping from keys to values"
         };
         Faults::at(file, place, found(&error), expected)
-    })
+    })?;
+    node.take_digits(text);
+    Ok(node)
 }
 
 /// The parser's own words, without its position, which is said elsewhere, and without its
@@ -97,6 +103,34 @@ fn place(location: Location) -> Place {
 }
 
 impl Node {
+    pub fn new(place: Place, kind: Kind) -> Self {
+        Self { place, kind, bytes: 0..0 }
+    }
+
+    /// Puts the digits of the file in the place of the parser's floats. Where the parser's
+    /// position is not that of the number alone (a tag stands before it), its value stays.
+    fn take_digits(&mut self, text: &str) {
+        match &mut self.kind {
+            Kind::Float(number) => {
+                let written = text.get(self.bytes.clone()).unwrap_or_default();
+                if written.parse::<f64>().ok() == number.parse().ok() {
+                    written.clone_into(number);
+                }
+            }
+            Kind::List(items) => {
+                for item in items {
+                    item.take_digits(text);
+                }
+            }
+            Kind::Map(entries) => {
+                for entry in entries {
+                    entry.value.take_digits(text);
+                }
+            }
+            _ => {}
+        }
+    }
+
     /// What it is, for `found`; never its value.
     pub fn what(&self) -> &'static str {
         match self.kind {
@@ -113,7 +147,10 @@ impl Node {
 impl<'de> Deserialize<'de> for Node {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let spanned = Spanned::<Kind>::deserialize(deserializer)?;
-        Ok(Self { place: place(spanned.defined), kind: spanned.value })
+        let span = spanned.defined.span();
+        let start = span.byte_offset().unwrap_or_default() as usize;
+        let bytes = start..start + span.byte_len().unwrap_or_default() as usize;
+        Ok(Self { place: place(spanned.defined), kind: spanned.value, bytes })
     }
 }
 
@@ -153,7 +190,7 @@ impl<'de> Visitor<'de> for KindVisitor {
     }
 
     fn visit_f64<E>(self, value: f64) -> Result<Kind, E> {
-        Ok(Kind::Float(value))
+        Ok(Kind::Float(value.to_string()))
     }
 
     fn visit_str<E>(self, value: &str) -> Result<Kind, E> {

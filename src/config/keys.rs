@@ -3,6 +3,16 @@
 //! two cannot drift apart. Defaults are only told here; they are decided by the `Default` impls
 //! in `config.rs`, and a test holds the two together.
 
+mod agents;
+mod policies;
+mod upstream;
+
+pub(super) use agents::{ACCESS, AGENT_KEY, AGENTS, CERTIFICATE, PEER, RUNGS, STATE};
+pub(super) use policies::{
+    ACTIONS, CLASSES, LIMITS, MATCH, PERS, POLICY, PRICE, QUEUE, RUNAWAY, TOKEN_WEIGHTS,
+};
+pub(super) use upstream::{POOL, TIMEOUTS, UPSTREAM, UPSTREAM_TLS};
+
 /// A mapping with a fixed set of keys.
 pub(super) struct Section {
     pub title: &'static str,
@@ -26,6 +36,19 @@ pub(super) enum Shape {
     Size,
     /// A whole number, at least this.
     Count(u64),
+    /// A decimal number that is not negative.
+    Decimal,
+    Flag,
+    /// `10%`, which may be more than all.
+    Weight,
+    /// `AMOUNT/PERIOD` and words.
+    Rate,
+    /// The same in dollars.
+    Spend,
+    /// Calls at once, and a word.
+    AtOnce,
+    /// 64 hexadecimal digits.
+    Hash,
     Word(&'static [&'static str]),
     /// Text, and what it looks like.
     Text(&'static str),
@@ -64,11 +87,14 @@ const fn optional(name: &'static str, shape: &'static Shape, doc: &'static str) 
 pub(super) const DIALECTS: &[&str] = &["openai", "anthropic", "gemini", "ollama", "http"];
 pub(super) const CLIENT_AUTH: &[&str] = &["optional", "required"];
 pub(super) const HTTP2: &[&str] = &["auto", "never", "always"];
+pub(super) const PACINGS: &[&str] = &["auto", "latency", "off"];
 pub(super) const LOG_FORMS: &[&str] = &["auto", "json", "text"];
 pub(super) const ACCESS_LOGS: &[&str] = &["off", "stdout", "stderr"];
 pub(super) const BUILTINS: &[&str] = &["simulator"];
 
 const ADDRESS: Shape = Shape::Text("127.0.0.1:8080, unix:/path, systemd: or systemd:NAME");
+const DIRECTORY: Shape = Shape::Text("path of a directory");
+const GLOB: Shape = Shape::Text("a glob like gpt-*");
 const URL: Shape = Shape::Text("http://host[:port][/path], https://… or unix:/path");
 const LISTENER: Shape = Shape::AnyOf(&[&ADDRESS, &Shape::Section(&LISTEN)]);
 
@@ -90,6 +116,11 @@ pub(super) static ROOT: Section = Section {
         ),
         optional("server", &Shape::Section(&SERVER), "Bounds on what a client may do."),
         optional(
+            "state",
+            &Shape::AnyOf(&[&DIRECTORY, &Shape::Section(&STATE)]),
+            "Where budgets and keys outlive the process. Without it: in memory only.",
+        ),
+        optional(
             "upstreams",
             &Shape::Names(&Shape::AnyOf(&[&URL, &Shape::Section(&UPSTREAM)])),
             "The backends, by name. Without it: every vendor that Tidegate knows.",
@@ -100,10 +131,32 @@ pub(super) static ROOT: Section = Section {
             "Which call goes where; the first match wins. Without it: each upstream under \
              /NAME, and the bare paths of the SDKs to the first upstream of their dialect.",
         ),
+        optional(
+            "agents",
+            &Shape::Section(&AGENTS),
+            "Who may call, and how callers are told apart.",
+        ),
+        optional(
+            "prices",
+            &Shape::Names(&Shape::Section(&PRICE)),
+            "What models cost, by a glob over their names; the first match wins. Wins over the \
+             price file, and that over the table that is built in.",
+        ),
+        optional(
+            "price_file",
+            &Shape::Text("path of a JSON file"),
+            "Prices in the format of LiteLLM's model_prices_and_context_window.json.",
+        ),
+        optional(
+            "policies",
+            &Shape::List(&Shape::Section(&POLICY)),
+            "What calls may use up. Every policy that matches a call applies, and all its limits \
+             must hold.",
+        ),
         optional("telemetry", &Shape::Section(&TELEMETRY), "What is logged, and how."),
     ],
     required: &[],
-    later: &["state", "agents", "prices", "policies", "cache", "tasks", "limits"],
+    later: &["cache", "tasks"],
 };
 
 pub(super) static LISTEN: Section = Section {
@@ -181,125 +234,6 @@ pub(super) static DRAIN: Section = Section {
     ],
     required: &[],
     later: &[],
-};
-
-pub(super) static UPSTREAM: Section = Section {
-    title: "A backend",
-    keys: &[
-        key(
-            "dialect",
-            &Shape::Word(DIALECTS),
-            "openai",
-            "How it speaks. Known vendors need not say it.",
-        ),
-        optional("url", &URL, "Where it is. A trailing /v1 may be there or not."),
-        optional(
-            "urls",
-            &Shape::List(&URL),
-            "Several replicas instead of one url; the least busy is taken.",
-        ),
-        optional(
-            "builtin",
-            &Shape::Word(BUILTINS),
-            "A backend inside this process instead of a url, for trying things out.",
-        ),
-        optional(
-            "key",
-            &Shape::Secret,
-            "Sent instead of the agent's credential: ${NAME} or file:/path. Without it the \
-             agent's own passes through.",
-        ),
-        key(
-            "auth",
-            &Shape::Text("bearer, or the name of a header: x-api-key"),
-            "bearer",
-            "How the key is sent. Known vendors need not say it.",
-        ),
-        optional(
-            "headers",
-            &Shape::Names(&Shape::Text("the header's value")),
-            "Added to every request; replaces what the agent sent under that name.",
-        ),
-        optional("concurrency", &Shape::Count(1), "Most calls at once; more wait in line."),
-        optional("pool", &Shape::Section(&POOL), "Connections to it."),
-        optional("timeouts", &Shape::Section(&TIMEOUTS), "How long each part may take."),
-        optional("tls", &Shape::Section(&UPSTREAM_TLS), "A private CA, a client certificate."),
-        key(
-            "http2",
-            &Shape::Word(HTTP2),
-            "auto",
-            "auto: if the server offers it over TLS; always: also on cleartext.",
-        ),
-        key(
-            "proxy",
-            &Shape::Text("env, off or http://[user:password@]host[:port]"),
-            "env",
-            "env: HTTPS_PROXY and NO_PROXY, for https urls.",
-        ),
-    ],
-    required: &[],
-    later: &["balance", "retry", "breaker", "fallback", "limits", "prices", "health", "weight"],
-};
-
-pub(super) static POOL: Section = Section {
-    title: "Connections to a backend",
-    keys: &[
-        key("connect_timeout", &Shape::Duration, "5s", "Name, TCP and TLS together."),
-        key(
-            "idle_timeout",
-            &Shape::Duration,
-            "55s",
-            "An idle connection is closed; below the 60s of most load balancers.",
-        ),
-        key("max_idle", &Shape::Count(1), "256", "Idle connections kept."),
-        key(
-            "max_age",
-            &Shape::Duration,
-            "5m",
-            "A connection is retired after this, so that DNS changes are followed.",
-        ),
-        key("warm", &Shape::Count(0), "0", "Connections opened before they are needed."),
-    ],
-    required: &[],
-    later: &["max_requests"],
-};
-
-pub(super) static TIMEOUTS: Section = Section {
-    title: "How long each part of a call may take",
-    keys: &[
-        key(
-            "queue",
-            &Shape::Duration,
-            "10s",
-            "Waiting for a place under `concurrency`, which must be set.",
-        ),
-        key(
-            "first_byte",
-            &Shape::Duration,
-            "10m",
-            "From the request's last byte to the answer's first; reasoning models take long.",
-        ),
-        key("idle", &Shape::Duration, "2m", "Longest silence inside an answer."),
-        key(
-            "total",
-            &Shape::Duration,
-            "1h",
-            "From start to end. A stream that is sending is never cut by it.",
-        ),
-    ],
-    required: &[],
-    later: &[],
-};
-
-pub(super) static UPSTREAM_TLS: Section = Section {
-    title: "TLS to a backend",
-    keys: &[
-        optional("ca", &Shape::File, "A private CA in PEM, instead of the system's roots."),
-        optional("cert", &Shape::File, "Client certificate chain in PEM."),
-        optional("key", &Shape::File, "Its private key in PEM."),
-    ],
-    required: &[],
-    later: &["insecure"],
 };
 
 pub(super) static ROUTE: Section = Section {

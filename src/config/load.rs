@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 
 use super::fault::Faults;
 use super::listen::clash;
-use super::read::{Reader, World};
+use super::read::{ReadFile, Reader, World};
 use super::{Address, Config, Listen, LogForm, file, validate};
+use crate::units::show_size;
 
-/// Largest policy file, secret or certificate that is read.
+/// Largest policy file that is read.
 const LARGEST: u64 = 1 << 20;
 
 /// A configuration and what it was made of.
@@ -84,7 +85,7 @@ impl Overrides {
 pub fn load(path: &Path) -> Result<Loaded, Faults> {
     let name = path.display().to_string();
     let whole = |found: String, expected: &str| Faults::whole(&name, found, expected);
-    let bytes = read_small(path).map_err(|error| {
+    let bytes = read_bounded(path, LARGEST).map_err(|error| {
         whole(format!("a file that cannot be read: {error}"), "a policy file of 1 MiB at most")
     })?;
     let text = String::from_utf8(bytes).map_err(|error| {
@@ -92,7 +93,7 @@ pub fn load(path: &Path) -> Result<Loaded, Faults> {
         whole(format!("a byte that is not UTF-8, at offset {at}"), "a policy file in UTF-8")
     })?;
     let env = |name: &str| std::env::var(name).ok();
-    let reader = Reader::new(&name, world(&env, &read_small, path));
+    let reader = Reader::new(&name, world(&env, &read_bounded, path));
     let config = validate::root(&reader, &file::parse(&name, &text)?)?;
     let read = reader.files.take();
     let digest = digest(text.as_bytes(), &read);
@@ -109,14 +110,14 @@ pub fn parse(
     text: &str,
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Config, Faults> {
-    parse_with(name, text, env, &read_small)
+    parse_with(name, text, env, &read_bounded)
 }
 
 pub(super) fn parse_with(
     name: &str,
     text: &str,
     env: &dyn Fn(&str) -> Option<String>,
-    read: &dyn Fn(&Path) -> io::Result<Vec<u8>>,
+    read: ReadFile<'_>,
 ) -> Result<Config, Faults> {
     if text.len() as u64 > LARGEST {
         let found = format!("a text of {} bytes", text.len());
@@ -134,21 +135,22 @@ pub fn without_file() -> Config {
 
 fn world<'w>(
     env: &'w dyn Fn(&str) -> Option<String>,
-    read: &'w dyn Fn(&Path) -> io::Result<Vec<u8>>,
+    read: ReadFile<'w>,
     file: &'w Path,
 ) -> World<'w> {
     World { env, read, dir: file.parent().unwrap_or(Path::new("")) }
 }
 
-fn read_small(path: &Path) -> io::Result<Vec<u8>> {
+fn read_bounded(path: &Path, largest: u64) -> io::Result<Vec<u8>> {
     let file = File::open(path)?;
     if file.metadata()?.is_dir() {
         return Err(io::Error::from(io::ErrorKind::IsADirectory));
     }
     let mut bytes = Vec::new();
-    file.take(LARGEST + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > LARGEST {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than 1 MiB"));
+    file.take(largest + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > largest {
+        let larger = format!("larger than {}", show_size(largest));
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, larger));
     }
     Ok(bytes)
 }

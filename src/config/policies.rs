@@ -1,6 +1,14 @@
 //! What calls may use up: limits, and what happens where one is full.
+//!
+//! The types are here, the text of a limit in `policies/limit.rs`, the readers of the section in
+//! `policies/read.rs`. Values are checked: no limit is zero, no amount is near the end of `i64`.
+mod limit;
+mod read;
+
 use std::sync::Arc;
 use std::time::Duration;
+
+pub(super) use read::policies;
 
 use crate::identity::Class;
 
@@ -158,6 +166,10 @@ impl Measure {
         }
     }
 
+    pub fn is_tokens(self) -> bool {
+        matches!(self, Self::InputTokens | Self::OutputTokens | Self::Tokens)
+    }
+
     /// Parts of the measure's unit that one whole of it has.
     pub fn scale(self) -> i64 {
         match self {
@@ -169,6 +181,17 @@ impl Measure {
 }
 
 impl Per {
+    pub const ALL: [Self; 8] = [
+        Self::Agent,
+        Self::Team,
+        Self::Session,
+        Self::Credential,
+        Self::Model,
+        Self::Route,
+        Self::Upstream,
+        Self::All,
+    ];
+
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Agent => "agent",
@@ -180,6 +203,55 @@ impl Per {
             Self::Upstream => "upstream",
             Self::All => "all",
         }
+    }
+}
+
+impl RunawayAction {
+    pub const ALL: [Self; 3] = [Self::Observe, Self::Slow, Self::Stop];
+
+    /// As in the policy file.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Observe => "observe",
+            Self::Slow => "slow",
+            Self::Stop => "stop",
+        }
+    }
+}
+
+impl Mode {
+    pub const ALL: [Self; 3] = [Self::Observe, Self::Soft, Self::Hard];
+
+    /// As in the policy file.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Observe => "observe",
+            Self::Soft => "soft",
+            Self::Hard => "hard",
+        }
+    }
+}
+
+impl Calendar {
+    /// As in the policy file.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Hour => "hour",
+            Self::Day => "day",
+            Self::Month => "month",
+        }
+    }
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self { wait: Duration::from_secs(30), depth: 256 }
+    }
+}
+
+impl Default for Runaway {
+    fn default() -> Self {
+        Self { repeats: 5, factor: 10.0, action: RunawayAction::Observe }
     }
 }
 

@@ -14,10 +14,13 @@ use super::fault::{Fault, nearest};
 use super::file::{Entry, Kind, Node, Place};
 use super::keys::Section;
 
+/// Reads a file that has at most so many bytes.
+pub(super) type ReadFile<'w> = &'w dyn Fn(&Path, u64) -> io::Result<Vec<u8>>;
+
 /// What the file may refer to outside itself.
 pub(super) struct World<'w> {
     pub env: &'w dyn Fn(&str) -> Option<String>,
-    pub read: &'w dyn Fn(&Path) -> io::Result<Vec<u8>>,
+    pub read: ReadFile<'w>,
     /// Relative paths start here.
     pub dir: &'w Path,
 }
@@ -242,6 +245,16 @@ fn synonym(key: &str) -> Option<&'static str> {
         "max_concurrency" | "max_requests" | "max_in_flight" => "concurrency",
         "logging" | "log" | "logs" => "telemetry",
         "log_level" => "level",
+        "budget" | "cost" => "spend",
+        "rpm" | "requests_per_minute" => "requests",
+        "tpm" | "tokens_per_minute" => "tokens",
+        "scope" => "per",
+        "hash" | "digest" | "key" => "sha256",
+        "max_wait" | "timeout" => "wait",
+        "max_depth" | "max_size" => "depth",
+        "user" | "client" | "consumer" => "agent",
+        "organization" | "tenant" | "project" => "team",
+        "limits" | "rate_limits" | "quotas" | "budgets" => "policies",
         "format" => "form",
         "provider" | "type" => "dialect",
         _ => return None,

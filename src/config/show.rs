@@ -1,13 +1,19 @@
 //! The effective configuration as YAML, with every default written out and no secret in it.
 //!
 //! For `tidegate check --print` and the admin listener. What it writes can be read back, but for
-//! the secrets, which stand as `<redacted>`.
+//! the secrets, which stand as `<redacted>`, and the hashes of keys, which are cut short.
+mod agents;
+mod policies;
+
 use std::fmt::{self, Display, Write as _};
 use std::time::Duration;
 
+use agents::write_agents;
+use policies::{write_policies, write_prices};
+
 use super::{
-    AccessLog, Address, Auth, Config, Host, Http2, Listen, LogForm, Origin, ProxyRule, Route,
-    Server, Upstream,
+    AccessLog, Address, Auth, Config, Host, Http2, Listen, LogForm, Origin, Pacing, ProxyRule,
+    Route, Server, Upstream,
 };
 use crate::units::{show_duration, show_size};
 use crate::wire::Dialect;
@@ -31,6 +37,9 @@ fn write_config(out: &mut String, config: &Config) -> fmt::Result {
         None => writeln!(out, "admin: off")?,
     }
     write_server(out, &config.server)?;
+    if let Some(dir) = &config.state {
+        writeln!(out, "state:\n  dir: {}", quoted(dir.display()))?;
+    }
     writeln!(out, "upstreams:")?;
     for upstream in &config.upstreams {
         write_upstream(out, upstream)?;
@@ -39,6 +48,9 @@ fn write_config(out: &mut String, config: &Config) -> fmt::Result {
     for route in &config.routes {
         write_route(out, route, config)?;
     }
+    write_agents(out, &config.agents)?;
+    write_prices(out, &config.prices)?;
+    write_policies(out, &config.policies)?;
     let telemetry = &config.telemetry;
     writeln!(out, "telemetry:\n  level: {}", quoted(&telemetry.level))?;
     let form = match telemetry.form {
@@ -149,6 +161,12 @@ fn write_transport(out: &mut String, upstream: &Upstream) -> fmt::Result {
             }
         }
     }
+    let pacing = match upstream.pacing {
+        Pacing::Auto => "auto",
+        Pacing::Latency => "latency",
+        Pacing::Off => "off",
+    };
+    writeln!(out, "    pacing: {pacing}")?;
     if upstream.builtin {
         return Ok(());
     }

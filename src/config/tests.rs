@@ -19,7 +19,7 @@ fn any_variable(_: &str) -> Option<String> {
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "stands in for a reader of files")]
-fn any_file(_: &Path) -> io::Result<Vec<u8>> {
+fn any_file(_: &Path, _: u64) -> io::Result<Vec<u8>> {
     Ok(b"-----BEGIN CERTIFICATE-----\n".to_vec())
 }
 
@@ -91,7 +91,7 @@ fn used_keys(node: &Node, path: &str, chosen: bool, out: &mut BTreeSet<String>) 
         Kind::Map(entries) => {
             for entry in entries {
                 let path = format!("{path}/{}", entry.key);
-                let chosen = ["upstreams", "headers"].contains(&entry.key.as_str());
+                let chosen = ["upstreams", "headers", "prices"].contains(&entry.key.as_str());
                 used_keys(&entry.value, &path, chosen, out);
                 out.insert(path);
             }
@@ -116,6 +116,21 @@ fn the_example_names_every_key() {
     assert!(missing.is_empty(), "{missing:?}");
 }
 
+/// What stands under a key.
+enum Inside {
+    Keys,
+    Names,
+    List,
+}
+
+fn inside(key: &str) -> Inside {
+    match key {
+        "upstreams" | "prices" => Inside::Names,
+        "routes" | "policies" | "keys" | "certificates" | "peers" => Inside::List,
+        _ => Inside::Keys,
+    }
+}
+
 /// A value that no reader takes, under every key of the table: a reader that does not look at a
 /// key would let it pass, and the schema would promise what does nothing.
 #[test]
@@ -128,21 +143,19 @@ fn every_key_of_the_table_is_read() {
         let mut path = String::new();
         let names: Vec<&str> = key.split('/').skip(1).collect();
         for (depth, name) in names.iter().enumerate().rev() {
-            let under = &names[..depth];
-            text = match (under.last(), *name) {
-                (Some(&"upstreams"), _) => format!("{{ local: {{ {name}: {text} }} }}"),
-                (Some(&"routes"), _) => format!("[{{ {name}: {text} }}]"),
-                (Some(_), _) => format!("{{ {name}: {text} }}"),
-                (None, _) => format!("{name}: {text}"),
+            text = match depth.checked_sub(1).map(|under| inside(names[under])) {
+                Some(Inside::Names) => format!("{{ local: {{ {name}: {text} }} }}"),
+                Some(Inside::List) => format!("[{{ {name}: {text} }}]"),
+                Some(Inside::Keys) => format!("{{ {name}: {text} }}"),
+                None => format!("{name}: {text}"),
             };
         }
         for (depth, name) in names.iter().enumerate() {
-            let parent = depth.checked_sub(1).map(|d| names[d]);
-            path += match parent {
+            path += match depth.checked_sub(1).map(|under| inside(names[under])) {
                 None => "",
-                Some("upstreams") => ".local.",
-                Some("routes") => "[0].",
-                Some(_) => ".",
+                Some(Inside::Names) => ".local.",
+                Some(Inside::List) => "[0].",
+                Some(Inside::Keys) => ".",
             };
             path += name;
         }
@@ -160,6 +173,7 @@ fn the_told_defaults_are_the_real_ones() {
         (&keys::SERVER, "server: { KEY }"),
         (&keys::DRAIN, "server: { drain: { KEY } }"),
         (&keys::TELEMETRY, "telemetry: { KEY }"),
+        (&keys::AGENTS, "agents: { KEY }"),
         (&ROOT, "KEY"),
     ] {
         for key in section.keys {
@@ -185,7 +199,39 @@ fn the_told_defaults_are_the_real_ones() {
             told += 1;
         }
     }
-    assert!(told > 25, "{told}");
+    // with all that some key would be refused without
+    let policy = |name: &str, value: &str| {
+        let mut settings = vec![
+            ("limits", "{ tokens: 1/s, spend: $1/day hard }"),
+            ("token_weights", "{}"),
+            ("queue", "{}"),
+            ("runaway", "{}"),
+        ];
+        settings.retain(|(other, _)| *other != name);
+        settings.push((name, value));
+        let settings: Vec<_> =
+            settings.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+        let text = format!("policies: [{{ {} }}]", settings.join(", "));
+        parse_here(&text).expect(&text)
+    };
+    let plain = policy("queue", "{}");
+    for (section, within) in [
+        (&keys::POLICY, None),
+        (&keys::TOKEN_WEIGHTS, Some("token_weights")),
+        (&keys::QUEUE, Some("queue")),
+        (&keys::RUNAWAY, Some("runaway")),
+    ] {
+        for key in section.keys {
+            let Some(default) = key.default else { continue };
+            let config = match within {
+                Some(name) => policy(name, &format!("{{ {}: {default} }}", key.name)),
+                None => policy(key.name, default),
+            };
+            assert_eq!(config, plain, "{}", key.name);
+            told += 1;
+        }
+    }
+    assert!(told > 35, "{told}");
 }
 
 #[test]
@@ -229,8 +275,17 @@ fn what_is_shown_reads_back_and_holds_no_secret() {
     let config = parse_here(&example_in_full()).expect("right");
     let shown = redacted(&config);
     assert!(!shown.contains("some-value"), "{shown}");
-    assert!(!shown.contains("growth"), "{shown}");
-    let mut back = parse_here(&shown).unwrap_or_else(|faults| panic!("{faults}\n{shown}"));
+    assert!(!shown.contains("acme"), "{shown}");
+    // of a hash, a few digits are shown: put the rest back
+    let whole = config.agents.keys.iter().fold(shown.clone(), |text, key| {
+        let (KeyHash::Sha256(hash) | KeyHash::Hmac(hash)) = key.hash;
+        let hex = hash.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
+        assert!(!shown.contains(&hex[..12]) && !format!("{config:?}").contains(&hex[..12]));
+        text.replace(&format!("{}…", &hex[..8]), &hex)
+    });
+    let mut back = parse_here(&whole).unwrap_or_else(|faults| panic!("{faults}\n{shown}"));
+    assert_eq!(back.agents.pepper.is_some(), config.agents.pepper.is_some());
+    back.agents.pepper.clone_from(&config.agents.pepper);
     for (back, real) in back.upstreams.iter_mut().zip(&config.upstreams) {
         assert_eq!(back.key.is_some(), real.key.is_some());
         back.key.clone_from(&real.key);
@@ -240,6 +295,48 @@ fn what_is_shown_reads_back_and_holds_no_secret() {
     }
     assert_eq!(back, config);
     assert!(!format!("{config:?}").contains("some-value"));
+}
+
+/// The tables of words are in the order of the values they stand for.
+#[test]
+fn words_stand_for_their_values() {
+    use crate::identity::{Class, Rung};
+    assert_eq!(keys::RUNGS, Rung::ALL.map(Rung::as_str));
+    assert_eq!(keys::CLASSES, Class::ALL.map(Class::as_str));
+    assert_eq!(keys::PERS, Per::ALL.map(Per::as_str));
+    assert_eq!(keys::ACTIONS, RunawayAction::ALL.map(RunawayAction::as_str));
+    let limits: Vec<_> = keys::LIMITS.keys.iter().map(|key| key.name).collect();
+    assert_eq!(limits, Measure::ALL.map(Measure::as_str));
+}
+
+/// Money does not pass through a float.
+#[test]
+fn digits_are_taken_from_the_file_as_they_are() {
+    let price = |text: &str| {
+        let text = format!("prices: {{ a: {{ input: {text}, output: 1 }} }}");
+        parse_here(&text).map(|config| config.prices.models[0].1.input)
+    };
+    for (text, trillionths) in [
+        ("0.50", 500_000),
+        ("0.1", 100_000),
+        ("2", 2_000_000),
+        ("'1.25'", 1_250_000),
+        ("!!float 0.3", 300_000),
+        ("9999.999999", 9_999_999_999),
+    ] {
+        assert_eq!(price(text), Ok(trillionths), "{text}");
+    }
+    // as floats these would be taken for 0.3 and 100
+    for text in ["0.30000000000000001", "1e2", "-0.5", ".inf", ".5"] {
+        assert!(price(text).is_err(), "{text}");
+    }
+    let after_a_mark = "\u{feff}# é\nprices: { é: { input: 0.30000000000000001, output: 1 } }";
+    assert!(parse_here(after_a_mark).is_err());
+    let anchored =
+        "prices: { a: &p { input: 0.30, output: 0.7 }, b: *p, c: { <<: *p, input: 0.10 } }";
+    let models = parse_here(anchored).expect("right").prices.models;
+    let input: Vec<_> = models.iter().map(|(_, price)| (price.input, price.output)).collect();
+    assert_eq!(input, [(300_000, 700_000), (300_000, 700_000), (100_000, 700_000)]);
 }
 
 proptest! {
@@ -253,6 +350,10 @@ proptest! {
         let value = Value::from(value).to_string();
         let key = ["url", "key", "auth", "http2", "proxy", "dialect", "concurrency", "timeouts"][which];
         let _ = parse_here(&format!("upstreams: {{ a: {{ {key}: {value} }} }}"));
+        let rule = ["requests", "spend", "concurrency", "tokens"][which % 4];
+        let _ = parse_here(&format!("policies: [{{ name: {value}, limits: {{ {rule}: {value} }} }}]"));
+        let agents = ["header", "trust", "pepper", "access"][which % 4];
+        let _ = parse_here(&format!("agents: {{ {agents}: {value}, keys: [{{ sha256: {value} }}] }}"));
         let _ = parse_here(&format!("listen: {value}\nroutes: [{{ path: {value}, to: {value} }}]"));
     }
 }

@@ -12,15 +12,15 @@ use std::time::Duration;
 use http::HeaderName;
 
 use super::file::{Kind, Place};
-use super::keys::{BUILTINS, DIALECTS, HTTP2, POOL, TIMEOUTS, UPSTREAM, UPSTREAM_TLS};
+use super::keys::{BUILTINS, DIALECTS, HTTP2, PACINGS, POOL, TIMEOUTS, UPSTREAM, UPSTREAM_TLS};
 use super::read::{At, Fields, Reader};
-
 use super::url;
 use super::vendors::{self, VENDORS, Vendor};
-use super::{Auth, Host, Http2, Origin, Pool, ProxyRule, Timeouts, Upstream, UpstreamTls};
+use super::{Auth, Host, Http2, Origin, Pacing, Pool, ProxyRule, Timeouts, Upstream, UpstreamTls};
 use crate::wire::Dialect;
 use address::{complete, origin, urls};
-use headers::{header_name, headers};
+pub(super) use headers::header_name;
+use headers::headers;
 
 /// Most of anything that is counted per upstream.
 const MOST: u64 = 1_000_000;
@@ -78,6 +78,8 @@ fn upstream(reader: &Reader<'_>, name: &str, place: Place, at: &At<'_>) -> Optio
         Some(2) => Http2::Always,
         _ => Http2::Auto,
     };
+    let pacings = [Pacing::Auto, Pacing::Latency, Pacing::Off];
+    built.pacing = fields.read("pacing", built.pacing, |r, at| r.choice(at, PACINGS, &pacings));
     built.proxy = fields.read("proxy", built.proxy, proxy);
     idle_keys(reader, &fields, &built);
     urls_right.then_some(built)

@@ -1,17 +1,19 @@
 //! From the tree of a file to a [`Config`]: the root, and what concerns several sections.
+use std::path::PathBuf;
+
 use super::fault::Faults;
 use super::file::{Kind, Node};
-use super::keys::{ACCESS_LOGS, DRAIN, LOG_FORMS, ROOT, SERVER, TELEMETRY};
+use super::keys::{ACCESS_LOGS, DRAIN, LOG_FORMS, ROOT, SERVER, STATE, TELEMETRY};
+use super::known::Known;
 use super::listen::{self, DEFAULT, DEFAULT_ADMIN, Placed};
 use super::read::{At, Fields, Reader};
-use super::routes;
-use super::upstream;
-use super::{AccessLog, Agents, Config, LogForm, Prices, Server, Telemetry, Upstream};
+use super::{AccessLog, Agents, Config, Listen, LogForm, Prices, Server, Telemetry, Upstream};
+use super::{agents, policies, prices, routes, upstream};
 
 /// Walks the whole tree; every fault is noted in `reader`.
 pub(super) fn root<'r>(reader: &'r Reader<'r>, node: &Node) -> Result<Config, Faults> {
     // a file of comments alone is a mapping without keys
-    let nothing = Node { place: node.place, kind: Kind::Map(Vec::new()) };
+    let nothing = Node::new(node.place, Kind::Map(Vec::new()));
     let node = if matches!(node.kind, Kind::Null) { &nothing } else { node };
     let at = At { node, path: String::new() };
     let config = reader.section(&at, &ROOT).map(|fields| sections(reader, &fields));
@@ -33,6 +35,7 @@ fn sections<'r>(reader: &'r Reader<'r>, fields: &Fields<'r, '_>) -> Config {
         None => Some(Placed::default_at(DEFAULT_ADMIN, "admin")),
     });
     listen::clashes(reader, &placed);
+    let listeners_sound = reader.faults.borrow().is_empty();
     let mut listen: Vec<_> = placed.into_iter().map(|placed| placed.listen).collect();
     let admin = (listen.len() > listeners).then(|| listen.pop()).flatten();
 
@@ -42,22 +45,48 @@ fn sections<'r>(reader: &'r Reader<'r>, fields: &Fields<'r, '_>) -> Config {
     };
     let vendors: Vec<String> = upstreams.iter().map(|u: &Upstream| u.name.to_string()).collect();
     let names = if names.is_empty() { vendors.iter().map(String::as_str).collect() } else { names };
+    let faults = || reader.faults.borrow().len();
+    let before = faults();
     let routes = match fields.get("routes") {
         Some(at) => routes::routes(reader, &at, &upstreams, &names),
         None => routes::standard(&upstreams),
     };
+    let routes_sound = upstreams.len() == names.len() && faults() == before;
+    let known = Known {
+        routes: routes_sound.then(|| routes.iter().map(|route| &*route.name).collect()),
+        upstreams: &names,
+        certificates: !listeners_sound || listen.iter().any(asks_for_certificates),
+        state: fields.get("state").is_some(),
+    };
+    let agents = fields.read("agents", Agents::default(), |r, at| agents::agents(r, at, &known));
+    let policies =
+        fields.read("policies", Vec::new(), |r, at| Some(policies::policies(r, at, &known)));
     Config {
         listen,
         admin,
         server: fields.read("server", Server::default(), server),
         upstreams,
         routes,
-        state: None,
-        agents: Agents::default(),
-        prices: Prices::default(),
-        policies: Vec::new(),
+        state: fields.maybe("state", state),
+        agents,
+        prices: prices::prices(fields),
+        policies,
         telemetry: fields.read("telemetry", Telemetry::default(), telemetry),
     }
+}
+
+fn asks_for_certificates(listen: &Listen) -> bool {
+    listen.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some())
+}
+
+/// `state`: a directory, or a mapping with one.
+fn state<'r>(reader: &'r Reader<'r>, at: &At<'_>) -> Option<PathBuf> {
+    const EXPECTED: &str = "the path of a directory";
+    if !matches!(at.node.kind, Kind::Map(_)) {
+        return reader.path(at, EXPECTED);
+    }
+    let fields = reader.section(at, &STATE)?;
+    reader.path(&fields.needed("dir", "the key `dir` with the path of a directory")?, EXPECTED)
 }
 
 /// Also those at fault, so that a route to one of them is not a second fault.

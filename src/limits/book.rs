@@ -35,7 +35,7 @@ use self::plan::{Blocked, Plan, PlanPart};
 use self::pool::Pool;
 use self::table::Table;
 use super::bucket::Moment;
-use super::pace::Need;
+use super::pace::{Need, Sent};
 use super::predict::{Predictor, Subject as History};
 use super::price::Rate;
 use super::queue::{CallId, FlowId};
@@ -55,7 +55,7 @@ pub struct Book {
     waits: Slab<Waiting>,
     predictor: Predictor,
     hasher: RandomState,
-    by_agent: HashMap<u64, view::Tally>,
+    agents: HashMap<u64, view::Present>,
     /// When somebody who waits is to be looked at again.
     wake_at: Option<u64>,
     /// Whose turn has come; woken once the lock is free.
@@ -84,12 +84,13 @@ pub struct Grant {
     parts: Vec<Part>,
     pool: PoolId,
     flow: FlowId,
-    pace: Option<usize>,
+    pace: Option<(usize, Sent)>,
     pace_key: (u64, u64),
     need: Need,
     agent: u64,
     history: History,
     rate: Option<Rate>,
+    answers: u64,
     service: u64,
     prompt_bytes: u64,
     /// Predicted tokens.
@@ -103,6 +104,8 @@ pub struct Grant {
     pub would_refuse: Option<Arc<LimitOf>>,
     /// A hard budget of it wants streams ended that go past it.
     pub cuts: bool,
+    /// Some limit counts its tokens.
+    pub counts_tokens: bool,
 }
 
 /// What becomes of a call that asks.
@@ -125,6 +128,8 @@ pub struct Denial {
     pub limit: Option<(Arc<LimitOf>, Arc<str>)>,
     /// When it may fit.
     pub retry: Option<Duration>,
+    /// All limits that the call is under, as they stand.
+    pub lines: Vec<LimitLine>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,7 +152,6 @@ struct Waiting {
     plan: Plan,
     flow: FlowId,
     class: Class,
-    since: u64,
     waker: Option<Waker>,
     turn: Option<Box<Grant>>,
 }
@@ -157,8 +161,16 @@ impl Book {
         Self::default()
     }
 
-    /// New policies. What has been used stays used.
-    pub fn apply(&mut self, rules: Arc<Rules>, now: Moment) {
+    /// New policies, and new rules of upstreams. What has been used stays used.
+    pub fn apply(
+        &mut self,
+        rules: Arc<Rules>,
+        pools: impl IntoIterator<Item = PoolRule>,
+        now: Moment,
+    ) {
+        for pool in pools {
+            self.pool(pool);
+        }
         self.table.apply(&rules, now);
         self.rules = rules;
         self.drain_all(now);
@@ -173,13 +185,13 @@ impl Book {
     pub fn ask(&mut self, ask: &Ask<'_>, now: Moment) -> Decision {
         let plan = self.plan(ask, now);
         if let Some(denial) = Self::impossible(&plan, ask) {
-            return self.refuse(plan, denial);
+            return self.refuse(plan, denial, now);
         }
         let blocked = self.table.check(&plan, now);
         if let Err(Blocked::Limit { bucket, full, .. }) = blocked
             && let Some(denial) = self.may_not_wait(&plan, bucket, full)
         {
-            return self.refuse(plan, denial);
+            return self.refuse(plan, denial, now);
         }
         let pool = &self.pools[plan.pool];
         if let Ok(clamp) = blocked
@@ -207,13 +219,14 @@ impl Book {
         if too_many || longest.is_zero() {
             let why = if longest.is_zero() { Why::Full } else { Why::QueueFull };
             let denial = Denial { why, ..self.denial_of(&plan, blocked, now) };
-            return self.refuse(plan, denial);
+            return self.refuse(plan, denial, now);
         }
         if let Err(Blocked::Limit { bucket, .. }) = blocked {
             self.table.hold_up(*bucket);
         }
+        self.present(plan.agent, |agent| agent.waiting += 1);
         let (pool, class) = (plan.pool, plan.class);
-        let waiting = Waiting { plan, flow, class, since: now.at, waker: None, turn: None };
+        let waiting = Waiting { plan, flow, class, waker: None, turn: None };
         let call = self.waits.insert(waiting);
         self.pools[pool].queue.push(flow, class, call);
         self.drain(pool, now);
@@ -248,6 +261,7 @@ impl Book {
             return;
         }
         self.pools[pool].queue.remove(waiting.flow, waiting.class, call);
+        self.present(waiting.plan.agent, |agent| agent.waiting = agent.waiting.saturating_sub(1));
         self.release(waiting.plan);
         // another call of this agent may be next in line
         self.drain(pool, now);

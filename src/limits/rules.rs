@@ -13,6 +13,7 @@ use crate::config::{
     self, Limit, Matcher, Measure, Mode, Per, Policy, Queue, Runaway, TokenWeights, Window,
 };
 use crate::identity::{Class, Identity};
+use crate::telemetry::metrics::{LimitCount, Metrics};
 use crate::units::glob_matches;
 
 /// All policies.
@@ -52,6 +53,8 @@ pub struct LimitOf {
     pub cut_streams: bool,
     /// Of a rate, as the policy has it: the window.
     pub window: Duration,
+    /// How often it said no, or would have.
+    pub count: Arc<LimitCount>,
     /// It refills too slowly to be forgotten at a restart.
     pub lasting: bool,
 }
@@ -69,8 +72,9 @@ pub struct Subject<'s> {
 const SLOW: Duration = Duration::from_hours(1);
 
 impl Rules {
-    pub fn prepare(policies: &[Policy]) -> Self {
-        Self { all: policies.iter().map(|policy| Arc::new(Rule::prepare(policy))).collect() }
+    pub fn prepare(policies: &[Policy], metrics: &Metrics) -> Self {
+        let rule = |policy| Arc::new(Rule::prepare(policy, metrics));
+        Self { all: policies.iter().map(rule).collect() }
     }
 
     pub fn is_empty(&self) -> bool {
@@ -79,8 +83,9 @@ impl Rules {
 }
 
 impl Rule {
-    fn prepare(policy: &Policy) -> Self {
-        let limits = policy.limits.iter().map(|limit| Arc::new(LimitOf::prepare(policy, limit)));
+    fn prepare(policy: &Policy, metrics: &Metrics) -> Self {
+        let limit = |limit| Arc::new(LimitOf::prepare(policy, limit, metrics));
+        let limits = policy.limits.iter().map(limit);
         Self {
             name: Arc::clone(&policy.name),
             matches: policy.matches.clone(),
@@ -113,7 +118,7 @@ impl Rule {
 }
 
 impl LimitOf {
-    fn prepare(policy: &Policy, limit: &Limit) -> Self {
+    fn prepare(policy: &Policy, limit: &Limit, metrics: &Metrics) -> Self {
         let (refill, window) = match limit.window {
             Window::Rate(per) => {
                 let nanos = u64::try_from(per.as_nanos()).unwrap_or(u64::MAX).max(1);
@@ -132,6 +137,7 @@ impl LimitOf {
         let capacity = limit.burst.unwrap_or(limit.amount);
         let label = format!("{}/{}", policy.name, limit.measure.as_str());
         Self {
+            count: metrics.limit(&policy.name, limit.measure.as_str(), limit.mode.as_str()),
             id: identity(policy, limit),
             policy: Arc::clone(&policy.name),
             label: label.into(),

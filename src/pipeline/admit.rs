@@ -1,71 +1,294 @@
-//! May this call go on now? A place in the upstream's bulkhead, waited for in order of arrival.
+//! May this call go on now? All limits of the policies at once, a place at the upstream, and the pace
+//! that the upstream lets us go at; if not now, a place in the fair queue.
 //!
 //! A [`Lease`] is the proof: dispatch demands one, and only `admit` gives it. It is held to the last
-//! byte of the answer and given back by being dropped.
+//! byte of the answer, told on the way what the call uses, and settled exactly once: by
+//! [`Lease::settle`] where the end is known, else by being dropped.
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant};
+use std::task::Poll;
+use std::time::{Duration, Instant, SystemTime};
 
+use http::{HeaderMap, StatusCode};
+
+use super::call::Call;
 use super::refusal::Refusal;
 use super::worker::Worker;
-use crate::flight::{Flight, Stage};
+use crate::flight::Flight;
+use crate::identity::Identity;
+use crate::limits::Limits;
+use crate::limits::book::{Ask, Clamp, Decision, End, Fate, Grant, LimitLine, Settled};
+use crate::limits::pace::Heard;
+use crate::limits::rules::{LimitOf, Subject};
+use crate::route::Route;
+use crate::snapshot::Snapshot;
 use crate::telemetry::metrics::PoolGauges;
 use crate::upstream::Upstream;
-use crate::upstream::bulkhead::Place;
+use crate::wire::{self, Quota, Usage};
+
+/// What a running call has used is told to the book in steps of so many tokens, or after so long.
+const STEP: u64 = 16;
+const PAUSE: Duration = Duration::from_millis(250);
 
 /// Leave to make one call.
 pub struct Lease {
-    _place: Option<Place>,
-    gauges: Arc<PoolGauges>,
-    /// How long the call waited for its place.
+    limits: Arc<Limits>,
+    /// `None`: nothing limits the call, or it is settled.
+    grant: Option<Box<Grant>>,
+    upstream: Arc<Upstream>,
+    /// As far as is known; what is dropped now ends like this.
+    fate: Fate,
+    sent: Option<Instant>,
+    first_token: Option<Instant>,
+    produced: u64,
+    told: u64,
+    told_at: Instant,
+    credential: u64,
+    /// How long the call waited for its turn.
     pub queued: Duration,
+    /// The limits it is under, as they stood when it went.
+    pub lines: Vec<LimitLine>,
+}
+
+/// What an answer came to, for the bill.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Came {
+    pub usage: Option<Usage>,
+    /// Tokens that were seen to pass.
+    pub produced: u64,
+    /// To its end.
+    pub complete: bool,
+}
+
+pub async fn admit(
+    worker: &Worker,
+    snapshot: &Snapshot,
+    flight: &Flight,
+    who: &Rc<Identity>,
+    route: &Route,
+    call: &Call,
+    headers: &HeaderMap,
+) -> Result<Lease, Refusal> {
+    let upstream = &route.upstream;
+    let mut lease = Lease::new(worker, upstream, who);
+    let unlimited = snapshot.rules.is_empty() && upstream.config.concurrency.is_none();
+    if unlimited && !upstream.shared.paced.load(Relaxed) {
+        return Ok(lease);
+    }
+    let model = call.model().unwrap_or("");
+    let ask = Ask {
+        subject: Subject { who, model, route: &route.name, upstream: &upstream.config.name },
+        pool: upstream.pool,
+        kind: call.kind as u8,
+        reasoning: call.asks.reasoning,
+        counted: call.asks.counted,
+        generates: call.kind.generates(),
+        prompt_bytes: call.asks.prompt_bytes,
+        max_tokens: call.asks.max_tokens,
+        answers: call.asks.answers,
+        rate: call.asks.counted.then(|| snapshot.prices.of(model)),
+        credential: lease.credential,
+        patience: super::identify::patience(headers),
+    };
+    let (decision, lines) = worker.limits.with(|book, now| {
+        let decision = book.ask(&ask, now);
+        let lines = match &decision {
+            Decision::Go(grant) => book.limits_of(grant, now),
+            _ => Vec::new(),
+        };
+        (decision, lines)
+    });
+    lease.lines = lines;
+    match decision {
+        Decision::Go(grant) => lease.take(grant),
+        Decision::No(denial) => return Err(Refusal::limited(&denial, who)),
+        Decision::Wait { call, longest } => {
+            let since = Instant::now();
+            flight.queue(longest, worker.clock.now());
+            let grant = Box::pin(wait(worker, flight, upstream, call)).await?;
+            lease.queued = since.elapsed();
+            lease.lines = worker.limits.with(|book, now| book.limits_of(&grant, now));
+            lease.take(grant);
+        }
+    }
+    Ok(lease)
+}
+
+/// Stands in line until the turn comes, or the time is up.
+async fn wait(
+    worker: &Worker,
+    flight: &Flight,
+    upstream: &Upstream,
+    call: usize,
+) -> Result<Box<Grant>, Refusal> {
+    let place =
+        InLine { limits: &worker.limits, gauges: &upstream.shared.gauges, call: Some(call) };
+    place.gauges.waiting.fetch_add(1, Relaxed);
+    let mut place = place;
+    let turn = std::future::poll_fn(|cx| {
+        let Some(call) = place.call else { return Poll::Pending };
+        match place.limits.with(|book, _| book.poll(call, cx.waker())) {
+            Some(grant) => {
+                place.call = None;
+                Poll::Ready(grant)
+            }
+            None => Poll::Pending,
+        }
+    });
+    flight.guard(turn).await.map_err(|expired| Refusal::expired(expired, &upstream.config))
+}
+
+/// A place in the queue, given up when dropped.
+struct InLine<'w> {
+    limits: &'w Limits,
+    gauges: &'w PoolGauges,
+    call: Option<usize>,
+}
+
+impl Drop for InLine<'_> {
+    fn drop(&mut self) {
+        self.gauges.waiting.fetch_sub(1, Relaxed);
+        if let Some(call) = self.call {
+            self.limits.with(|book, now| book.leave(call, now));
+        }
+    }
 }
 
 impl Lease {
-    fn new(upstream: &Upstream, place: Option<Place>, queued: Duration) -> Self {
-        let gauges = Arc::clone(&upstream.shared.gauges);
-        gauges.in_flight.fetch_add(1, Relaxed);
-        Self { _place: place, gauges, queued }
+    fn new(worker: &Worker, upstream: &Arc<Upstream>, who: &Identity) -> Self {
+        upstream.shared.gauges.in_flight.fetch_add(1, Relaxed);
+        // the upstream's own key where it has one: then all callers share its limits
+        let theirs = who.credential.filter(|_| upstream.credential.is_none());
+        Self {
+            limits: Arc::clone(&worker.limits),
+            grant: None,
+            upstream: Arc::clone(upstream),
+            fate: Fate::Unsent,
+            sent: None,
+            first_token: None,
+            produced: 0,
+            told: 0,
+            told_at: Instant::now(),
+            credential: theirs.map_or(0, |print| u64::from_be_bytes(print.0)),
+            queued: Duration::ZERO,
+            lines: Vec::new(),
+        }
+    }
+
+    fn take(&mut self, grant: Box<Grant>) {
+        self.grant = Some(grant);
+    }
+
+    /// The bound that must be written into the call.
+    pub fn clamp(&self) -> Option<Clamp> {
+        self.grant.as_ref().and_then(|grant| grant.clamp)
+    }
+
+    /// Whether some limit counts its tokens.
+    pub fn counts_tokens(&self) -> bool {
+        self.grant.as_ref().is_some_and(|grant| grant.counts_tokens)
+    }
+
+    /// Tokens that were expected of the call.
+    pub fn predicted(&self) -> Option<u64> {
+        self.grant.as_ref().map(|grant| grant.input + grant.output)
+    }
+
+    /// A limit that only watches, and would have refused the call.
+    pub fn would_refuse(&self) -> Option<&Arc<LimitOf>> {
+        self.grant.as_ref()?.would_refuse.as_ref()
+    }
+
+    /// The call goes out. From here on it may have been billed, however it ends.
+    pub fn sent(&mut self, at: Instant) {
+        self.sent = Some(at);
+        self.fate = Fate::Answered;
+    }
+
+    /// It got no answer: what the backend never had is given back.
+    pub fn unanswered(&mut self, never_arrived: bool) {
+        self.fate = if never_arrived { Fate::Unsent } else { Fate::Failed };
+    }
+
+    /// The answer's head has come.
+    pub fn answered(&mut self, status: StatusCode, headers: &HeaderMap, model: Option<&str>) {
+        self.fate = match status.as_u16() {
+            400..500 => Fate::Rejected,
+            500.. => Fate::Failed,
+            _ => Fate::Answered,
+        };
+        if self.upstream.paces {
+            let limited = status == StatusCode::TOO_MANY_REQUESTS;
+            let overloaded = matches!(status.as_u16(), 503 | 529);
+            let quota = wire::quota(headers, SystemTime::now());
+            if limited || overloaded || quota != Quota::default() {
+                self.hear(&Heard { quota: &quota, limited, overloaded }, model.unwrap_or(""));
+            }
+        }
+    }
+
+    fn hear(&mut self, heard: &Heard<'_>, model: &str) {
+        let (pool, credential) = (self.upstream.pool, self.credential);
+        match &mut self.grant {
+            Some(grant) => self.limits.with(|book, now| book.heard(grant, heard, now)),
+            None => {
+                self.limits.with(|book, now| book.overheard(pool, credential, model, heard, now))
+            }
+        }
+        self.upstream.shared.paced.store(true, Relaxed);
+    }
+
+    /// The first of the output has passed.
+    pub fn first_token(&mut self, at: Instant) {
+        self.first_token = Some(at);
+        if let (Some(grant), Some(sent)) = (&mut self.grant, self.sent)
+            && self.upstream.shared.paced.load(Relaxed)
+        {
+            let after = at.saturating_duration_since(sent);
+            self.limits.with(|book, now| book.first_token(grant, after, now));
+        }
+    }
+
+    /// So many tokens have passed in all. `false`: a budget wants the stream ended.
+    pub fn produced(&mut self, tokens: u64) -> bool {
+        self.produced = self.produced.max(tokens);
+        let Some(grant) = &mut self.grant else { return true };
+        let new = self.produced.saturating_sub(self.told);
+        if new == 0 || (new < STEP && self.told_at.elapsed() < PAUSE) {
+            return true;
+        }
+        (self.told, self.told_at) = (self.produced, Instant::now());
+        let tokens = self.produced;
+        self.limits.with(|book, now| book.use_up(grant, tokens, now))
+    }
+
+    /// The call is over: gives back what it held. `None`: nothing limited it.
+    pub fn settle(mut self, came: &Came) -> Option<Settled> {
+        self.produced = self.produced.max(came.produced);
+        self.close(came)
+    }
+
+    fn close(&mut self, came: &Came) -> Option<Settled> {
+        let grant = self.grant.take()?;
+        let since = |from: Option<Instant>| from.map(|from| from.elapsed());
+        let wait = |(first, sent): (Instant, Instant)| first.saturating_duration_since(sent);
+        let end = End {
+            fate: self.fate,
+            usage: came.usage,
+            produced: self.produced,
+            complete: came.complete,
+            first_token: self.first_token.zip(self.sent).map(wait),
+            generating: since(self.first_token),
+            elapsed: since(self.sent).unwrap_or_default(),
+        };
+        Some(self.limits.with(|book, now| book.settle(grant, &end, now)))
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.gauges.in_flight.fetch_sub(1, Relaxed);
-    }
-}
-
-pub async fn admit(
-    worker: &Worker,
-    flight: &Flight,
-    upstream: &Upstream,
-) -> Result<Lease, Refusal> {
-    if upstream.config.concurrency.is_none() {
-        return Ok(Lease::new(upstream, None, Duration::ZERO));
-    }
-    if let Some(place) = upstream.shared.bulkhead.try_enter() {
-        return Ok(Lease::new(upstream, Some(place), Duration::ZERO));
-    }
-    let since = Instant::now();
-    flight.enter(Stage::Queued, worker.clock.now());
-    let _waiting = Waiting::at(&upstream.shared.gauges);
-    match flight.guard(Box::pin(upstream.shared.bulkhead.enter())).await {
-        Ok(place) => Ok(Lease::new(upstream, place, since.elapsed())),
-        Err(expired) => Err(Refusal::expired(expired, &upstream.config)),
-    }
-}
-
-struct Waiting<'g>(&'g PoolGauges);
-
-impl<'g> Waiting<'g> {
-    fn at(gauges: &'g PoolGauges) -> Self {
-        gauges.waiting.fetch_add(1, Relaxed);
-        Self(gauges)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.waiting.fetch_sub(1, Relaxed);
+        self.close(&Came::default());
+        self.upstream.shared.gauges.in_flight.fetch_sub(1, Relaxed);
     }
 }

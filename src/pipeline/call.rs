@@ -2,6 +2,7 @@
 //!
 //! Calls that we know are read whole, because their model may stand in the last line; every other
 //! body streams through untouched. What is read is forwarded as it came: the view borrows.
+use std::borrow::Cow;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Instant;
@@ -13,10 +14,11 @@ use hyper::body::Incoming;
 
 use super::refusal::Refusal;
 use super::worker::Worker;
+use crate::agents::Hints;
 use crate::flight::{Flight, Stage};
 use crate::snapshot::Snapshot;
 use crate::upstream::outgoing::Outgoing;
-use crate::wire::{Endpoint, Kind, View, ViewFault, view};
+use crate::wire::{Dialect, Endpoint, Kind, View, ViewFault, view};
 
 /// Most memory taken on a client's word before bytes have come.
 const TRUSTED: u64 = 1024 * 1024;
@@ -24,14 +26,83 @@ const TRUSTED: u64 = 1024 * 1024;
 /// A call as read.
 pub struct Call {
     pub kind: Kind,
-    pub body: Outgoing,
+    pub body: Sending,
     /// Bytes of the body, as far as they are known.
     pub bytes: u64,
     /// The answer is asked for as a stream.
     pub stream: bool,
     model: Option<Rc<str>>,
+    pub asks: Asks,
+    /// What the body says of its session.
+    pub hints: Option<Box<Said>>,
     /// When the last byte of the body had come; our own time begins there.
     pub complete: Option<Instant>,
+}
+
+/// The body, on its way out.
+pub enum Sending {
+    /// Read whole; it may be edited before it goes.
+    Whole(Bytes),
+    Streaming(Outgoing),
+}
+
+/// What limits ask of a call.
+#[derive(Debug, Clone, Copy)]
+pub struct Asks {
+    /// Its tokens can be counted.
+    pub counted: bool,
+    /// The model is asked to think first.
+    pub reasoning: bool,
+    pub prompt_bytes: u64,
+    /// The bound on the output that it gives itself.
+    pub max_tokens: Option<u64>,
+    /// How many answers.
+    pub answers: u64,
+    /// It asks for the usage of its stream itself.
+    pub usage: bool,
+}
+
+impl Default for Asks {
+    fn default() -> Self {
+        Self {
+            counted: false,
+            reasoning: false,
+            prompt_bytes: 0,
+            max_tokens: None,
+            answers: 1,
+            usage: false,
+        }
+    }
+}
+
+/// The fields that agents put a session into, kept beyond the body.
+#[derive(Debug, Default)]
+pub struct Said {
+    prompt_cache_key: Option<Box<str>>,
+    user: Option<Box<str>>,
+    safety_identifier: Option<Box<str>>,
+}
+
+impl Said {
+    fn of(view: &View<'_>) -> Option<Box<Self>> {
+        let kept = |text: &Option<Cow<'_, str>>| text.as_deref().map(Box::from);
+        let (key, user) = (kept(&view.prompt_cache_key), kept(&view.user));
+        let safety_identifier = kept(&view.safety_identifier);
+        let any = key.is_some() || user.is_some() || safety_identifier.is_some();
+        any.then(|| Box::new(Self { prompt_cache_key: key, user, safety_identifier }))
+    }
+
+    /// `metadata.user_id` is Anthropic's name for what OpenAI calls `user`.
+    pub fn borrowed(&self, dialect: Dialect) -> Hints<'_> {
+        let user = self.user.as_deref();
+        let anthropic = dialect == Dialect::Anthropic;
+        Hints {
+            prompt_cache_key: self.prompt_cache_key.as_deref(),
+            user_id: user.filter(|_| anthropic),
+            safety_identifier: self.safety_identifier.as_deref(),
+            user: user.filter(|_| !anthropic),
+        }
+    }
 }
 
 impl Call {
@@ -47,37 +118,43 @@ impl Call {
         let kind = endpoint.kind;
         let mut call = Self {
             kind,
-            body: Outgoing::whole(Bytes::new()),
+            body: Sending::Whole(Bytes::new()),
             bytes: announced.unwrap_or(0),
             stream: kind.streams_by_default() || kind == Kind::StreamGenerate,
             model: endpoint.model.map(Rc::from),
+            asks: Asks::default(),
+            hints: None,
             complete: None,
         };
         if body.is_end_stream() {
             return Ok(call);
         }
         if !kind.reads_body() {
-            call.body = Outgoing::streaming(body, announced);
+            call.body = Sending::Streaming(Outgoing::streaming(body, announced));
             return Ok(call);
         }
         let whole =
             collect(worker, flight, body, announced, snapshot.config.server.max_body).await?;
         call.complete = Some(Instant::now());
         call.bytes = whole.len() as u64;
-        if !is_encoded(headers) {
+        if is_encoded(headers) {
+            if !snapshot.rules.is_empty() {
+                return Err(Refusal::encoded());
+            }
+        } else {
             match view(kind, &whole) {
                 Ok(view) => call.look(&view),
                 Err(fault @ ViewFault::Duplicate { .. }) => {
                     return Err(Refusal::unreadable(&fault));
                 }
-                Err(fault) if snapshot.routes.need_model() => {
+                Err(fault) if snapshot.routes.need_model() || !snapshot.rules.is_empty() => {
                     return Err(Refusal::unreadable(&fault));
                 }
                 // not ours to judge: the backend will say what it thinks of it
                 Err(_) => {}
             }
         }
-        call.body = Outgoing::whole(whole);
+        call.body = Sending::Whole(whole);
         if let Some(model) = &call.model {
             flight.describe(|about| about.model = Some(Rc::clone(model)));
         }
@@ -91,6 +168,15 @@ impl Call {
         if self.model.is_none() {
             self.model = view.model.as_deref().map(Rc::from);
         }
+        self.asks = Asks {
+            counted: self.kind.counts(),
+            reasoning: view.reasoning,
+            prompt_bytes: view.prompt_bytes,
+            max_tokens: view.max_tokens,
+            answers: view.n.unwrap_or(1),
+            usage: view.include_usage == Some(true),
+        };
+        self.hints = Said::of(view);
     }
 
     pub fn model(&self) -> Option<&str> {

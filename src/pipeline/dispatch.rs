@@ -8,10 +8,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::Bytes;
 use http::{HeaderName, HeaderValue, header, request};
 
 use super::admit::Lease;
-use super::call::Call;
+use super::call::{Call, Sending};
 use super::gate;
 use super::record::Record;
 use super::refusal::Refusal;
@@ -20,8 +21,9 @@ use super::worker::Worker;
 use crate::flight::Flight;
 use crate::route::Route;
 use crate::upstream::Upstream;
-use crate::upstream::call::{Outbound, send};
-use crate::wire::Endpoint;
+use crate::upstream::call::{CallError, Outbound, send};
+use crate::upstream::outgoing::Outgoing;
+use crate::wire::{Edits, Endpoint, Wish, view};
 
 pub const VIA: HeaderValue = HeaderValue::from_static("1.1 tidegate");
 const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
@@ -75,34 +77,67 @@ impl<'p> Prepared<'p> {
     }
 }
 
-/// Makes the call. The lease is asked for as the proof that the call was admitted.
+/// Makes the call. The lease is the proof that the call was admitted, and hears how it goes.
 pub async fn dispatch(
     worker: &Rc<Worker>,
     flight: &Flight,
-    _lease: &Lease,
+    lease: &mut Lease,
     to: Prepared<'_>,
     head: &mut request::Parts,
     call: Call,
     record: &mut Record,
 ) -> Result<Sent, Refusal> {
     to.rewrite(head, None);
-    let outbound = Outbound {
-        method: &head.method,
-        target: &to.target,
-        headers: &mut head.headers,
-        body: call.body,
+    let model = call.shared_model();
+    let (body, hides_usage) = edited(&to, lease, &call)?;
+    let body = match (body, call.body) {
+        (Some(edited), _) | (None, Sending::Whole(edited)) => Outgoing::whole(edited),
+        (None, Sending::Streaming(body)) => body,
     };
-    record.sent(Instant::now());
+    let outbound =
+        Outbound { method: &head.method, target: &to.target, headers: &mut head.headers, body };
+    let now = Instant::now();
+    record.sent(now);
+    lease.sent(now);
     match send(&worker.pools, flight, &to.upstream, outbound).await {
         Ok(answer) => {
             record.answered(&answer);
+            lease.answered(answer.status, &answer.headers, model.as_deref());
             Ok(Sent {
                 answer,
                 kind: call.kind,
                 metered: to.metered,
+                hides_usage,
                 clock: Arc::clone(&worker.clock),
             })
         }
-        Err(error) => Err(Refusal::call(error, &to.upstream.config)),
+        Err(error) => {
+            lease.unanswered(matches!(error, CallError::Connect(_)));
+            Err(Refusal::call(error, &to.upstream.config))
+        }
     }
+}
+
+/// The body as limits want it, if it must change: a stream reports its usage, and the output is
+/// bounded by what is left of a hard limit. Says whether the caller did not ask for that usage.
+fn edited(to: &Prepared<'_>, lease: &Lease, call: &Call) -> Result<(Option<Bytes>, bool), Refusal> {
+    let Sending::Whole(body) = &call.body else { return Ok((None, false)) };
+    let wish = Wish {
+        include_usage: call.stream && lease.counts_tokens() && !call.asks.usage,
+        max_tokens: lease.clamp().map(|clamp| clamp.tokens),
+        completion_tokens: &*to.upstream.config.provider == "openai",
+    };
+    if wish == (Wish { completion_tokens: wish.completion_tokens, ..Wish::default() }) {
+        return Ok((None, false));
+    }
+    let Ok(view) = view(call.kind, body) else { return Ok((None, false)) };
+    let edits = Edits::new(call.kind, &view, wish);
+    if edits.unbounded() {
+        return Err(Refusal::unboundable());
+    }
+    if edits.is_empty() {
+        return Ok((None, false));
+    }
+    let hides = edits.asks_usage();
+    Ok((Some(edits.apply(body)), hides))
 }

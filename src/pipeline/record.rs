@@ -12,10 +12,13 @@ use super::admit::Lease;
 use super::call::Call;
 use super::refusal::Refusal;
 use super::worker::Worker;
+use crate::identity::Identity;
+use crate::limits::book::Settled;
+use crate::limits::rules::LimitOf;
 use crate::request_id::RequestId;
 use crate::route::Route;
 use crate::telemetry::access::Entry;
-use crate::telemetry::metrics::{Finished, Outcome, Target};
+use crate::telemetry::metrics::{Finished, Held, Outcome, Target, Who};
 use crate::upstream::Upstream;
 use crate::upstream::call::Answer;
 use crate::wire::{Kind, Meter, Usage};
@@ -57,6 +60,20 @@ struct Facts {
     first_token: Option<Duration>,
     usage: Option<Usage>,
     content_events: u64,
+    who: Option<Rc<Identity>>,
+    /// What limits made of it; boxed, for most calls have none.
+    held: Option<Box<Holding>>,
+    spend: Option<i64>,
+}
+
+/// What limits made of a call.
+#[derive(Default)]
+struct Holding {
+    predicted: Option<u64>,
+    limited_by: Option<Arc<str>>,
+    would_refuse: Option<Arc<str>>,
+    clamped: Option<u64>,
+    runaway: bool,
 }
 
 struct Routed {
@@ -97,6 +114,9 @@ impl Record {
             first_token: None,
             usage: None,
             content_events: 0,
+            who: None,
+            held: None,
+            spend: None,
         };
         Self { id: worker.ids.next(), worker: Rc::clone(worker), facts: Some(Box::new(facts)) }
     }
@@ -132,8 +152,49 @@ impl Record {
         });
     }
 
+    /// Who calls, as far as the head tells.
+    pub fn identified(&mut self, who: &Identity) {
+        self.note(|facts| facts.who = Some(Rc::new(who.clone())));
+    }
+
+    /// Who calls, with what the body tells.
+    pub fn allowed(&mut self, who: &Rc<Identity>) {
+        self.note(|facts| facts.who = Some(Rc::clone(who)));
+    }
+
     pub fn admitted(&mut self, lease: &Lease) {
-        self.note(|facts| facts.queued = lease.queued);
+        let label = |limit: &Arc<LimitOf>| Arc::clone(&limit.label);
+        let (predicted, clamp) = (lease.predicted(), lease.clamp());
+        let would_refuse = lease.would_refuse().map(label);
+        self.note(|facts| {
+            facts.queued = lease.queued;
+            if predicted.is_some() {
+                let held = facts.held.get_or_insert_default();
+                held.predicted = predicted;
+                held.clamped = clamp.map(|clamp| clamp.tokens);
+                held.would_refuse = would_refuse;
+            }
+        });
+    }
+
+    /// What the call has cost, where a limit has counted it.
+    pub fn billed(&mut self, settled: Option<&Settled>) {
+        let Some(settled) = settled else { return };
+        self.note(|facts| facts.spend = settled.spend);
+    }
+
+    /// `Server-Timing`: where the time went until the answer began, in milliseconds.
+    pub fn timing(&self) -> Option<HeaderValue> {
+        let facts = self.facts.as_ref()?;
+        let (sent, arrived) = (facts.sent?, facts.arrived?);
+        let millis = |time: Duration| time.as_secs_f64() * 1000.0;
+        let text = format!(
+            "queue;dur={:.1}, upstream;dur={:.1}, overhead;dur={:.2}",
+            millis(facts.queued),
+            millis(arrived.saturating_duration_since(sent)),
+            millis(facts.overhead)
+        );
+        HeaderValue::try_from(text).ok()
     }
 
     pub fn sent(&mut self, at: Instant) {
@@ -187,9 +248,13 @@ impl Record {
     pub fn refused(&mut self, refusal: &Refusal) {
         self.worker.metrics.refused(refusal.source(), refusal.code());
         self.say(refusal);
+        let limit = refusal.limit().cloned();
         self.note(|facts| {
             facts.error = Some(refusal.code());
             facts.refused = Some(refusal.outcome());
+            if limit.is_some() {
+                facts.held.get_or_insert_default().limited_by = limit;
+            }
         });
     }
 
@@ -230,6 +295,37 @@ impl Drop for Record {
 }
 
 impl Facts {
+    fn who(&self) -> Who<'_> {
+        let Some(who) = &self.who else { return Who::default() };
+        Who {
+            agent: &who.agent,
+            team: who.team.as_deref().unwrap_or(""),
+            session: who.session.as_deref().unwrap_or(""),
+            parent: who.parent.as_deref().unwrap_or(""),
+            rung: Some(who.rung),
+            class: who.class,
+        }
+    }
+
+    /// What limits and prices made of it. What no limit has counted is priced here.
+    fn held(&self, worker: &Worker) -> Held<'_> {
+        let rate = self.usage.map(|usage| {
+            let snapshot = worker.live.peek();
+            (snapshot.prices.of(self.model.as_deref().unwrap_or("")), usage)
+        });
+        let spend = self.spend.or_else(|| rate.map(|(rate, usage)| rate.cost(&usage)));
+        let held = self.held.as_deref();
+        Held {
+            spend_nano: spend,
+            priced: rate.is_none_or(|(rate, _)| rate.known),
+            predicted_tokens: held.and_then(|held| held.predicted),
+            limited_by: held.and_then(|held| held.limited_by.as_deref()),
+            would_refuse: held.and_then(|held| held.would_refuse.as_deref()),
+            clamped: held.and_then(|held| held.clamped),
+            runaway: held.is_some_and(|held| held.runaway),
+        }
+    }
+
     fn write(&self, worker: &Worker, id: &RequestId, outcome: Outcome) {
         let since = |at: Instant| at.duration_since(self.started);
         let finished = Finished {
@@ -247,7 +343,11 @@ impl Facts {
             usage: self.usage,
             stream: self.stream,
             content_events: self.content_events,
+            error: self.error,
+            who: self.who(),
+            held: self.held(worker),
         };
+        worker.metrics.finished(&finished);
         if let Some(routed) = &self.route {
             routed.target.finished(&finished);
             if let Outcome::Deadline(which) = outcome {
@@ -265,14 +365,12 @@ impl Facts {
             call: &finished,
             request_id: id.as_str(),
             peer: &self.peer,
-            agent: None,
             method: self.method.as_str(),
             path: self.path.path(),
             route: name(|routed| &routed.route),
             upstream: name(|routed| &routed.upstream.config.name),
             attempts: self.attempts,
             reused: self.reused,
-            error: self.error,
             user_agent: self.user_agent.as_ref().and_then(|value| value.to_str().ok()),
         });
     }

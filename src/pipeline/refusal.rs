@@ -3,7 +3,10 @@
 //! A refusal says whose fault it was, what the client is told, whether trying again helps, and keeps
 //! the cause for our own log. What the client is told never holds a secret, an address of a backend
 //! or anything the client sent.
+mod limits;
+
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,8 +15,10 @@ use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use super::gate::GateFault;
 use super::record::Record;
 use super::reply::{Reply, ReplyBody};
+use super::told;
 use crate::config;
 use crate::flight::Expired;
+use crate::limits::book::LimitLine;
 use crate::telemetry::metrics::{Deadline, Outcome};
 use crate::upstream::call::CallError;
 use crate::upstream::connect::ConnectError;
@@ -48,9 +53,16 @@ pub struct Refusal {
     outcome: Outcome,
     /// The connection is of no further use: its bytes can no longer be told apart.
     close: bool,
+    /// The limit that said no.
+    limit: Option<Arc<str>>,
+    /// What the caller is told of it.
+    lines: Vec<LimitLine>,
     /// For our log alone.
     cause: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
+
+/// The longest wait that a caller is told; beyond it there is no use in trying again.
+const LONGEST_WAIT: Duration = Duration::from_mins(1);
 
 /// The status that logs give a call whose client left before an answer.
 pub const CLIENT_GONE: u16 = 499;
@@ -86,6 +98,8 @@ impl Refusal {
                 Source::Agent | Source::Us => Outcome::Refused,
             },
             close: false,
+            limit: None,
+            lines: Vec::new(),
             cause: None,
         }
     }
@@ -270,6 +284,10 @@ impl Refusal {
         Self::new(StatusCode::BAD_GATEWAY, code, Source::Upstream, message).because(error)
     }
 
+    pub fn limit(&self) -> Option<&Arc<str>> {
+        self.limit.as_ref()
+    }
+
     pub fn outcome(&self) -> Outcome {
         self.outcome
     }
@@ -316,13 +334,17 @@ impl Refusal {
         let mut reply = Reply::ours(self.status, body);
         let headers = &mut reply.headers;
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        told::success(headers, dialect, &self.lines);
         if let Retry::After(wait) = self.retry {
-            let seconds = wait.as_secs().max(1);
+            // SDKs sleep as long as they are told, or raise above two minutes
+            let told = wait.min(LONGEST_WAIT);
+            let seconds = told.as_millis().div_ceil(1000).max(1) as u64;
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-            let millis = HeaderValue::from(wait.as_millis() as u64);
+            let millis = HeaderValue::from(told.as_millis().max(1) as u64);
             headers.insert(HeaderName::from_static("retry-after-ms"), millis);
         }
-        if self.retry == Retry::No {
+        let too_long = matches!(self.retry, Retry::After(wait) if wait > LONGEST_WAIT);
+        if self.retry == Retry::No || too_long {
             let no = HeaderValue::from_static("false");
             headers.insert(HeaderName::from_static("x-should-retry"), no);
         }

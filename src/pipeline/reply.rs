@@ -4,6 +4,7 @@
 //! same bytes. Nothing is read ahead: the client's pace is the upstream's. Dropping the body (the
 //! client has gone) drops the upstream call with it. An answer that dies ends as an error: its
 //! dialect's error event, then the connection is broken off; never a clean end.
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -14,19 +15,21 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
 use thiserror::Error;
 
-use super::admit::Lease;
+use super::admit::{Came, Lease};
 use super::dispatch::VIA;
 use super::record::Record;
 use super::refusal::Refusal;
+use super::told;
 use super::upgrade::Tunnel;
 use crate::clock::Clock;
 use crate::flight::Ticket;
 use crate::telemetry::metrics::Outcome;
 use crate::upstream::call::{Answer, AnswerBody};
-use crate::wire::{Dialect, Ending, Form, Kind, Meter, form};
+use crate::wire::{Dialect, Ending, Form, Hide, Kind, Meter, form};
 
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-tidegate-request-id");
 pub const SOURCE: HeaderName = HeaderName::from_static("x-tidegate-source");
+const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 const SOURCE_UPSTREAM: HeaderValue = HeaderValue::from_static("upstream");
 const SOURCE_POLICY: HeaderValue = HeaderValue::from_static("policy");
 
@@ -49,12 +52,14 @@ pub struct Sent {
     pub answer: Answer,
     pub kind: Kind,
     pub metered: bool,
+    /// The stream reports its usage because we asked, and the client did not.
+    pub hides_usage: bool,
     pub clock: Arc<Clock>,
 }
 
 impl Sent {
     pub fn reply(self, ticket: Ticket, lease: Lease, dialect: Dialect) -> Reply {
-        let Self { answer, kind, metered, clock } = self;
+        let Self { answer, kind, metered, hides_usage, clock } = self;
         let Answer { status, mut headers, body, .. } = answer;
         let form = if metered {
             let value = |name| headers.get(name).map(HeaderValue::as_bytes);
@@ -71,6 +76,7 @@ impl Sent {
         headers.remove(header::ALT_SVC);
         headers.append(header::VIA, VIA);
         headers.insert(SOURCE, SOURCE_UPSTREAM);
+        told::success(&mut headers, dialect, &lease.lines);
         let eventful = streaming && !headers.contains_key(header::CONTENT_LENGTH);
         let streamed = Streamed {
             meter: (form != Form::Opaque).then(|| Meter::new(kind, form)),
@@ -84,6 +90,7 @@ impl Sent {
             kind,
             form,
             eventful,
+            hiding: (hides_usage && form == Form::Sse).then(Box::default),
             untouched: true,
             failing: Failing::No,
         };
@@ -106,6 +113,9 @@ impl Reply {
             headers.insert(REQUEST_ID, id);
         }
         record.replying(status);
+        if let Some(timing) = record.timing() {
+            headers.append(SERVER_TIMING, timing);
+        }
         let body = match content {
             Content::Whole(body) => {
                 record.passed(body.len());
@@ -159,6 +169,8 @@ pub struct Streamed {
     form: Form,
     /// An error event can be added to it.
     eventful: bool,
+    /// Takes out the report of usage that only we asked for.
+    hiding: Option<Box<Hiding>>,
     /// Nothing of it has gone to the meter yet.
     untouched: bool,
     failing: Failing,
@@ -183,30 +195,44 @@ impl Streamed {
             }
             Failing::BreakOff => return Poll::Ready(Some(Err(BrokenOff))),
         }
-        let Poll::Ready(next) = self.body.poll_data(cx) else {
-            return match self.ticket.poll_expired(cx) {
-                None => Poll::Pending,
-                Some(expired) => self.fail(&Refusal::expired_here(expired), cx),
-            };
-        };
-        match next {
-            Some(Ok(data)) => {
-                self.passed(&data);
-                Poll::Ready(Some(Ok(data)))
+        loop {
+            if let Some(data) = self.hiding.as_mut().and_then(|hiding| hiding.ready.pop_front()) {
+                return Poll::Ready(Some(Ok(data)));
             }
-            Some(Err(error)) => self.fail(&Refusal::broken_answer(error), cx),
-            None => {
-                self.end();
-                Poll::Ready(None)
+            let Poll::Ready(next) = self.body.poll_data(cx) else {
+                return match self.ticket.poll_expired(cx) {
+                    None => Poll::Pending,
+                    Some(expired) => self.fail(&Refusal::expired_here(expired), cx),
+                };
+            };
+            match next {
+                Some(Ok(data)) => {
+                    if !self.passed(&data) {
+                        return self.fail(&Refusal::budget_ended(), cx);
+                    }
+                    match &mut self.hiding {
+                        Some(hiding) => hiding.take(data, self.body.ended()),
+                        None => return Poll::Ready(Some(Ok(data))),
+                    }
+                }
+                Some(Err(error)) => return self.fail(&Refusal::broken_answer(error), cx),
+                None => {
+                    self.end();
+                    if !self.hiding.as_mut().is_some_and(|hiding| hiding.finish()) {
+                        return Poll::Ready(None);
+                    }
+                }
             }
         }
     }
 
-    fn passed(&mut self, data: &Bytes) {
+    /// Looks at a frame that goes by. `false`: a budget wants the stream ended here.
+    fn passed(&mut self, data: &Bytes) -> bool {
         self.ticket.moved(data.len(), self.clock.now());
         if let Some(record) = &mut self.record {
             record.passed(data.len());
         }
+        let mut goes_on = true;
         if let Some(meter) = &mut self.meter {
             if self.body.ended() && self.untouched {
                 meter.whole(data);
@@ -214,43 +240,63 @@ impl Streamed {
                 self.untouched = false;
                 meter.push(data);
             }
-            if meter.content_started()
-                && let Some(record) = &mut self.record
-                && record.awaits_content()
-            {
-                record.content_started(Instant::now());
+            if let Some(lease) = &mut self.lease {
+                if meter.content_started()
+                    && let Some(record) = &mut self.record
+                    && record.awaits_content()
+                {
+                    let now = Instant::now();
+                    record.content_started(now);
+                    lease.first_token(now);
+                }
+                goes_on = lease.produced(meter.produced());
             }
         }
         if self.body.ended() {
             self.end();
+            return true;
         }
+        goes_on
     }
 
     /// Whether it came to a clean end. Asked after each frame, the error event too: hyper would
     /// take a yes there for the end of the body, and finish it.
     fn has_ended(&self) -> bool {
-        matches!(self.failing, Failing::No) && self.record.is_none() && self.body.ended()
+        let seen = self.hiding.as_ref().is_none_or(|hiding| hiding.ready.is_empty());
+        matches!(self.failing, Failing::No) && self.record.is_none() && self.body.ended() && seen
     }
 
     /// The answer has ended by its own framing.
     fn end(&mut self) {
-        self.lease = None;
-        let Some(mut record) = self.record.take() else { return };
-        let outcome = match &mut self.meter {
-            Some(meter) => {
-                meter.finish();
-                record.metered(meter);
-                match meter.ending() {
-                    _ if self.status.is_server_error() => Outcome::UpstreamError,
-                    Ending::Failed if self.status.is_success() => Outcome::UpstreamError,
-                    Ending::Open if self.status.is_success() => Outcome::Truncated,
-                    _ => Outcome::Complete,
-                }
-            }
-            None if self.status.is_server_error() => Outcome::UpstreamError,
-            None => Outcome::Complete,
+        if let Some(meter) = &mut self.meter {
+            meter.finish();
+        }
+        let outcome = match self.meter.as_ref().map(Meter::ending) {
+            _ if self.status.is_server_error() => Outcome::UpstreamError,
+            Some(Ending::Failed) if self.status.is_success() => Outcome::UpstreamError,
+            Some(Ending::Open) if self.status.is_success() => Outcome::Truncated,
+            _ => Outcome::Complete,
         };
-        record.close(outcome);
+        self.bill(outcome == Outcome::Complete);
+        if let Some(record) = self.record.take() {
+            record.close(outcome);
+        }
+    }
+
+    /// Settles what the call has cost, once; and tells the record.
+    fn bill(&mut self, complete: bool) {
+        let came = Came {
+            usage: self.meter.as_ref().and_then(Meter::usage),
+            produced: self.meter.as_ref().map_or(0, Meter::produced),
+            complete,
+        };
+        let settled = self.lease.take().and_then(|lease| lease.settle(&came));
+        if let Some(record) = &mut self.record {
+            if let Some(meter) = &self.meter {
+                record.metered(meter);
+            }
+            record.billed(settled.as_ref());
+        }
     }
 
     /// The answer will not end by itself: closes the record, and gives the client its error event
@@ -260,15 +306,15 @@ impl Streamed {
         refusal: &Refusal,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, BrokenOff>>> {
-        self.lease = None;
+        self.bill(false);
         self.failing = Failing::Flush;
         // the client may be slow to take the rest: the upstream call does not wait for that
         self.body.abandon();
-        let Some(mut record) = self.record.take() else { return self.poll_next(cx) };
-        let whole_events = self.meter.as_ref().is_none_or(Meter::between_events);
-        if let Some(meter) = &self.meter {
-            record.metered(meter);
-        }
+        let Some(record) = self.record.take() else { return self.poll_next(cx) };
+        let whole_events = match &self.hiding {
+            Some(hiding) => hiding.hide.between(),
+            None => self.meter.as_ref().is_none_or(Meter::between_events),
+        };
         let event = if self.eventful {
             refusal.event(self.dialect, self.form, self.kind, &record)
         } else {
@@ -281,6 +327,37 @@ impl Streamed {
             // what came before is to be seen all the same
             None => self.poll_next(cx),
         }
+    }
+}
+
+impl Drop for Streamed {
+    fn drop(&mut self) {
+        // the client has left, or all is settled already
+        self.bill(false);
+    }
+}
+
+/// What hides a part of a stream, and what of the rest is ready to go.
+#[derive(Default)]
+struct Hiding {
+    hide: Hide,
+    ready: VecDeque<Bytes>,
+}
+
+impl Hiding {
+    fn take(&mut self, data: Bytes, last: bool) {
+        let Self { hide, ready } = self;
+        hide.push(data, &mut |piece| ready.push_back(piece));
+        if last {
+            self.finish();
+        }
+    }
+
+    /// Says whether something is left to go.
+    fn finish(&mut self) -> bool {
+        let Self { hide, ready } = self;
+        hide.finish(&mut |piece| ready.push_back(piece));
+        !ready.is_empty()
     }
 }
 

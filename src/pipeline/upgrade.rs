@@ -51,7 +51,7 @@ pub struct Tunnel {
 pub async fn upgrade(
     worker: &Rc<Worker>,
     ticket: Ticket,
-    lease: Lease,
+    mut lease: Lease,
     to: Prepared<'_>,
     head: &mut request::Parts,
     record: &mut Record,
@@ -64,14 +64,17 @@ pub async fn upgrade(
         headers: &mut head.headers,
         body: Outgoing::whole(Bytes::new()),
     };
-    record.sent(Instant::now());
+    let now = Instant::now();
+    record.sent(now);
+    lease.sent(now);
     let answer = send_upgrade(&worker.pools, &ticket, &to.upstream, outbound)
         .await
         .map_err(|error| Refusal::call(error, &to.upstream.config))?;
     record.answered(&answer);
+    lease.answered(answer.status, &answer.headers, None);
     if answer.status != StatusCode::SWITCHING_PROTOCOLS {
         let clock = Arc::clone(&worker.clock);
-        let sent = Sent { answer, kind: Kind::Other, metered: false, clock };
+        let sent = Sent { answer, kind: Kind::Other, metered: false, hides_usage: false, clock };
         return Ok(sent.reply(ticket, lease, Dialect::Http));
     }
     let mut headers = answer.headers;

@@ -1,7 +1,7 @@
 //! What one worker thread has for itself, and what it shares with the others.
 //!
 //! Everything a request touches often is the worker's own: no lock, no atomic that another thread
-//! writes. Workers meet in the snapshot, the metrics, the bulkheads and the drain signal.
+//! writes. Workers meet in the snapshot, the metrics, the limits and the drain signal.
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -9,6 +9,7 @@ use std::sync::Arc;
 use crate::clock::Clock;
 use crate::drain::Drain;
 use crate::flight::Flights;
+use crate::limits::Limits;
 use crate::request_id::RequestIds;
 use crate::snapshot::{Live, Snapshot};
 use crate::telemetry::access::Lines;
@@ -20,6 +21,7 @@ pub struct Worker {
     pub flights: Rc<Flights>,
     pub pools: Rc<Pools>,
     pub ids: RequestIds,
+    pub limits: Arc<Limits>,
     pub live: Arc<Live>,
     pub metrics: Arc<Metrics>,
     pub lines: RefCell<Lines>,
@@ -40,6 +42,7 @@ impl Worker {
             pools: Rc::new(Pools::new(Arc::clone(&clock), workers)),
             clock,
             ids: RequestIds::new(),
+            limits: Arc::clone(&live.limits),
             live,
             metrics,
             lines: RefCell::new(lines),

@@ -109,7 +109,7 @@ impl Answer {
     /// Tokens as `usage` counts them.
     pub fn output_tokens(&self) -> u64 {
         let main = match &self.tool {
-            Some(tool) => (tool.name.len() + tool.arguments.len()).div_ceil(4) as u32,
+            Some(tool) => tool.tokens(),
             None => self.tokens,
         };
         u64::from(self.reasoning) + u64::from(main)

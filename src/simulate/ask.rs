@@ -36,6 +36,13 @@ pub(super) struct ToolCall {
     pub arguments: String,
 }
 
+impl ToolCall {
+    /// As `usage` counts it.
+    pub fn tokens(&self) -> u32 {
+        (self.name.len() + self.arguments.len()).div_ceil(4) as u32
+    }
+}
+
 #[derive(Deserialize)]
 struct StreamOptions {
     include_usage: Option<bool>,

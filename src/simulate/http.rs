@@ -7,6 +7,8 @@ use super::text::Put;
 
 /// Largest head in bytes.
 const MOST_HEAD: usize = 256 << 10;
+/// Headers that carry a key, whatever the vendor.
+const KEYS: [&str; 4] = ["authorization", "x-api-key", "api-key", "x-goog-api-key"];
 /// Most header fields.
 const MOST_FIELDS: usize = 256;
 /// Largest body in bytes.
@@ -40,6 +42,8 @@ pub(super) struct Head {
     pub expects_continue: bool,
     pub script: Option<Range<usize>>,
     pub upgrade: Option<Range<usize>>,
+    /// The value of the first header that carries a key.
+    pub credential: Option<Range<usize>>,
     /// The client speaks Anthropic's dialect whatever the path: `anthropic-version` is there.
     pub anthropic: bool,
 }
@@ -80,6 +84,7 @@ pub(super) fn head(buffer: &[u8]) -> Result<Option<Head>, Unreadable> {
         expects_continue: false,
         script: None,
         upgrade: None,
+        credential: None,
         anthropic: false,
     };
     for field in request.headers.iter() {
@@ -115,6 +120,8 @@ pub(super) fn head(buffer: &[u8]) -> Result<Option<Head>, Unreadable> {
             head.upgrade = Some(place(field.value));
         } else if is("anthropic-version") {
             head.anthropic = true;
+        } else if KEYS.into_iter().any(is) {
+            head.credential = head.credential.or_else(|| Some(place(field.value)));
         }
     }
     Ok(Some(head))

@@ -1,13 +1,19 @@
 //! From a request to its answer, before any byte of it is sent: which endpoint, which script,
 //! whether a fault replaces the answer. Pure but for the counters; all waiting and writing is
 //! `send.rs`.
+mod route;
+
+use std::sync::atomic::Ordering::Relaxed;
+
 use serde_json::json;
 
+use self::route::Route;
 use super::answer::{Answer, Face};
 use super::ask::Ask;
-use super::embed::{self, Form};
+use super::embed;
 use super::faults::{self, Fault};
-use super::http::{self, Head, Method};
+use super::http::{self, Head};
+use super::quota::{Charge, put_retry, put_standing};
 use super::script::Script;
 use super::text::{Put, hash, mix};
 use super::worker::Worker;
@@ -24,6 +30,8 @@ pub(super) struct Plan {
     pub id: u64,
     /// More header lines.
     pub fields: Vec<u8>,
+    /// What it took of its credential's limits; settled when the plan is dropped.
+    pub charge: Option<Charge>,
 }
 
 pub(super) enum Reply {
@@ -38,107 +46,6 @@ pub(super) enum Reply {
 }
 
 const JSON: Reply = Reply::Plain { status: 200, content_type: "application/json" };
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Route<'a> {
-    Health,
-    Seen,
-    Echo,
-    Mirror,
-    Tunnel,
-    Models,
-    Model(&'a str),
-    Tags,
-    Version,
-    /// `stream` where the path decides it.
-    Generate {
-        face: Face,
-        model: Option<&'a str>,
-        stream: Option<bool>,
-    },
-    Embed(Form),
-    Count,
-    Unknown,
-}
-
-impl<'a> Route<'a> {
-    /// Whatever stands before the known end of a path does not matter: base URLs differ.
-    fn of(path: &'a str, query: &str) -> Self {
-        let generate = |face| Self::Generate { face, model: None, stream: None };
-        if let Some((before, method)) = path.rsplit_once(':') {
-            let model = before.rsplit_once('/').map(|(_, model)| model);
-            let array = !query.split('&').any(|pair| pair == "alt=sse");
-            let face = Face::Gemini { array };
-            return match method {
-                "generateContent" => Self::Generate { face, model, stream: Some(false) },
-                "streamGenerateContent" => Self::Generate { face, model, stream: Some(true) },
-                "embedContent" => Self::Embed(Form::Gemini),
-                "batchEmbedContents" => Self::Embed(Form::GeminiBatch),
-                "countTokens" => Self::Count,
-                _ => Self::Unknown,
-            };
-        }
-        if let Some((_, control)) = path.split_once("/simulate/") {
-            return match control.split('/').next() {
-                Some("seen") => Self::Seen,
-                Some("echo") => Self::Echo,
-                Some("mirror") => Self::Mirror,
-                Some("tunnel") => Self::Tunnel,
-                _ => Self::Unknown,
-            };
-        }
-        let mut ends = path.rsplit('/');
-        let (last, before) = (ends.next().unwrap_or_default(), ends.next().unwrap_or_default());
-        match (before, last) {
-            ("chat", "completions") => generate(Face::Chat),
-            (_, "completions") => generate(Face::Completion),
-            (_, "responses") => generate(Face::Responses),
-            (_, "messages") => generate(Face::Messages),
-            ("api", "chat") => generate(Face::OllamaChat),
-            ("api", "generate") => generate(Face::OllamaGenerate),
-            ("api", "embed") => Self::Embed(Form::Ollama),
-            ("api", "embeddings") => Self::Embed(Form::OllamaSingle),
-            (_, "embeddings") => Self::Embed(Form::OpenAi),
-            ("messages", "count_tokens") | ("responses", "input_tokens") => Self::Count,
-            ("api", "tags") => Self::Tags,
-            ("api", "version") => Self::Version,
-            (_, "models") => Self::Models,
-            ("models", model) => Self::Model(model),
-            (_, "" | "health" | "healthz" | "livez" | "readyz") => Self::Health,
-            _ => Self::Unknown,
-        }
-    }
-
-    /// The simulator's own endpoints, which the process's fault leaves alone.
-    fn is_control(self) -> bool {
-        matches!(self, Self::Health | Self::Seen | Self::Echo | Self::Mirror | Self::Tunnel)
-    }
-
-    fn takes(self, method: Method) -> bool {
-        match self {
-            Self::Generate { .. } | Self::Embed(_) | Self::Count => method == Method::Post,
-            Self::Models | Self::Model(_) | Self::Tags | Self::Version | Self::Health => {
-                matches!(method, Method::Get | Method::Head)
-            }
-            _ => true,
-        }
-    }
-}
-
-/// The dialect of a path, for models, counts and errors.
-fn dialect(path: &str, head: &Head) -> Dialect {
-    if path.contains("/messages") {
-        Dialect::Anthropic
-    } else if path.contains("/api/") {
-        Dialect::Ollama
-    } else if path.contains("/v1beta/") || path.contains(':') {
-        Dialect::Gemini
-    } else if head.anthropic {
-        Dialect::Anthropic
-    } else {
-        Dialect::OpenAi
-    }
-}
 
 /// A request, read: its head, the buffer the head's positions refer to, and its body.
 #[derive(Clone, Copy)]
@@ -162,9 +69,10 @@ pub(super) fn plan(worker: &Worker, received: Received<'_>, out: &mut Vec<u8>) -
         reply: JSON,
         script,
         fault: None,
-        dialect: dialect(path, head),
+        dialect: route::dialect(path, head),
         id: 0,
         fields: Vec::new(),
+        charge: None,
     };
     if let Some(range) = &head.script {
         let header = std::str::from_utf8(&buffer[range.clone()]).unwrap_or("not UTF-8");
@@ -243,15 +151,20 @@ impl Plan {
                 self.dialect = face.dialect();
                 let ask = Ask::read(body).map_err(|message| (400, Some(message)))?;
                 let answer = self.answer(face, model, stream, &ask, input_tokens);
+                let expected = ask.max_tokens.map_or(answer.output_tokens(), u64::from);
+                self.take(worker, received, u64::from(input_tokens) + expected)?;
                 let streams = stream.or(ask.stream).unwrap_or(self.dialect == Dialect::Ollama);
                 if streams {
+                    self.used(&answer, 0);
                     self.reply = Reply::Stream(Box::new(answer));
                 } else {
-                    self.write_whole(answer, out);
+                    let bound = ask.max_tokens.unwrap_or(u32::MAX);
+                    self.write_whole(answer, bound, out);
                 }
             }
             Route::Embed(form) => {
                 let ask = Ask::read(body).map_err(|message| (400, Some(message)))?;
+                self.take(worker, received, input_tokens.into())?;
                 embed::put(form, &ask, self.script.seed, input_tokens, out)
                     .map_err(|message| (400, Some(message)))?;
             }
@@ -295,6 +208,42 @@ impl Plan {
         Ok(())
     }
 
+    /// Takes a request and so many tokens from the credential's limits, if it has any.
+    fn take(
+        &mut self,
+        worker: &Worker,
+        received: Received<'_>,
+        tokens: u64,
+    ) -> Result<(), Refused> {
+        let Script { rpm, tpm, .. } = self.script;
+        if rpm == 0 && tpm == 0 {
+            return Ok(());
+        }
+        let credential = received.head.credential.clone();
+        let credential = credential.map_or(&b""[..], |range| &received.buffer[range]);
+        let (taken, standing) = worker.quotas().take(credential, rpm, tpm, tokens);
+        put_standing(&mut self.fields, self.dialect, &standing);
+        match taken {
+            Ok(charge) => {
+                self.charge = Some(charge);
+                Ok(())
+            }
+            Err(full) => {
+                worker.counters().limited.fetch_add(1, Relaxed);
+                put_retry(&mut self.fields, self.dialect, full.wait);
+                Err((429, Some(full.message)))
+            }
+        }
+    }
+
+    /// So many tokens of the answer were made.
+    pub fn used(&self, answer: &Answer, tokens: u64) {
+        if let Some(charge) = &self.charge {
+            let tokens = tokens.min(answer.output_tokens());
+            charge.used(u64::from(answer.input_tokens) + tokens);
+        }
+    }
+
     fn tunnel(&mut self, received: Received<'_>) -> Result<(), Refused> {
         let Some(protocol) = received.head.upgrade.clone() else {
             return Err((400, Some("The request asks for no upgrade.".to_owned())));
@@ -315,6 +264,10 @@ impl Plan {
     ) -> Answer {
         let script = &self.script;
         let bound = ask.max_tokens.unwrap_or(u32::MAX);
+        // reasoning counts against the bound, and comes first
+        let wanted = if face == Face::Completion { 0 } else { script.reasoning };
+        let reasoning = wanted.min(bound);
+        let left = bound - reasoning;
         let calls = !matches!(face, Face::Completion | Face::OllamaGenerate)
             && script.tool.unwrap_or_else(|| ask.wants_tool());
         let asks_usage =
@@ -325,47 +278,58 @@ impl Plan {
             Usage::Never => false,
             Usage::Asked => !asks_usage || ask.include_usage,
         };
+        let tool = if calls { ask.tool_call(face.dialect(), self.id) } else { None };
+        // half a call is none: the answer ends as text does
+        let tool = tool.filter(|tool| tool.tokens() <= left);
         Answer {
             face,
             model: model.or(ask.model.as_deref()).unwrap_or("sim-small").to_owned(),
             id: self.id,
-            tokens: script.tokens.min(bound),
-            reasoning: if face == Face::Completion { 0 } else { script.reasoning },
+            tokens: script.tokens.min(left),
+            reasoning,
             token_bytes: script.token_bytes,
             big: if let Some(Fault::BigEvent(bytes)) = self.fault { bytes } else { 0 },
             pad: 0,
-            tool: if calls { ask.tool_call(face.dialect(), self.id) } else { None },
+            cut: reasoning < wanted || (tool.is_none() && left < script.tokens),
+            tool,
             input_tokens,
             usage,
-            cut: bound < script.tokens,
             sse: script.sse,
         }
     }
 
-    fn write_whole(&self, mut answer: Answer, out: &mut Vec<u8>) {
+    fn write_whole(&self, mut answer: Answer, bound: u32, out: &mut Vec<u8>) {
         if let Some(wanted) = self.script.answer_bytes {
-            fit(&mut answer, wanted as usize, out);
+            let most = bound.saturating_sub(answer.reasoning);
+            fit(&mut answer, wanted as usize, most, out);
         }
+        self.used(&answer, u64::MAX);
         answer.put_whole(out);
     }
 }
 
-/// Gives the text as many tokens, and then letters, as bring the body to about `wanted` bytes.
-fn fit(answer: &mut Answer, wanted: usize, out: &mut Vec<u8>) {
+/// Gives the text as many tokens, and then letters, as bring the body to about `wanted` bytes, or
+/// as many tokens as it may have.
+fn fit(answer: &mut Answer, wanted: usize, most: u32, out: &mut Vec<u8>) {
     answer.tokens = 0;
+    answer.cut = most == 0;
     answer.put_whole(out);
     let mut left = wanted.saturating_sub(out.len());
     loop {
         out.clear();
         answer.put_piece(out, super::answer::Kind::Text, answer.tokens);
         if out.len() > left {
+            answer.pad = left as u32;
+            break;
+        }
+        answer.cut = answer.tokens == most;
+        if answer.cut {
             break;
         }
         left -= out.len();
         answer.tokens += 1;
     }
     out.clear();
-    answer.pad = left as u32;
 }
 
 /// The request as it arrived. Text that is not UTF-8 is shown with replacement characters.

@@ -34,6 +34,9 @@ pub(super) struct Script {
     /// Seconds.
     pub retry_after: u32,
     pub early: bool,
+    /// Requests and tokens a minute for each credential; 0: no limit.
+    pub rpm: u32,
+    pub tpm: u32,
 }
 
 /// How a server-sent event is spelled.
@@ -93,6 +96,8 @@ impl Script {
             "retry" => self.retry = retry(value)?,
             "retry-after" => self.retry_after = number(value)?,
             "early" => self.early = flag(value)?,
+            "rpm" => self.rpm = number(value)?,
+            "tpm" => self.tpm = number(value)?,
             _ => {
                 return Err(format!(
                     "x-simulate has no key {key:?}; `tidegate simulate --help` lists them"

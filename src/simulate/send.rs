@@ -188,8 +188,10 @@ impl Connection {
                     due = Instant::now();
                 }
                 self.deliver(wire).await?;
+                plan.used(answer, sent.into());
             }
         }
+        plan.used(answer, u64::MAX);
         Ok(None)
     }
 

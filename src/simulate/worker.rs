@@ -1,5 +1,6 @@
 //! The threads: each has a runtime of its own, a listener of its own on the shared port, and all
-//! its connections to itself. What they share is counters and the memory of `times=`.
+//! its connections to itself. What they share is counters, the memory of
+//! `times=`, and what is left of the rate limits.
 use std::collections::HashMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -15,6 +16,7 @@ use tokio::sync::watch;
 use super::Seen;
 use super::connection::Connection;
 use super::faults::Fault;
+use super::quota::Quotas;
 use super::script::Script;
 use super::text::mix;
 
@@ -28,6 +30,7 @@ pub(super) struct Counters {
     pub streams: AtomicU64,
     pub faults: AtomicU64,
     pub cancelled: AtomicU64,
+    pub limited: AtomicU64,
     pub bytes_in: AtomicU64,
     pub bytes_out: AtomicU64,
 }
@@ -39,6 +42,7 @@ pub(super) struct Shared {
     counters: Box<[Counters]>,
     rolls: AtomicU64,
     times: Mutex<HashMap<u64, u32>>,
+    quotas: Arc<Quotas>,
 }
 
 impl Shared {
@@ -48,6 +52,7 @@ impl Shared {
             counters: std::iter::repeat_with(Counters::default).take(threads).collect(),
             rolls: AtomicU64::new(0),
             times: Mutex::new(HashMap::new()),
+            quotas: Arc::default(),
         }
     }
 
@@ -61,6 +66,7 @@ impl Shared {
             streams: sum(|c| &c.streams),
             faults: sum(|c| &c.faults),
             cancelled: sum(|c| &c.cancelled),
+            limited: sum(|c| &c.limited),
             accepted,
             open: accepted.saturating_sub(closed),
             bytes_in: sum(|c| &c.bytes_in),
@@ -80,6 +86,10 @@ impl Worker {
     /// A script as the flags make it.
     pub fn script(&self) -> Script {
         self.shared.base
+    }
+
+    pub fn quotas(&self) -> &Arc<Quotas> {
+        &self.shared.quotas
     }
 
     pub fn counters(&self) -> &Counters {

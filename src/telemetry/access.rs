@@ -33,7 +33,6 @@ pub struct Entry<'a> {
     pub call: &'a Finished<'a>,
     pub request_id: &'a str,
     pub peer: &'a str,
-    pub agent: Option<&'a str>,
     pub method: &'a str,
     /// Without the query: queries carry keys.
     pub path: &'a str,
@@ -43,8 +42,6 @@ pub struct Entry<'a> {
     pub attempts: u32,
     /// Sent over a connection made earlier.
     pub reused: bool,
-    /// A code of ours, never a text from outside.
-    pub error: Option<&'a str>,
     pub user_agent: Option<&'a str>,
 }
 

@@ -1,10 +1,10 @@
 //! Metrics: what is counted, and the one type that the rest of the program holds.
 //!
-//! The names are in `names`, the request path in `target` and `tally`, the colder counters in
-//! `counters`, the scrape in `scrape`. prometheus-client writes the `OpenMetrics` text (order,
+//! The names are in `names`, the request path in `target`, `tally` and `agents`, the colder counters
+//! in `counters`, the scrape in `scrape`. prometheus-client writes the `OpenMetrics` text (order,
 //! escaping); the numbers are kept here. Its own `Family` and `Histogram` take a lock shared by
-//! all threads for each touch, about 25 of them a request; here a request takes one lock that no
-//! other thread wants (see `target`). A label value that a client can choose is bounded.
+//! all threads for each touch, about 25 of them a request; here a request takes two locks that
+//! no other thread wants (see `shards`). A label value that a client can choose is bounded.
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -14,18 +14,23 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 
+use crate::identity::{Class, Rung};
+
+mod agents;
 mod counters;
 mod histogram;
 mod names;
 mod process;
 mod scrape;
+mod shards;
 mod tally;
 mod target;
 #[cfg(test)]
 mod tests;
 
 pub use crate::wire::Usage;
-pub use counters::{LineCounts, PoolGauges, Reasons};
+pub use agents::{AgentTally, AgentTotals};
+pub use counters::{LimitCount, LineCounts, PoolGauges, Reasons};
 pub use target::Target;
 
 /// Distinct model names that get a label of their own, over the life of the process. Names that
@@ -34,8 +39,12 @@ pub const MAX_MODELS: usize = 1000;
 /// Of these, the first ones that also get histograms of their own; the others share those of
 /// `other`. A thousand would make a scrape of 13 MB.
 pub const MAX_DETAILED: usize = 100;
-/// Longest model name that is used as a label, in bytes.
-pub const MAX_MODEL_BYTES: usize = 128;
+/// Pairs of agent and team that get labels of their own, over the life of the process. Agents that
+/// come later, whose names are too long or malformed, or that nothing proves and nothing ever
+/// answered to, count as `other`.
+pub const MAX_AGENTS: usize = 1000;
+/// Longest name of a model, an agent or a team that is used as a label, in bytes.
+pub const MAX_NAME_BYTES: usize = 128;
 
 /// What one call came to. All times are measured from the request's first byte.
 #[derive(Debug, Clone)]
@@ -62,6 +71,49 @@ pub struct Finished<'a> {
     pub stream: bool,
     /// Events of a stream that carried content.
     pub content_events: u64,
+    /// A code of ours, never a text from outside.
+    pub error: Option<&'static str>,
+    pub who: Who<'a>,
+    pub held: Held<'a>,
+}
+
+/// Who made a call, as far as it is known. Names may be a client's own word; empty for none.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Who<'a> {
+    pub agent: &'a str,
+    pub team: &'a str,
+    pub session: &'a str,
+    /// The agent that started this one.
+    pub parent: &'a str,
+    /// What told us the agent's name.
+    pub rung: Option<Rung>,
+    pub class: Class,
+}
+
+/// What the limits and the prices made of a call.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Held<'a> {
+    /// What it cost, in billionths of a dollar. `None`: nothing was used, or nobody counted.
+    pub spend_nano: Option<i64>,
+    /// The price is known; otherwise `spend_nano` follows from a stand-in.
+    pub priced: bool,
+    /// Tokens that were expected of the call, prompt and answer together.
+    pub predicted_tokens: Option<u64>,
+    /// The policy and the limit that refused it, or made it wait.
+    pub limited_by: Option<&'a str>,
+    /// The policy and the limit that would have refused it, and only observe.
+    pub would_refuse: Option<&'a str>,
+    /// The bound on the answer's tokens that was put in place of the client's.
+    pub clamped: Option<u64>,
+    /// The guard against loops flagged it.
+    pub runaway: bool,
+}
+
+impl Held<'_> {
+    /// As counters take it: never negative.
+    fn spend(&self) -> u64 {
+        self.spend_nano.and_then(|nano| u64::try_from(nano).ok()).unwrap_or(0)
+    }
 }
 
 /// How a call ended. Closed: each is a label value.
@@ -140,6 +192,9 @@ pub(crate) struct Shared {
     targets: Mutex<BTreeMap<TargetKey, Arc<Target>>>,
     pools: Mutex<BTreeMap<Arc<str>, Arc<PoolGauges>>>,
     models: Arc<tally::ModelNames>,
+    agents: agents::Agents,
+    limits: Mutex<BTreeMap<LimitKey, Arc<LimitCount>>>,
+    runaways: Reasons<1>,
     connections_open: AtomicI64,
     connections_accepted: AtomicU64,
     connections_refused: Reasons<1>,
@@ -167,12 +222,18 @@ struct TargetKey {
     provider: Arc<str>,
 }
 
+/// Policy, measure, mode.
+type LimitKey = (Arc<str>, &'static str, &'static str);
+
 impl Metrics {
     pub fn new() -> Self {
         let shared = Arc::new(Shared {
             targets: Mutex::default(),
             pools: Mutex::default(),
             models: Arc::default(),
+            agents: agents::Agents::default(),
+            limits: Mutex::default(),
+            runaways: Reasons::new(),
             connections_open: AtomicI64::new(0),
             connections_accepted: AtomicU64::new(0),
             connections_refused: Reasons::new(),
@@ -209,6 +270,33 @@ impl Metrics {
     /// The gauges and counters of one upstream's connections, shared by its targets and workers.
     pub fn pool(&self, upstream: &str) -> Arc<PoolGauges> {
         Arc::clone(self.shared.pools.lock().entry(upstream.into()).or_default())
+    }
+
+    /// The counter of one limit of a policy: what it measures (`tokens`), and how it is meant
+    /// (`observe`, `soft`, `hard`). The same words give the same counter. Once per snapshot, as
+    /// `target`.
+    pub fn limit(
+        &self,
+        policy: &str,
+        measure: &'static str,
+        mode: &'static str,
+    ) -> Arc<LimitCount> {
+        Arc::clone(self.shared.limits.lock().entry((policy.into(), measure, mode)).or_default())
+    }
+
+    /// A call has ended: counts it for its agent. Every call comes here once, routed or not.
+    pub fn finished(&self, call: &Finished<'_>) {
+        self.shared.agents.add(call);
+    }
+
+    /// What each agent had, by name; those without labels of their own together as `other`.
+    pub fn agents(&self) -> Vec<AgentTotals> {
+        self.shared.agents.totals()
+    }
+
+    /// The guard against loops did something (`observe`, `slow`, `stop`).
+    pub fn runaway(&self, action: &'static str) {
+        self.shared.runaways.add([action]);
     }
 
     /// Appends the whole exposition, `# EOF` included, as `OpenMetrics` 1.0 text.

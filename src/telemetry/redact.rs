@@ -25,6 +25,7 @@ const PREFIXES: &[(&str, usize)] = &[
     ("AKIA", 16),
     ("eyJ", 20),
     ("tidegate_", 32),
+    ("tgk_", 12),
 ];
 /// Schemes of the `Authorization` header: the next word is the credential.
 const SCHEMES: &[&str] = &["bearer", "basic"];
@@ -35,6 +36,7 @@ const NAMES: &[&str] = &[
     "api_key",
     "apikey",
     "x-goog-api-key",
+    "x-tidegate-key",
     "authorization",
     "proxy-authorization",
     "cookie",
@@ -164,6 +166,9 @@ mod tests {
             ("proxy-authorization=Basic dXNlcjpwYXNz", "proxy-authorization=Basic ***"),
             ("é sk-abcdefghij0123 é gsk_abcdefghijklmnop", "é *** é ***"),
             ("password=hunter2hunter2;", "password=***;"),
+            ("the key tgk_AbC-_0123456789, twice", "the key ***, twice"),
+            ("?a=b&key=tgk_AbC-_0123456789", "?a=b&key=***"),
+            ("x-tidegate-key: of-any-form", "x-tidegate-key: ***"),
         ] {
             assert_eq!(mask(text), want, "{text}");
         }

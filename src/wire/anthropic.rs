@@ -31,6 +31,7 @@ pub(super) fn endpoint(cut: Cut<'_>) -> Option<Endpoint<'_>> {
 }
 
 static TYPE: Seek = LazyLock::new(|| needle(b"\"type\""));
+static DELTA: Seek = LazyLock::new(|| needle(b"\"delta\""));
 
 /// One event of a stream.
 pub(super) fn event(tally: &mut Tally, event: Event<'_>) {
@@ -46,25 +47,40 @@ pub(super) fn event(tally: &mut Tally, event: Event<'_>) {
         },
     };
     match name {
-        b"content_block_delta" => tally.content_events += 1,
+        b"content_block_delta" => tally.said(content(event)),
         b"message_start" => {
             let Some(message) = Raw(event.data).get(b"message") else { return };
             if let Some(model) = message.get(b"model") {
                 tally.name_model(model);
             }
             if let Some(value) = message.get(b"usage") {
-                tally.counted |= usage(value, &mut tally.usage);
+                let counted = usage(value, &mut tally.usage);
+                tally.told(counted);
             }
         }
         b"message_delta" => {
             if let Some(value) = Raw(event.data).get(b"usage") {
-                tally.counted |= usage(value, &mut tally.usage);
+                let counted = usage(value, &mut tally.usage);
+                tally.told(counted);
             }
         }
         b"message_stop" => tally.complete(),
         b"error" => tally.fail(),
         _ => {}
     }
+}
+
+/// Bytes of the text in a delta; signatures are none.
+fn content(event: Event<'_>) -> usize {
+    let Some(mut members) = DELTA.value(event.data).and_then(|delta| Raw(delta).members()) else {
+        return 0;
+    };
+    while let Ok(Some((key, value))) = members.next() {
+        if matches!(key.0, b"text" | b"thinking" | b"partial_json") {
+            return value.text_len().unwrap_or(0);
+        }
+    }
+    0
 }
 
 /// Reads a `usage` object over what an earlier event told. Says whether it had counts.

@@ -44,6 +44,16 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Whether its answer is made of tokens that are counted as output.
+    pub fn generates(self) -> bool {
+        self.counts() && !matches!(self, Self::Embeddings | Self::GeminiEmbed | Self::OllamaEmbed)
+    }
+
+    /// Whether it uses tokens: an inference, and no question about one.
+    pub fn counts(self) -> bool {
+        !matches!(self, Self::Models | Self::CountTokens | Self::GeminiCount | Self::Other)
+    }
+
     /// Whether the request carries a JSON body that we look into.
     pub fn reads_body(self) -> bool {
         !matches!(self, Self::Models | Self::Other)

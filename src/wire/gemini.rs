@@ -72,10 +72,14 @@ pub(super) fn event(tally: &mut Tally, event: Event<'_>) {
     if ERROR.says(data) && whole.get(b"error").is_some_and(|error| !error.is_empty()) {
         return tally.fail();
     }
+    if let Some(parts) = PARTS.value(data) {
+        tally.said(content(Raw(parts)));
+    }
     if USAGE.says(data)
         && let Some(value) = whole.get(b"usageMetadata")
     {
-        tally.counted |= usage(value, &mut tally.usage);
+        let counted = usage(value, &mut tally.usage);
+        tally.told(counted);
     }
     if tally.seeks_model()
         && MODEL.says(data)
@@ -83,13 +87,21 @@ pub(super) fn event(tally: &mut Tally, event: Event<'_>) {
     {
         tally.name_model(model);
     }
-    tally.content_events += u64::from(PARTS.value(data).is_some());
     let finished = FINISH.says(data) && finishes(whole);
     let blocked = BLOCK.says(data)
         && whole.get(b"promptFeedback").and_then(|feedback| feedback.get(b"blockReason")).is_some();
     if finished || blocked {
         tally.complete();
     }
+}
+
+/// Bytes of text and of calls in a list of parts; images are none.
+fn content(parts: Raw<'_>) -> usize {
+    let bytes = |part: Raw<'_>| {
+        let call = || part.get(b"functionCall").map(|call| call.0.len());
+        part.get(b"text").and_then(Raw::text_len).or_else(call).unwrap_or(0)
+    };
+    parts.elements().into_iter().flatten().map(bytes).sum()
 }
 
 fn finishes(chunk: Raw<'_>) -> bool {
@@ -102,9 +114,10 @@ fn finishes(chunk: Raw<'_>) -> bool {
 
 /// A chunk that was too large to keep, an image most often: its end says how it went.
 fn large(tally: &mut Tally, tail: &[u8]) {
-    tally.content_events += 1;
+    tally.said(0);
     if let Some(value) = USAGE.last_value(tail) {
-        tally.counted |= usage(Raw(value), &mut tally.usage);
+        let counted = usage(Raw(value), &mut tally.usage);
+        tally.told(counted);
     }
     if FINISH.last_value(tail).is_some() {
         tally.complete();

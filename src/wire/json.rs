@@ -6,8 +6,12 @@
 //! (lone surrogates, invalid UTF-8, `NaN`). It is not a validator: brackets are counted, not
 //! paired. Text that ends inside a value is always noticed.
 use std::borrow::Cow;
+use std::ops::Range;
 
 use memchr::memchr;
+
+/// Shorter strings are never noted by [`Members::next_noting`].
+pub const LONG: usize = 2048;
 
 /// The byte offset at which the text stopped being JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +64,18 @@ impl<'a> Raw<'a> {
             return std::str::from_utf8(inner).ok().map(Cow::Borrowed);
         }
         serde_json::from_slice(self.0).ok().map(Cow::Owned)
+    }
+
+    /// Bytes of a string's text, about: an escape counts as one, `\uXXXX` as three. `None`: no string.
+    pub fn text_len(self) -> Option<usize> {
+        let [b'"', inner @ .., b'"'] = self.0 else { return None };
+        let (mut len, mut rest) = (inner.len(), inner);
+        while let Some(found) = memchr(b'\\', rest) {
+            let unicode = rest.get(found + 1) == Some(&b'u');
+            len = len.saturating_sub(if unicode { 3 } else { 1 });
+            rest = rest.get(found + 2..).unwrap_or_default();
+        }
+        Some(len)
     }
 
     /// The members of an object.
@@ -137,6 +153,15 @@ impl<'a> Members<'a> {
     }
 
     pub fn next(&mut self) -> Result<Option<(Key<'a>, Raw<'a>)>, NotJson> {
+        self.next_noting(&mut |_| {})
+    }
+
+    /// As [`Members::next`]. `long` gets the place of each string of [`LONG`] bytes or more that
+    /// stands inside an object or an array: what is between its quotes.
+    pub fn next_noting(
+        &mut self,
+        long: &mut impl FnMut(Range<usize>),
+    ) -> Result<Option<(Key<'a>, Raw<'a>)>, NotJson> {
         let mut at = skip_space(self.text, self.at);
         match self.text.get(at) {
             Some(b'}') => {
@@ -159,7 +184,7 @@ impl<'a> Members<'a> {
             return Err(NotJson { at });
         }
         let value = skip_space(self.text, at + 1);
-        self.at = skip_value(self.text, value)?;
+        self.at = skip_noting(self.text, value, long)?;
         Ok(Some((key, Raw(&self.text[value..self.at]))))
     }
 }
@@ -237,9 +262,17 @@ pub fn skip_space(text: &[u8], mut at: usize) -> usize {
 
 /// The offset behind the value that begins at `at`.
 pub fn skip_value(text: &[u8], at: usize) -> Result<usize, NotJson> {
+    skip_noting(text, at, &mut |_| {})
+}
+
+fn skip_noting(
+    text: &[u8],
+    at: usize,
+    long: &mut impl FnMut(Range<usize>),
+) -> Result<usize, NotJson> {
     match text.get(at) {
         Some(b'"') => skip_string(text, at + 1),
-        Some(b'{' | b'[') => skip_container(text, at),
+        Some(b'{' | b'[') => skip_container(text, at, long),
         Some(_) => skip_word(text, at),
         None => Err(NotJson { at }),
     }
@@ -275,13 +308,21 @@ pub fn ends_escaping(part: &[u8]) -> bool {
     part.iter().rev().take_while(|&&byte| byte == b'\\').count() % 2 == 1
 }
 
-fn skip_container(text: &[u8], mut at: usize) -> Result<usize, NotJson> {
+fn skip_container(
+    text: &[u8],
+    mut at: usize,
+    long: &mut impl FnMut(Range<usize>),
+) -> Result<usize, NotJson> {
     let mut depth = 0_usize;
     loop {
         at = next_mark(text, at);
         match text.get(at) {
             Some(b'"') => {
-                at = skip_string(text, at + 1)?;
+                let end = skip_string(text, at + 1)?;
+                if end - at > LONG + 1 {
+                    long(at + 1..end - 1);
+                }
+                at = end;
                 continue;
             }
             Some(b'{' | b'[') => depth += 1,

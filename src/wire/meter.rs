@@ -86,12 +86,20 @@ pub(super) struct Tally {
     pub usage: Usage,
     pub counted: bool,
     ending: Ending,
-    pub content_events: u64,
+    content_events: u64,
+    /// What the answer said and has not told the tokens of: events, and bytes of text.
+    untold_events: u64,
+    untold_bytes: u64,
+    /// Output as it was last told, and the least that [`Meter::produced`] may say.
+    told: u64,
+    floor: u64,
     model: Option<Box<str>>,
     /// How many more events may be searched for the model's name.
     model_looks: u8,
 }
 
+/// Of text in most languages, and of code.
+const BYTES_PER_TOKEN: u64 = 4;
 /// The model's name stands in the first event that has one; nobody hides it later than this.
 const MODEL_LOOKS: u8 = 4;
 /// Longer names are no names.
@@ -116,6 +124,29 @@ impl Tally {
     /// The terminal event is behind us.
     pub fn over(&self) -> bool {
         self.ending != Ending::Open
+    }
+
+    /// An event has brought output, with so many bytes of text.
+    pub fn said(&mut self, bytes: usize) {
+        self.content_events += 1;
+        self.untold_events += 1;
+        self.untold_bytes += bytes as u64;
+    }
+
+    /// A usage object was read; `counted`: there were counts in it. To be called behind
+    /// [`Tally::said`], since the counts include what the same event says.
+    pub fn told(&mut self, counted: bool) {
+        self.counted |= counted;
+        if self.usage.output > self.told {
+            self.floor = self.produced();
+            self.told = self.usage.output;
+            (self.untold_events, self.untold_bytes) = (0, 0);
+        }
+    }
+
+    fn produced(&self) -> u64 {
+        let untold = self.untold_events.max(self.untold_bytes / BYTES_PER_TOKEN);
+        self.floor.max(self.told.saturating_add(untold))
     }
 
     /// Whether this event is worth a search for the model's name.
@@ -146,7 +177,8 @@ impl Tally {
         if !counted || !rest.skip() || rest.at() != value.len() - end {
             return false;
         }
-        (self.usage, self.counted) = (found, true);
+        self.usage = found;
+        self.told(true);
         true
     }
 
@@ -179,6 +211,10 @@ impl Meter {
             counted: false,
             ending: Ending::Open,
             content_events: 0,
+            untold_events: 0,
+            untold_bytes: 0,
+            told: 0,
+            floor: 0,
             model: None,
             model_looks: MODEL_LOOKS,
         };
@@ -248,6 +284,13 @@ impl Meter {
         self.tally.content_events
     }
 
+    /// Tokens of output so far, while the answer goes by: as the backend told, and an estimate of
+    /// what was said since: one for each event, or one for 4 bytes of text, whichever is more. Never
+    /// falls, so it may end above [`Meter::usage`]. Of a plain JSON body: 0 until its usage is here.
+    pub fn produced(&self) -> u64 {
+        self.tally.produced()
+    }
+
     /// The model that answered, as the answer names it.
     pub fn model(&self) -> Option<&str> {
         self.tally.model.as_deref()
@@ -292,13 +335,14 @@ fn member(tally: &mut Tally, name: &[u8], value: Raw<'_>) {
         b"error" if !value.is_empty() => tally.fail(),
         b"model" | b"modelVersion" => tally.name_model(value),
         b"usage" | b"usageMetadata" | b"prompt_eval_count" | b"eval_count" => {
-            tally.counted |= match tally.kind.dialect() {
+            let counted = match tally.kind.dialect() {
                 Dialect::OpenAi => openai::usage(value, &mut tally.usage),
                 Dialect::Anthropic => anthropic::usage(value, &mut tally.usage),
                 Dialect::Gemini => gemini::usage(value, &mut tally.usage),
                 Dialect::Ollama => ollama::count(name, value, &mut tally.usage),
                 Dialect::Http => false,
             };
+            tally.told(counted);
         }
         _ => {}
     }

@@ -59,15 +59,32 @@ pub(super) fn line(tally: &mut Tally, line: Line<'_>) {
     if perhaps && whole.get(b"done").and_then(Raw::bool) == Some(true) {
         last(tally, whole);
     } else {
-        tally.content_events += 1;
+        tally.said(content(whole));
     }
+}
+
+/// Bytes of the text in a line, of whichever of the two APIs.
+fn content(line: Raw<'_>) -> usize {
+    let message = line.get(b"message").unwrap_or(line);
+    let Some(mut members) = message.members() else { return 0 };
+    let mut bytes = 0;
+    while let Ok(Some((key, value))) = members.next() {
+        match key.0 {
+            b"content" | b"thinking" | b"response" => bytes += value.text_len().unwrap_or(0),
+            b"tool_calls" if !value.is_empty() => bytes += value.0.len(),
+            _ => {}
+        }
+    }
+    bytes
 }
 
 fn last(tally: &mut Tally, line: Raw<'_>) {
     let Some(mut members) = line.members() else { return };
+    let mut counted = false;
     while let Ok(Some((key, value))) = members.next() {
-        tally.counted |= count(key.0, value, &mut tally.usage);
+        counted |= count(key.0, value, &mut tally.usage);
     }
+    tally.told(counted);
     tally.complete();
 }
 
@@ -75,13 +92,13 @@ fn last(tally: &mut Tally, line: Raw<'_>) {
 /// its members is fixed: `done` stands before them, the counts behind.
 fn large(tally: &mut Tally, head: &[u8], tail: &[u8]) {
     if !DONE.value(head).is_some_and(|done| done.starts_with(b"true")) {
-        tally.content_events += 1;
-        return;
+        return tally.said(0);
     }
     for (name, needle) in [(&b"prompt_eval_count"[..], &PROMPT), (&b"eval_count"[..], &OUTPUT)] {
         if let Some(value) = needle.last_value(tail) {
             let len = value.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(value.len());
-            tally.counted |= count(name, Raw(&value[..len]), &mut tally.usage);
+            let counted = count(name, Raw(&value[..len]), &mut tally.usage);
+            tally.told(counted);
         }
     }
     tally.complete();

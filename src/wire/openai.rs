@@ -99,38 +99,65 @@ fn chunk(tally: &mut Tally, event: Event<'_>) {
         return tally.complete();
     }
     if event.tail.is_some() {
-        tally.content_events += 1;
-        return;
+        return tally.said(0);
     }
     let failed = ERROR.says(data) && Raw(data).get(b"error").is_some_and(|error| !error.is_empty());
     if failed || event.name == Some(b"error") {
         return tally.fail();
     }
+    if let Some(bytes) = content(tally.kind, data) {
+        tally.said(bytes);
+    }
     if USAGE.says(data)
         && let Some(value) = Raw(data).get(b"usage")
     {
-        tally.counted |= usage(value, &mut tally.usage);
+        let counted = usage(value, &mut tally.usage);
+        tally.told(counted);
     }
     if tally.seeks_model() {
         name_model(tally, data);
     }
-    tally.content_events += u64::from(has_content(tally.kind, data));
 }
 
-/// Whether the event brings output: not the role alone, not the finish alone.
-fn has_content(kind: Kind, data: &[u8]) -> bool {
+/// Bytes of the output that the event brings. `None`: none, the role alone or the finish alone.
+fn content(kind: Kind, data: &[u8]) -> Option<usize> {
     if kind == Kind::Completions {
-        return TEXT.value(data).is_some_and(|text| !text.starts_with(b"\"\""));
+        return TEXT.text_len(data).filter(|&bytes| bytes > 0);
     }
-    let Some(mut members) = DELTA.value(data).and_then(|delta| Raw(delta).members()) else {
-        return false;
-    };
+    let mut members = DELTA.value(data).and_then(|delta| Raw(delta).members())?;
+    let (mut any, mut said, mut thought) = (false, 0, 0);
     while let Ok(Some((key, value))) = members.next() {
-        if key.0 != b"role" && !value.is_empty() {
-            return true;
+        if key.0 == b"role" || value.is_empty() {
+            continue;
+        }
+        any = true;
+        match key.0 {
+            // a vendor or two sends lists of parts
+            b"content" | b"refusal" => said += value.text_len().unwrap_or(value.0.len()),
+            b"tool_calls" => {
+                let functions = value.elements().into_iter().flatten();
+                said +=
+                    functions.filter_map(|call| call.get(b"function")).map(texts).sum::<usize>();
+            }
+            b"function_call" => said += texts(value),
+            // some vendors send the same thought under two names
+            b"reasoning" | b"reasoning_content" => {
+                thought = value.text_len().unwrap_or(0).max(thought);
+            }
+            _ => {}
         }
     }
-    false
+    any.then_some(said + thought)
+}
+
+/// Bytes of the strings in an object: of a call, its name and its arguments.
+fn texts(object: Raw<'_>) -> usize {
+    let Some(mut members) = object.members() else { return 0 };
+    let mut bytes = 0;
+    while let Ok(Some((_, value))) = members.next() {
+        bytes += value.text_len().unwrap_or(0);
+    }
+    bytes
 }
 
 fn response(tally: &mut Tally, event: Event<'_>) {
@@ -143,8 +170,9 @@ fn response(tally: &mut Tally, event: Event<'_>) {
         },
     };
     if name.ends_with(b".delta") {
-        tally.content_events += 1;
-        return;
+        let sound = name.ends_with(b"audio.delta") || event.tail.is_some();
+        let bytes = if sound { None } else { DELTA.text_len(event.data) };
+        return tally.said(bytes.unwrap_or(0));
     }
     match name {
         b"response.completed" | b"response.incomplete" => {
@@ -170,7 +198,8 @@ fn last_usage(tally: &mut Tally, event: Event<'_>) {
         Some(tail) => USAGE.last_value(tail).map(Raw),
     };
     if let Some(value) = value {
-        tally.counted |= usage(value, &mut tally.usage);
+        let counted = usage(value, &mut tally.usage);
+        tally.told(counted);
     }
     name_model(tally, event.data);
 }

@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 
 use memchr::memmem::{Finder, FinderRev};
 
-use super::json::skip_space;
+use super::json::{Raw, skip_space, skip_value};
 
 /// A prepared search for `"name":`.
 pub type Seek = LazyLock<Needle>;
@@ -35,6 +35,12 @@ impl Needle {
             from = behind;
         }
         None
+    }
+
+    /// [`Raw::text_len`] of the first member of that name.
+    pub fn text_len(&self, text: &[u8]) -> Option<usize> {
+        let value = self.value(text)?;
+        Raw(&value[..skip_value(value, 0).ok()?]).text_len()
     }
 
     /// As [`Needle::value`], but of the last member of that name.

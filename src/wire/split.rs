@@ -5,6 +5,8 @@
 //! only its first and last bytes are shown, because that is where its kind and its end stand.
 //! The parts are the same for every chunking. Event rules: the HTML standard's section on
 //! server-sent events; unlike there, an event that the end of the stream cuts short is shown too.
+use std::ops::Range;
+
 use memchr::{memchr, memchr2};
 
 /// Largest event or line that is looked at whole, in bytes.
@@ -35,38 +37,31 @@ pub struct Line<'a> {
     pub tail: Option<&'a [u8]>,
 }
 
-/// Splits `text/event-stream`.
+/// Finds the blank lines that end events, across chunks and with any of the three line ends.
 #[derive(Default)]
-pub struct SseSplit {
-    carry: Carry,
+pub(super) struct Blanks {
     /// The current line has bytes in it.
     in_line: bool,
     /// The byte before was `\r`: a `\n` that follows belongs to it.
     after_cr: bool,
 }
 
-impl SseSplit {
-    pub fn new() -> Self {
-        Self::default()
+impl Blanks {
+    /// To be asked first of each chunk: how many bytes of it, one or none, still belong to the line
+    /// end before.
+    pub fn begin(&mut self, chunk: &[u8]) -> usize {
+        let belongs = self.after_cr && chunk.first() == Some(&b'\n');
+        self.after_cr &= chunk.is_empty();
+        usize::from(belongs)
     }
 
-    /// Takes the next bytes and shows every event that they complete.
-    pub fn push(&mut self, chunk: &[u8], on_event: &mut impl FnMut(Event<'_>)) {
-        let mut start = 0;
-        let mut at = 0;
-        if self.after_cr && !chunk.is_empty() {
-            self.after_cr = false;
-            if chunk[0] == b'\n' {
-                at = 1;
-                if self.carry.is_empty() {
-                    start = 1;
-                }
-            }
-        }
+    /// The next blank line from `at` on, which is behind `begin` or behind the blank line before.
+    /// `None`: the rest of the chunk belongs to an event that is not over.
+    pub fn next(&mut self, chunk: &[u8], mut at: usize) -> Option<Range<usize>> {
         while let Some(found) = memchr2(b'\n', b'\r', &chunk[at..]) {
             let end = at + found;
             let blank = found == 0 && !self.in_line;
-            let next = match (chunk[end], chunk.get(end + 1)) {
+            at = match (chunk[end], chunk.get(end + 1)) {
                 (b'\r', Some(b'\n')) => end + 2,
                 (b'\r', None) => {
                     self.after_cr = true;
@@ -76,12 +71,35 @@ impl SseSplit {
             };
             self.in_line = false;
             if blank {
-                self.carry.complete(&chunk[start..end], |head, tail| show(head, tail, on_event));
-                start = next;
+                return Some(end..at);
             }
-            at = next;
         }
         self.in_line |= at < chunk.len();
+        None
+    }
+}
+
+/// Splits `text/event-stream`.
+#[derive(Default)]
+pub struct SseSplit {
+    carry: Carry,
+    blanks: Blanks,
+}
+
+impl SseSplit {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes the next bytes and shows every event that they complete.
+    pub fn push(&mut self, chunk: &[u8], on_event: &mut impl FnMut(Event<'_>)) {
+        let mut at = self.blanks.begin(chunk);
+        let mut start = if self.carry.is_empty() { at } else { 0 };
+        while let Some(blank) = self.blanks.next(chunk, at) {
+            let event = &chunk[start..blank.start];
+            self.carry.complete(event, |head, tail| show(head, tail, on_event));
+            (start, at) = (blank.end, blank.end);
+        }
         self.carry.keep(&chunk[start..]);
     }
 
@@ -101,8 +119,8 @@ impl SseSplit {
     }
 }
 
-/// Reads the fields of one event.
-fn show(raw: &[u8], tail: Option<&[u8]>, on_event: &mut impl FnMut(Event<'_>)) {
+/// Reads the fields of one event, and shows it if it has data.
+pub(super) fn show(raw: &[u8], tail: Option<&[u8]>, on_event: &mut impl FnMut(Event<'_>)) {
     let mut rest = raw.strip_prefix(b"\xef\xbb\xbf").unwrap_or(raw);
     let mut name = None;
     let mut data: Option<&[u8]> = None;

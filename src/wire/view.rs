@@ -4,13 +4,19 @@
 //! The view must never disagree with the backend about what was asked, so a field that we read
 //! and that stands there twice is a fault, in whatever spelling the backend would take: escaped,
 //! in snake case for Gemini (protobuf takes both), in any case for Ollama (Go does). A bound that
-//! makes no sense is no fault: the backend answers for that.
+//! makes no sense is no fault: the backend answers for that. What may be edited is kept with its
+//! place, for [`super::Edits`].
 use std::borrow::Cow;
 use std::fmt;
+use std::ops::Range;
 
 use super::Dialect;
 use super::endpoint::Kind;
 use super::json::{Members, NotJson, Raw, blank, skip_space};
+use fields::{Field, Part};
+
+mod fields;
+mod media;
 
 /// What we read of a body. Slices are the values as they were written; `Debug` shows none of them.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -27,6 +33,62 @@ pub struct View<'a> {
     pub messages: Option<&'a [u8]>,
     pub system: Option<&'a [u8]>,
     pub tools: Option<&'a [u8]>,
+    /// The model is asked to think first. Models that do so unasked are not known here.
+    pub reasoning: bool,
+    /// Anthropic `thinking.budget_tokens`: the backend wants `max_tokens` to be larger.
+    pub thinking_tokens: Option<u64>,
+    /// Bytes of messages, system and tools as they were written; an attachment counts as 6,000 of
+    /// them at most, whatever its size.
+    pub prompt_bytes: u64,
+    /// Attachments of 2 KiB of base64 or more.
+    pub media: u32,
+    /// OpenAI `prompt_cache_key`: calls of one conversation share it.
+    pub prompt_cache_key: Option<Cow<'a, str>>,
+    /// OpenAI `user`, Anthropic `metadata.user_id`
+    pub user: Option<Cow<'a, str>>,
+    /// OpenAI `safety_identifier`
+    pub safety_identifier: Option<Cow<'a, str>>,
+    pub(super) places: Places,
+}
+
+/// Where the values stand that may have to change.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Places {
+    /// The first brace.
+    pub object: usize,
+    /// The bound by its older name, and chat's `max_completion_tokens`.
+    pub bounds: [Option<Spot>; 2],
+    /// What should hold the bound: Gemini `generationConfig`, Ollama `options`.
+    pub holder: Option<Spot>,
+    pub stream_options: Option<Spot>,
+    pub include_usage: Option<Spot>,
+}
+
+/// A value's place in the body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Spot {
+    pub at: Range<usize>,
+    pub holds: Holds,
+}
+
+/// As much as an edit must know of a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Holds {
+    Null,
+    Object,
+    Count(u64),
+    Other,
+}
+
+impl Spot {
+    fn new(value: Raw<'_>, at: Range<usize>) -> Self {
+        let holds = match value.0.first() {
+            Some(b'{') => Holds::Object,
+            _ if value.is_null() => Holds::Null,
+            _ => value.number().map_or(Holds::Other, Holds::Count),
+        };
+        Self { at, holds }
+    }
 }
 
 impl fmt::Debug for View<'_> {
@@ -36,7 +98,7 @@ impl fmt::Debug for View<'_> {
             .field("stream", &self.stream)
             .field("max_tokens", &self.max_tokens)
             .field("n", &self.n)
-            .field("message_bytes", &self.messages.map(<[u8]>::len))
+            .field("prompt_bytes", &self.prompt_bytes)
             .finish_non_exhaustive()
     }
 }
@@ -60,77 +122,9 @@ impl From<NotJson> for ViewFault {
     }
 }
 
-/// A member that we read.
-#[derive(Clone, Copy)]
-struct Field {
-    name: &'static str,
-    part: Part,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Part {
-    Model,
-    Stream,
-    MaxTokens,
-    N,
-    StreamOptions,
-    Messages,
-    System,
-    Tools,
-    /// Holds bounds of its own: Gemini `generationConfig`, Ollama `options`.
-    Options,
-}
-
-const fn field(name: &'static str, part: Part) -> Field {
-    Field { name, part }
-}
-
-const MODEL: Field = field("model", Part::Model);
-const STREAM: Field = field("stream", Part::Stream);
-const MAX_TOKENS: Field = field("max_tokens", Part::MaxTokens);
-const MAX_COMPLETION: Field = field("max_completion_tokens", Part::MaxTokens);
-const MAX_OUTPUT: Field = field("max_output_tokens", Part::MaxTokens);
-const INSTRUCTIONS: Field = field("instructions", Part::System);
-const CONTENTS: Field = field("contents", Part::Messages);
-const INSTRUCTION: Field = field("systemInstruction", Part::System);
-const CONFIG: Field = field("generationConfig", Part::Options);
-const CONTENT: Field = field("content", Part::Messages);
-const REQUESTS: Field = field("requests", Part::Messages);
-const STREAM_OPTIONS: Field = field("stream_options", Part::StreamOptions);
-const MESSAGES: Field = field("messages", Part::Messages);
-const INPUT: Field = field("input", Part::Messages);
-const PROMPT: Field = field("prompt", Part::Messages);
-const SYSTEM: Field = field("system", Part::System);
-const TOOLS: Field = field("tools", Part::Tools);
-const N: Field = field("n", Part::N);
-const OPTIONS: Field = field("options", Part::Options);
-
-/// The longest name, `max_completion_tokens`, with every letter escaped.
-const LONGEST_NAME: usize = 6 * 21;
-
-fn fields(kind: Kind) -> &'static [Field] {
-    match kind {
-        Kind::Chat => {
-            &[MODEL, MESSAGES, STREAM, MAX_TOKENS, MAX_COMPLETION, N, STREAM_OPTIONS, TOOLS]
-        }
-        Kind::Completions => &[MODEL, PROMPT, STREAM, MAX_TOKENS, N, STREAM_OPTIONS],
-        Kind::Responses => &[MODEL, INPUT, STREAM, MAX_OUTPUT, INSTRUCTIONS, TOOLS],
-        Kind::Embeddings => &[MODEL, INPUT],
-        Kind::Messages | Kind::CountTokens => &[MODEL, MESSAGES, STREAM, MAX_TOKENS, SYSTEM, TOOLS],
-        Kind::Generate | Kind::StreamGenerate | Kind::GeminiCount => {
-            &[CONTENTS, INSTRUCTION, TOOLS, CONFIG]
-        }
-        Kind::GeminiEmbed => &[CONTENT, REQUESTS],
-        Kind::OllamaChat => &[MODEL, MESSAGES, STREAM, TOOLS, OPTIONS],
-        Kind::OllamaGenerate => &[MODEL, PROMPT, STREAM, SYSTEM, OPTIONS],
-        Kind::OllamaEmbed => &[MODEL, INPUT, PROMPT, OPTIONS],
-        Kind::Models | Kind::Other => &[],
-    }
-}
-
 /// Looks into a request body. A byte order mark and space around the object are fine.
 pub fn view(kind: Kind, body: &[u8]) -> Result<View<'_>, ViewFault> {
-    let fields = fields(kind);
+    let fields = fields::fields(kind);
     let mut view = View::default();
     if fields.is_empty() {
         return Ok(view);
@@ -143,21 +137,32 @@ pub fn view(kind: Kind, body: &[u8]) -> Result<View<'_>, ViewFault> {
             _ => ViewFault::NotJson { at: start },
         });
     };
+    view.places.object = start;
+    let dialect = kind.dialect();
     let mut seen = 0_u32;
-    while let Some((key, value)) = members.next()? {
-        if key.0.len() > LONGEST_NAME {
-            continue;
-        }
-        let Some(name) = key.plain() else { continue };
-        let Some(index) = fields.iter().position(|field| same(kind, field.name, &name)) else {
-            continue;
+    loop {
+        // what the attachments in this member do not count, and how many they are
+        let (mut spared, mut media) = (0_u64, 0_u32);
+        let mut long = |place: Range<usize>| {
+            let len = place.len() as u64;
+            if media::is_media(body, place, dialect == Dialect::Ollama) {
+                spared += len.saturating_sub(media::MEDIA);
+                media += 1;
+            }
         };
+        let Some((key, value)) = members.next_noting(&mut long)? else { break };
+        let Some(name) = fields::name(&key) else { continue };
+        let Some(index) = fields::find(dialect, fields, &name) else { continue };
         let field = fields[index];
         if seen & (1 << index) != 0 {
             return Err(ViewFault::Duplicate { field: field.name });
         }
         seen |= 1 << index;
-        view.take(field, value)?;
+        if matches!(field.part, Part::Messages | Part::System | Part::Tools | Part::Media) {
+            view.prompt_bytes += value.0.len() as u64 - spared;
+            view.media += media;
+        }
+        view.take(dialect, field, value, members.at() - value.0.len())?;
     }
     if !blank(&body[members.at()..]) {
         return Err(ViewFault::NotJson { at: members.at() });
@@ -165,66 +170,147 @@ pub fn view(kind: Kind, body: &[u8]) -> Result<View<'_>, ViewFault> {
     Ok(view)
 }
 
-/// Whether the backend would take `name` for the field `want`.
-fn same(kind: Kind, want: &str, name: &[u8]) -> bool {
-    let want = want.as_bytes();
-    match kind.dialect() {
-        Dialect::Ollama => want.eq_ignore_ascii_case(name),
-        Dialect::Gemini => want == name || is_snake_of(want, name),
-        _ => want == name,
-    }
-}
-
-/// Whether `snake` is the camel-case `camel` in snake case.
-fn is_snake_of(camel: &[u8], snake: &[u8]) -> bool {
-    let mut snake = snake.iter().copied();
-    camel.iter().all(|&want| {
-        if want.is_ascii_uppercase() {
-            snake.next() == Some(b'_') && snake.next() == Some(want.to_ascii_lowercase())
-        } else {
-            snake.next() == Some(want)
-        }
-    }) && snake.next().is_none()
-}
-
 impl<'a> View<'a> {
-    fn take(&mut self, field: Field, value: Raw<'a>) -> Result<(), ViewFault> {
-        if value.is_null() {
-            return Ok(());
-        }
+    /// `at`: where the value begins.
+    fn take(
+        &mut self,
+        dialect: Dialect,
+        field: Field,
+        value: Raw<'a>,
+        at: usize,
+    ) -> Result<(), ViewFault> {
+        let place = at..at + value.0.len();
         let wrong = |expected| ViewFault::WrongType { field: field.name, expected };
         match field.part {
+            Part::MaxTokens => self.bound(dialect, 0, value, place),
+            Part::MaxCompletion => self.bound(dialect, 1, value, place),
+            Part::StreamOptions => self.stream_options(value, place)?,
+            Part::Options => self.options(dialect, value, place)?,
+            _ if value.is_null() => {}
             Part::Model => {
                 self.model = Some(value.text().ok_or(wrong("a string"))?);
             }
             Part::Stream => self.stream = Some(value.bool().ok_or(wrong("true or false"))?),
-            Part::MaxTokens => self.bound(value),
             Part::N => self.n = value.number(),
-            Part::StreamOptions => {
-                self.include_usage = value.get(b"include_usage").and_then(Raw::bool);
-            }
             Part::Messages => self.messages = self.messages.or(Some(value.0)),
             Part::System => self.system = Some(value.0),
             Part::Tools => self.tools = Some(value.0),
-            Part::Options => self.options(value),
+            Part::Reasoning => self.reasoning |= self.thinks(value),
+            Part::CacheKey => self.prompt_cache_key = value.text(),
+            Part::User => self.user = value.text(),
+            Part::Safety => self.safety_identifier = value.text(),
+            Part::Metadata => {
+                inside(value, at, |name, value, _| {
+                    if name == b"user_id" {
+                        self.user = value.text();
+                    }
+                    Ok(())
+                })?;
+            }
+            Part::Media => {}
         }
         Ok(())
     }
 
-    fn options(&mut self, options: Raw<'a>) {
-        let Some(mut members) = options.members() else { return };
-        while let Ok(Some((key, value))) = members.next() {
-            match key.0 {
-                b"maxOutputTokens" | b"max_output_tokens" | b"num_predict" => self.bound(value),
-                b"candidateCount" | b"candidate_count" => self.n = value.number(),
-                _ => {}
+    fn stream_options(&mut self, value: Raw<'a>, place: Range<usize>) -> Result<(), ViewFault> {
+        inside(value, place.start, |name, value, at| {
+            if name == b"include_usage" {
+                once(self.places.include_usage.as_ref(), "stream_options.include_usage")?;
+                self.include_usage = value.bool();
+                self.places.include_usage = Some(Spot::new(value, at));
             }
-        }
+            Ok(())
+        })?;
+        self.places.stream_options = Some(Spot::new(value, place));
+        Ok(())
     }
 
-    fn bound(&mut self, value: Raw<'_>) {
-        self.max_tokens = self.max_tokens.max(value.number());
+    fn options(
+        &mut self,
+        dialect: Dialect,
+        value: Raw<'a>,
+        place: Range<usize>,
+    ) -> Result<(), ViewFault> {
+        let gemini = dialect == Dialect::Gemini;
+        inside(value, place.start, |name, value, at| {
+            if gemini && fields::same("maxOutputTokens", name) {
+                once(self.places.bounds[0].as_ref(), "maxOutputTokens")?;
+                self.bound(dialect, 0, value, at);
+            } else if gemini && fields::same("candidateCount", name) {
+                self.n = value.number();
+            } else if gemini && fields::same("thinkingConfig", name) {
+                self.reasoning |= self.thinks(value);
+            } else if !gemini && name == b"num_predict" {
+                once(self.places.bounds[0].as_ref(), "num_predict")?;
+                self.bound(dialect, 0, value, at);
+            }
+            Ok(())
+        })?;
+        self.places.holder = Some(Spot::new(value, place));
+        Ok(())
     }
+
+    fn bound(&mut self, dialect: Dialect, index: usize, value: Raw<'_>, at: Range<usize>) {
+        let mut spot = Spot::new(value, at);
+        // to these two it means the same as no bound at all
+        if matches!(dialect, Dialect::Gemini | Dialect::Ollama) && spot.holds == Holds::Count(0) {
+            spot.holds = Holds::Other;
+        }
+        if let Holds::Count(count) = spot.holds {
+            self.max_tokens = self.max_tokens.max(Some(count));
+        }
+        self.places.bounds[index] = Some(spot);
+    }
+
+    /// Whether this setting, of whatever dialect, asks the model to think.
+    fn thinks(&mut self, value: Raw<'_>) -> bool {
+        let off = |value: Raw<'_>| {
+            value.text().is_some_and(|word| {
+                ["none", "minimal", "disabled"].iter().any(|off| word.eq_ignore_ascii_case(off))
+            })
+        };
+        let Some(mut members) = value.members() else {
+            return value.0 != b"false" && !value.is_empty() && !off(value);
+        };
+        let mut says = false;
+        while let Ok(Some((key, value))) = members.next() {
+            let no = match key.0 {
+                b"type" | b"effort" | b"thinkingLevel" | b"thinking_level" => off(value),
+                b"enabled" => value.bool() == Some(false),
+                b"thinkingBudget" | b"thinking_budget" => value.number() == Some(0),
+                b"budget_tokens" => {
+                    self.thinking_tokens = value.number();
+                    false
+                }
+                _ => false,
+            };
+            if no {
+                return false;
+            }
+            says |= !value.is_empty() && value.0 != b"false";
+        }
+        says
+    }
+}
+
+/// Shows the members of the object at `at`, names without escapes, with their places in the body.
+/// Shows nothing of what is no object, and no more of one that is broken.
+fn inside<'a>(
+    object: Raw<'a>,
+    at: usize,
+    mut show: impl FnMut(&[u8], Raw<'a>, Range<usize>) -> Result<(), ViewFault>,
+) -> Result<(), ViewFault> {
+    let Some(mut members) = object.members() else { return Ok(()) };
+    while let Ok(Some((key, value))) = members.next() {
+        let Some(name) = fields::name(&key) else { continue };
+        let end = at + members.at();
+        show(&name, value, end - value.0.len()..end)?;
+    }
+    Ok(())
+}
+
+fn once(before: Option<&Spot>, field: &'static str) -> Result<(), ViewFault> {
+    if before.is_some() { Err(ViewFault::Duplicate { field }) } else { Ok(()) }
 }
 
 #[cfg(test)]

@@ -8,8 +8,8 @@ use crate::source::{Breach, Source};
 pub const LAYERS: [&[&str]; 10] = [
     &["wire", "clock", "flight", "identity", "request_id", "units", "drain", "io"],
     &["config"],
-    &["telemetry"],
-    &["upstream", "route", "limits"],
+    &["telemetry", "store"],
+    &["upstream", "route", "limits", "agents"],
     &["snapshot"],
     &["pipeline"],
     &["reload"],
@@ -67,6 +67,7 @@ pub const BANS: &[Ban] = &[
         place: Place::OutsideOf(&["app", "demo", "listen", "reload", "admin", "simulate"]),
         exceptions: &[
             ("telemetry/sink.rs", "the log's writer is a thread, so that no call waits for a disk"),
+            ("store/writer.rs", "the store's writer is a thread, so that no call waits for a disk"),
             ("upstream/h2.rs", "hyper splits an HTTP/2 connection from its calls; it needs a task"),
             ("upstream/tls.rs", "reading the system's roots blocks for milliseconds"),
             ("pipeline/upgrade.rs", "a tunnel outlives the answer that opened it"),
@@ -78,6 +79,12 @@ pub const BANS: &[Ban] = &[
         place: Place::OutsideOf(&["config/file"]),
         exceptions: &[],
         why: "the YAML crate is known to `config/file.rs` alone, so that it can be changed",
+    },
+    Ban {
+        words: &["redb"],
+        place: Place::OutsideOf(&["store"]),
+        exceptions: &[],
+        why: "the database is known to `store` alone, so that it can be changed",
     },
     Ban {
         words: &["tower"],

@@ -8,8 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate::config::{
-    self, AccessLog, Address, Auth, Config, Faults, Host, Http2, LogForm, ProxyRule, Secret,
+    self, Access, AccessLog, Address, Agents, Auth, Calendar, Config, Faults, Host, Http2, KeyHash,
+    Limit, LogForm, Measure, Mode, Pacing, Per, Policy, Price, ProxyRule, Queue, Runaway,
+    RunawayAction, Secret, TokenWeights, Window,
 };
+use tidegate::identity::{Class, Rung};
 use tidegate::wire::Dialect;
 
 /// Stands wherever a secret may stand, also in the wrong places; no message may show it.
@@ -44,7 +47,7 @@ fn every_wrong_key_has_its_message() {
         .filter(|path| path.extension().is_some_and(|ext| ext == "yaml"))
         .collect();
     names.sort();
-    assert!(names.len() >= 40, "{} fixtures", names.len());
+    assert!(names.len() >= 140, "{} fixtures", names.len());
     let mut wrong = Vec::new();
     for path in names {
         let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
@@ -224,6 +227,136 @@ fn every_form_is_understood() {
     );
 }
 
+fn good(name: &str) -> Config {
+    let path = fixtures("good").join(name);
+    let text = fs::read_to_string(&path).expect("text");
+    config::parse(&path.display().to_string(), &text, &env)
+        .unwrap_or_else(|faults| panic!("{faults}"))
+}
+
+#[test]
+fn agents_are_understood() {
+    let config = good("agents_and_policies.yaml");
+    assert_eq!(config.state, Some(fixtures("good").join("./data")));
+    let pacing: Vec<_> = config.upstreams.iter().map(|upstream| upstream.pacing).collect();
+    assert_eq!(pacing, [Pacing::Latency, Pacing::Off]);
+
+    let agents = &config.agents;
+    assert_eq!(agents.access, Access::Open, "said, though there are keys");
+    assert_eq!(agents.identify, [Rung::Key, Rung::Mtls, Rung::Peer, Rung::Header, Rung::Address]);
+    assert_eq!(agents.header, "x-who");
+    assert_eq!(agents.team_header.as_ref().map(http::HeaderName::as_str), Some("x-team"));
+    let trust: Vec<_> = agents.trust.iter().map(ToString::to_string).collect();
+    assert_eq!(trust, ["10.0.0.0/8", "127.0.0.1/32", "::1/128", "fd00::/8"]);
+    assert_eq!(agents.pepper.as_ref().map(Secret::expose), Some("from-a-file"));
+
+    let [first, second] = &agents.keys[..] else { panic!("two") };
+    assert!(
+        matches!(first.hash, KeyHash::Sha256(hash) if hash[..2] == [0x9f, 0x86] && hash[31] == 8)
+    );
+    assert_eq!(
+        (first.agent.as_deref(), first.team.as_deref()),
+        (Some("researcher"), Some("growth"))
+    );
+    assert_eq!(first.expires, Some(1_801_353_600), "midnight UTC");
+    assert_eq!((first.models.len(), &*first.routes[0]), (2, "n*"));
+    assert!(matches!(second.hash, KeyHash::Hmac(hash) if hash[0] == 0x60));
+    assert_eq!((second.agent.is_none(), second.expires), (true, Some(1_801_389_600)));
+    assert_eq!(&*agents.certificates[0].san, "spiffe://cluster/ns/*/sa/research");
+    assert_eq!(agents.certificates[1].team.as_deref(), Some("internal"));
+    assert_eq!((agents.peers[0].uid, agents.peers[0].gid), (Some(0), Some(0)));
+    assert_eq!((agents.peers[1].uid, agents.peers[1].process.as_deref()), (None, Some("node")));
+}
+
+#[test]
+fn only_those_who_are_listed_are_let_in_unless_said() {
+    assert_eq!(right("").agents, Agents::default());
+    let access = |text: &str| right(text).agents.access;
+    assert_eq!(access("agents: { header: x-who }"), Access::Open);
+    assert_eq!(access("agents: { peers: [{ uid: 1 }] }"), Access::Known);
+    assert_eq!(access("agents: { access: open, peers: [{ uid: 1 }] }"), Access::Open);
+    assert_eq!(access("state: ./x\nagents: { access: known }"), Access::Known);
+}
+
+#[test]
+fn prices_are_understood() {
+    let prices = good("agents_and_policies.yaml").prices;
+    let plain = Price { input: 2_500_000, output: 10_000_000, ..Price::default() };
+    let first = Price {
+        input: 1_250_000,
+        output: 10_000_000,
+        cached_input: Some(125_000),
+        cache_write: Some(0),
+        reasoning: Some(10_000_001),
+    };
+    let models: Vec<_> = prices.models.iter().map(|(glob, price)| (&**glob, *price)).collect();
+    assert_eq!(models, [("gpt-5", first), ("gpt-*", plain), ("*", plain)], "in the file's order");
+    assert_eq!(prices.file, Some(fixtures("good").join("../files/prices.json")));
+}
+
+fn limit(measure: Measure, amount: i64, window: Window) -> Limit {
+    Limit { measure, amount, window, burst: None, mode: Mode::Soft }
+}
+
+#[test]
+fn policies_are_understood() {
+    let config = good("agents_and_policies.yaml");
+    let [all, fair, last] = &config.policies[..] else { panic!("three") };
+    let minute = Window::Rate(Duration::from_mins(1));
+    let day = Window::Calendar(Calendar::Day);
+    let calls = limit(Measure::Requests, 600_000, minute);
+    let mut tokens = limit(Measure::Tokens, 400_000_000, minute);
+    tokens.burst = Some(100_000_000);
+    let mut budget = limit(Measure::Tokens, 5_000_000_000, day);
+    budget.mode = Mode::Observe;
+    let mut spend = limit(Measure::Spend, 20_000_000_000, day);
+    spend.mode = Mode::Hard;
+    let at_once = limit(Measure::Concurrency, 16, Window::Now);
+    let expected = Policy {
+        per: Per::All,
+        limits: vec![calls.clone(), tokens.clone(), budget.clone(), spend, at_once],
+        token_weights: TokenWeights { cached_input: 100, cache_write: 1250, reasoning: 125 },
+        cut_streams: true,
+        time_zone: Arc::from("Europe/Berlin"),
+        ..Policy::default()
+    };
+    assert_eq!(*all, expected);
+
+    assert_eq!((&*fair.name, fair.per, fair.weight), ("fair", Per::Session, 1000));
+    assert_eq!(fair.priority, Some(Class::Interactive));
+    assert_eq!(fair.matches.upstream.as_deref(), Some("near"));
+    assert_eq!((fair.matches.team.as_deref(), fair.matches.class), (Some("t"), Some(Class::Batch)));
+    let month = Duration::from_hours(24 * 30);
+    let mut input = limit(Measure::InputTokens, 500_000, Window::Rate(Duration::from_secs(1)));
+    input.mode = Mode::Hard;
+    let output = limit(Measure::OutputTokens, 1_500_000_000, Window::Rate(month));
+    let hourly = limit(Measure::Spend, 500_000_000, Window::Calendar(Calendar::Hour));
+    let mut monthly = limit(Measure::Spend, 300_000_000_000, Window::Calendar(Calendar::Month));
+    monthly.mode = Mode::Observe;
+    let mut steady = limit(Measure::Spend, 2_000_000_000, Window::Rate(Duration::from_hours(1)));
+    steady.burst = Some(5_000_000_000);
+    let mut at_once = limit(Measure::Concurrency, 64, Window::Now);
+    at_once.mode = Mode::Observe;
+    let limits = [calls, input, output, tokens, budget, hourly, monthly, steady, at_once];
+    assert_eq!(fair.limits, limits, "merged from the anchor, in the order of the measures");
+    assert_eq!(fair.queue, Some(Queue { wait: Duration::from_mins(2), depth: 1 }));
+    let runaway = Runaway { repeats: 3, factor: 2.5, action: RunawayAction::Stop };
+    assert_eq!(fair.runaway, Some(runaway));
+    assert_eq!((&*last.name, last.queue), ("policy-3", Some(Queue::default())));
+    assert_eq!(last.runaway, Some(Runaway::default()));
+}
+
+#[test]
+fn no_secret_of_agents_is_ever_shown() {
+    let config = good("agents_and_policies.yaml");
+    for text in [config::redacted(&config), format!("{config:?}")] {
+        assert!(text.contains("9f86d081"), "{text}");
+        for secret in ["from-a-file", "9f86d0818", "60303ae22", "0x9f", "159, 134"] {
+            assert!(!text.contains(secret), "{secret} in {text}");
+        }
+    }
+}
+
 #[test]
 fn routes_may_name_known_vendors_without_upstreams() {
     let config = right("routes: [{ path: /x, to: anthropic }]");
@@ -253,6 +386,18 @@ fn load_knows_what_to_watch_and_when_nothing_changed() {
     assert_eq!(config::load(&file).expect("right").digest, first.digest);
     fs::write(&secret, "two\n").expect("written");
     assert_ne!(config::load(&file).expect("right").digest, first.digest);
+
+    // a price file may be larger than a policy
+    let prices = dir.path().join("prices.json");
+    fs::write(&prices, "{".to_owned() + &" ".repeat(3 << 20) + "}").expect("written");
+    fs::write(&file, "price_file: prices.json\n").expect("written");
+    let first = config::load(&file).expect("right");
+    assert_eq!(first.files, [file.clone(), prices.clone()]);
+    fs::write(&prices, "{}").expect("written");
+    assert_ne!(config::load(&file).expect("right").digest, first.digest);
+    fs::write(&prices, " ".repeat((16 << 20) + 1)).expect("written");
+    let faults = config::load(&file).expect_err("too large").to_string();
+    assert!(faults.contains("larger than 16MiB"), "{faults}");
 
     fs::write(&file, [b'a', 0xff]).expect("written");
     assert!(config::load(&file).expect_err("bytes").to_string().contains("UTF-8"));

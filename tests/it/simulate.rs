@@ -2,6 +2,7 @@
 mod connections;
 mod faces;
 mod faults;
+mod limits;
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};

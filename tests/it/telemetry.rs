@@ -1,5 +1,7 @@
 //! The admin door from outside: raw HTTP over sockets.
 #![allow(clippy::expect_used, reason = "helpers of tests, not only tests themselves")]
+mod agents;
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -9,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tidegate::admin::{self, AdminHandle, Doors, Listener, Readiness};
-use tidegate::telemetry::metrics::{Finished, Metrics, Outcome};
+use tidegate::telemetry::metrics::{Finished, Held, Metrics, Outcome, Who};
 
 struct Admin {
     handle: AdminHandle,
@@ -45,6 +47,7 @@ fn start_on(mut more: Vec<Listener>) -> Admin {
                 json!({"in_flight": 3})
             })
         }),
+        keys: None,
         hosts: vec!["sidecar.internal".to_owned()],
     };
     more.push(Listener::Tcp(TcpListener::bind("127.0.0.1:0").expect("a port")));
@@ -137,6 +140,9 @@ fn metrics_are_open_metrics() {
         usage: None,
         stream: false,
         content_events: 0,
+        error: None,
+        who: Who::default(),
+        held: Held::default(),
     });
     let answer = admin.get("/metrics");
     assert_eq!(answer.status, 200);

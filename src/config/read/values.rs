@@ -1,6 +1,7 @@
 //! Readers of single values: text, times, sizes, counts, words, secrets, files.
 use std::borrow::Cow;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{At, Reader, words};
@@ -9,6 +10,9 @@ use crate::config::fault::nearest;
 use crate::config::file::Kind;
 use crate::config::interpolate::{Expanded, expand};
 use crate::units;
+
+/// Largest secret or certificate that is read.
+const LARGEST: u64 = 1 << 20;
 
 impl Reader<'_> {
     /// Text with its variables filled in.
@@ -107,6 +111,52 @@ impl Reader<'_> {
         value
     }
 
+    /// A number as it is written, or text with its variables filled in; and how to show it.
+    pub fn written<'n>(&self, at: &At<'n>, expected: &str) -> Option<(Cow<'n, str>, String)> {
+        match &at.node.kind {
+            Kind::Int(number) => Some((number.to_string().into(), format!("the number {number}"))),
+            Kind::Float(number) => Some((number.as_str().into(), format!("the number {number}"))),
+            _ => self.text(at, expected).map(|text| {
+                let shown = text.shown();
+                (text.value, shown)
+            }),
+        }
+    }
+
+    /// A quantity that may stand as a number or as text.
+    pub fn quantity<T>(
+        &self,
+        at: &At<'_>,
+        expected: &str,
+        read: impl FnOnce(&str) -> Result<T, units::UnitError>,
+    ) -> Option<T> {
+        let (value, shown) = self.written(at, expected)?;
+        read(&value).map_err(|error| self.wrong(at, shown, &error.0)).ok()
+    }
+
+    pub fn flag(&self, at: &At<'_>) -> Option<bool> {
+        const EXPECTED: &str = "true or false";
+        if let Kind::Bool(value) = at.node.kind {
+            return Some(value);
+        }
+        let text = self.text(at, EXPECTED)?;
+        let value = text.value.parse().ok();
+        if value.is_none() {
+            self.wrong(at, text.shown(), EXPECTED);
+        }
+        value
+    }
+
+    /// Text that is kept as it is: a glob, a name.
+    pub fn shared(&self, at: &At<'_>, expected: &str) -> Option<Arc<str>> {
+        self.text(at, expected).map(|text| Arc::from(text.value))
+    }
+
+    /// The value that one of a few words stands for.
+    pub fn choice<T: Copy>(&self, at: &At<'_>, known: &[&'static str], values: &[T]) -> Option<T> {
+        self.word(at, known).and_then(|index| values.get(index).copied())
+    }
+
     /// One of a few words; its index.
     pub fn word(&self, at: &At<'_>, known: &[&'static str]) -> Option<usize> {
         let of = if known.len() > 1 { "one of " } else { "" };
@@ -129,7 +179,7 @@ impl Reader<'_> {
             return None;
         };
         let value = if let Some(path) = raw.strip_prefix("file:") {
-            let (_, shown, bytes) = self.open(at, path)?;
+            let (_, shown, bytes) = self.open(at, path, LARGEST)?;
             let Ok(content) = String::from_utf8(bytes) else {
                 let found = format!("{shown}, a file that is not UTF-8");
                 self.wrong(at, found, "a file that holds a secret of printable characters");
@@ -158,7 +208,7 @@ impl Reader<'_> {
             self.wrong(at, at.node.what(), "the path of a PEM file");
             return None;
         };
-        let (path, shown, bytes) = self.open(at, raw)?;
+        let (path, shown, bytes) = self.open(at, raw, LARGEST)?;
         if memchr::memmem::find(&bytes, b"-----BEGIN ").is_none() {
             self.wrong(at, format!("{shown}, a file without a PEM block"), "-----BEGIN …");
             return None;
@@ -166,11 +216,25 @@ impl Reader<'_> {
         Some(path)
     }
 
+    /// Path of a file that can be read now and has at most so many bytes.
+    pub fn file(&self, at: &At<'_>, expected: &str, largest: u64) -> Option<PathBuf> {
+        let Kind::Text(raw) = &at.node.kind else {
+            self.wrong(at, at.node.what(), expected);
+            return None;
+        };
+        self.open(at, raw, largest).map(|(path, ..)| path)
+    }
+
+    /// A path that need not be there.
+    pub fn path(&self, at: &At<'_>, expected: &str) -> Option<PathBuf> {
+        self.text(at, expected).map(|text| self.world.dir.join(text.value.as_ref()))
+    }
+
     /// The file's absolute path, the path as it may be shown, and the content.
-    fn open(&self, at: &At<'_>, raw: &str) -> Option<(PathBuf, String, Vec<u8>)> {
+    fn open(&self, at: &At<'_>, raw: &str, largest: u64) -> Option<(PathBuf, String, Vec<u8>)> {
         let text = self.expand(at, raw)?;
         let path = self.world.dir.join(text.value.as_ref());
-        match (self.world.read)(&path) {
+        match (self.world.read)(&path, largest) {
             Ok(bytes) => {
                 self.files.borrow_mut().push((path.clone(), blake3::hash(&bytes)));
                 Some((path, text.shown_path(), bytes))

@@ -17,7 +17,7 @@ const FRAMING: [&str; 9] = [
 ];
 
 /// A name that people may set.
-pub(super) fn header_name(text: &str) -> Option<HeaderName> {
+pub(in crate::config) fn header_name(text: &str) -> Option<HeaderName> {
     let name: HeaderName = text.parse().ok()?;
     let framing = FRAMING.contains(&name.as_str())
         || name.as_str().starts_with("proxy-")

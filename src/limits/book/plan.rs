@@ -107,6 +107,7 @@ pub(super) struct Plan {
     hard: bool,
     hard_money: bool,
     cuts: bool,
+    counts_tokens: bool,
 }
 
 impl Plan {
@@ -149,7 +150,7 @@ impl Book {
     /// Which buckets, and how much of each.
     pub(super) fn plan(&mut self, ask: &Ask<'_>, now: Moment) -> Plan {
         let subject = &ask.subject;
-        let agent = self.name_hash(&(&subject.who.team, &subject.who.agent));
+        let agent = self.meet(subject.who, now);
         let model = self.name_hash(&subject.model);
         let history = History { agent, model, kind: ask.kind, reasoning: ask.reasoning };
         let answers = ask.answers.clamp(1, MOST_ANSWERS);
@@ -193,7 +194,7 @@ impl Book {
             }
         }
         if plan.hard && ask.generates {
-            let known = ask.rate.and_then(|rate| rate.max_output());
+            let known = ask.rate.and_then(|rate| rate.max_output);
             plan.bound = Some(max_tokens.or(known).unwrap_or(UNBOUND).max(1));
         }
         for part in &plan.parts {
@@ -212,13 +213,19 @@ impl Book {
             plan.input
         };
         let tokens = |tokens| count(tokens).saturating_mul(TOKEN);
-        let spend = |of: fn(&Rate, u64) -> i64, count| ask.rate.map_or(0, |rate| of(&rate, count));
+        // long prompts may cost more, also for what is answered to them
+        let rate = ask.rate.map(|rate| rate.for_prompt(input));
+        let spend = |of: fn(&Rate, u64) -> i64, count| rate.map_or(0, |rate| of(&rate, count));
         let generates = i64::from(ask.generates);
         let (now, per_token) = match limit.measure {
             Measure::Requests => (TOKEN, 0),
             Measure::InputTokens => (tokens(input), 0),
             Measure::OutputTokens => (0, TOKEN * generates),
             Measure::Tokens => (tokens(input), TOKEN * generates),
+            Measure::Spend if hard => {
+                let most = |input, output| rate.map_or(0, |rate| rate.most(input, output));
+                (most(input, 0), most(0, 1) * generates)
+            }
             Measure::Spend => (spend(Rate::input, input), spend(Rate::output, 1) * generates),
             Measure::Concurrency => (0, 0),
         };
@@ -235,7 +242,12 @@ impl Book {
     /// What no waiting will change.
     pub(super) fn impossible(plan: &Plan, ask: &Ask<'_>) -> Option<Denial> {
         let unpriced = plan.hard_money && ask.counted && ask.rate.is_none_or(|rate| !rate.known);
-        unpriced.then_some(Denial { why: Why::Unpriced, limit: None, retry: None })
+        unpriced.then_some(Denial {
+            why: Why::Unpriced,
+            limit: None,
+            retry: None,
+            lines: Vec::new(),
+        })
     }
 
     /// A limit that is full, and whose policy has no queue, or none long enough.
@@ -253,6 +265,7 @@ impl Book {
             why,
             limit: Some((std::sync::Arc::clone(&entry.limit), entry.label.clone())),
             retry,
+            lines: Vec::new(),
         };
         if full == Full::Never {
             return Some(denial(Why::TooLarge));
@@ -304,11 +317,20 @@ impl Book {
             why: Why::Full,
             limit: limit.map(|entry| (std::sync::Arc::clone(&entry.limit), entry.label.clone())),
             retry,
+            lines: Vec::new(),
         }
     }
 
     /// Says no, and counts it where it belongs.
-    pub(super) fn refuse(&mut self, plan: Plan, denial: Denial) -> super::Decision {
+    pub(super) fn refuse(
+        &mut self,
+        plan: Plan,
+        mut denial: Denial,
+        now: Moment,
+    ) -> super::Decision {
+        let buckets = plan.parts.iter().map(|part| part.bucket);
+        denial.lines =
+            buckets.filter_map(|at| self.table.get_mut(at).map(|entry| entry.line(now))).collect();
         if let Some((limit, label)) = &denial.limit {
             let refusing = plan.parts.iter().map(|part| part.bucket).find(|at| {
                 let is = |entry: &super::table::Entry| {
@@ -318,9 +340,9 @@ impl Book {
             });
             if let Some(entry) = refusing.and_then(|at| self.table.get_mut(at)) {
                 entry.refused += 1;
+                entry.limit.count.refused();
             }
         }
-        self.count_refused(plan.agent);
         self.release(plan);
         super::Decision::No(denial)
     }
@@ -348,7 +370,7 @@ impl Book {
         let flow: FlowId = pool.queue.flow(plan.agent, plan.weight, now.at);
         pool.queue.start(flow, service);
         let pace = pool.paces.enter(plan.pace_key, plan.need, now.at);
-        self.began(plan.agent);
+        self.present(plan.agent, |agent| agent.running += 1);
         Box::new(Grant {
             parts,
             pool: plan.pool,
@@ -359,6 +381,7 @@ impl Book {
             agent: plan.agent,
             history: plan.history,
             rate: plan.rate,
+            answers: plan.answers,
             service,
             prompt_bytes: plan.prompt_bytes,
             input: plan.input,
@@ -367,6 +390,7 @@ impl Book {
             clamp,
             would_refuse,
             cuts: plan.cuts,
+            counts_tokens: plan.counts_tokens,
         })
     }
 }
@@ -388,6 +412,7 @@ impl Plan {
             self.depth = self.depth.min(queue.depth);
         }
         for limit in &rule.limits {
+            self.counts_tokens |= limit.counts_tokens();
             let hard = limit.shape.mode == Mode::Hard && limit.counts_tokens();
             self.hard |= hard;
             self.hard_money |= hard && limit.measure == Measure::Spend;

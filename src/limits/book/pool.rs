@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use slab::Slab;
 
-use super::super::pace::{Mode, Need, Pace};
+use super::super::pace::{Mode, Need, Pace, Sent, State};
 use super::super::queue::FairQueue;
 use super::plan::Plan;
 
@@ -86,21 +86,28 @@ impl Paces {
     }
 
     /// A call goes, under the pace of its key if there is one.
-    pub fn enter(&mut self, key: (u64, u64), need: Need, now: u64) -> Option<usize> {
+    pub fn enter(&mut self, key: (u64, u64), need: Need, now: u64) -> Option<(usize, Sent)> {
         let at = *self.by_key.get(&key)?;
         let kept = &mut self.all[at];
         (kept.used, kept.running) = (now, kept.running + 1);
-        kept.pace.sent(need, now);
-        Some(at)
+        Some((at, kept.pace.sent(need, now)))
     }
 
     /// The upstream has said something of its limits for the first time, to a call that has gone.
-    pub fn begin(&mut self, key: (u64, u64), mode: Mode, need: Need, now: u64) -> Option<usize> {
+    pub fn begin(
+        &mut self,
+        key: (u64, u64),
+        mode: Mode,
+        need: Need,
+        now: u64,
+    ) -> Option<(usize, Sent)> {
         if !self.by_key.contains_key(&key) {
             if self.all.len() >= MOST_PACES {
                 return None;
             }
-            let kept = Kept { pace: Pace::new(mode, now), key, used: now, running: 0 };
+            // each waits a little differently, so that they do not all come back at once
+            let pace = Pace::new(mode, key.0 ^ key.1, now);
+            let kept = Kept { pace, key, used: now, running: 0 };
             self.by_key.insert(key, self.all.insert(kept));
         }
         self.enter(key, need, now)
@@ -110,10 +117,17 @@ impl Paces {
         self.all.get_mut(at).map(|kept| &mut kept.pace)
     }
 
-    pub fn leave(&mut self, at: usize, need: Need, used: Option<Need>, now: u64) {
+    pub fn leave(&mut self, (at, sent): (usize, Sent), used: Option<Need>, now: u64) {
         let Some(kept) = self.all.get_mut(at) else { return };
-        kept.pace.finished(need, used, now);
+        kept.pace.finished(sent, used, now);
         (kept.used, kept.running) = (now, kept.running.saturating_sub(1));
+    }
+
+    /// As people see them, the busiest first.
+    pub fn states(&self, now: u64) -> Vec<State> {
+        let mut states: Vec<_> = self.all.iter().map(|(_, kept)| kept.pace.state(now)).collect();
+        states.sort_by_key(|state| std::cmp::Reverse((state.in_flight, state.throttled)));
+        states
     }
 
     fn sweep(&mut self, now: u64) {
@@ -129,13 +143,16 @@ impl Paces {
 }
 
 impl super::Book {
-    /// Whether calls to an upstream need to ask at all.
-    pub fn attends(&self, pool: PoolId) -> bool {
-        let of = &self.pools[pool];
-        !self.rules.is_empty() || of.rule.slots.is_some() || !of.paces.all.is_empty()
+    /// The pool of an upstream, made without bounds where there is none.
+    pub fn pool_of(&mut self, name: &Arc<str>) -> PoolId {
+        let known = self.pools.iter().position(|pool| pool.rule.name == *name);
+        known.unwrap_or_else(|| {
+            let name = Arc::clone(name);
+            self.pool(PoolRule { name, slots: None, pacing: None, wait: Duration::ZERO })
+        })
     }
 
-    /// The pool of an upstream, made where there is none; the rule takes effect at once.
+    /// The pool of an upstream; the rule takes effect at once.
     pub fn pool(&mut self, rule: PoolRule) -> PoolId {
         if let Some(at) = self.pools.iter().position(|pool| pool.rule.name == rule.name) {
             self.pools[at].rule = rule;

@@ -6,6 +6,7 @@ use super::super::pace::{Heard, Need};
 use super::super::predict::Sample;
 use super::super::queue::service;
 use super::super::rules::LimitOf;
+use super::pool::PoolId;
 use super::{Book, Grant};
 use crate::config::{Measure, TokenWeights};
 use crate::wire::Usage;
@@ -98,17 +99,40 @@ impl Book {
         if grant.pace.is_none() {
             grant.pace = pool.paces.begin(grant.pace_key, mode, grant.need, now.at);
         }
-        if let Some(pace) = grant.pace.and_then(|at| pool.paces.get(at)) {
-            pace.heard(grant.need, heard, now.at);
+        if let Some((at, sent)) = &mut grant.pace
+            && let Some(pace) = pool.paces.get(*at)
+        {
+            pace.heard(sent, heard, now.at);
         }
         self.drain(grant.pool, now);
     }
 
+    /// What a backend told a call that had not asked to go: nobody was watching it yet.
+    pub fn overheard(
+        &mut self,
+        pool: PoolId,
+        credential: u64,
+        model: &str,
+        heard: &Heard<'_>,
+        now: Moment,
+    ) {
+        let key = (credential, self.name_hash(&model));
+        let pool = &mut self.pools[pool];
+        let Some(mode) = pool.rule.pacing else { return };
+        if let Some((at, mut sent)) = pool.paces.begin(key, mode, Need::default(), now.at) {
+            if let Some(pace) = pool.paces.get(at) {
+                pace.heard(&mut sent, heard, now.at);
+            }
+            pool.paces.leave((at, sent), None, now.at);
+        }
+    }
+
     /// The first token has come, so long after the call was sent.
-    pub fn first_token(&mut self, grant: &Grant, after: Duration, now: Moment) {
-        let pace = grant.pace.and_then(|at| self.pools[grant.pool].paces.get(at));
-        if let Some(pace) = pace {
-            pace.first_token(after, grant.input, now.at);
+    pub fn first_token(&mut self, grant: &mut Grant, after: Duration, now: Moment) {
+        if let Some((at, sent)) = &mut grant.pace
+            && let Some(pace) = self.pools[grant.pool].paces.get(*at)
+        {
+            pace.first_token(sent, after, grant.input, now.at);
         }
     }
 
@@ -129,13 +153,14 @@ impl Book {
         pool.running = pool.running.saturating_sub(1);
         let actual = service(usage.input, usage.output);
         pool.queue.end(grant.flow, grant.service, actual, now.at);
-        if let Some(at) = grant.pace {
+        if let Some(pace) = grant.pace {
             let need = Need { input_tokens: usage.input, output_tokens: usage.output };
-            pool.paces.leave(at, grant.need, (end.fate == Fate::Answered).then_some(need), now.at);
+            pool.paces.leave(pace, (end.fate == Fate::Answered).then_some(need), now.at);
         }
         if end.fate == Fate::Answered {
             let sample = Sample {
                 bytes: grant.prompt_bytes,
+                answers: grant.answers,
                 usage: end.usage,
                 generating: end.generating,
                 first_token: end.first_token,
@@ -143,7 +168,7 @@ impl Book {
             };
             self.predictor.learn(grant.history, &sample);
         }
-        self.ended(grant.agent, &settled, now.at);
+        self.present(grant.agent, |agent| agent.running = agent.running.saturating_sub(1));
         let mut parts = grant.parts;
         parts.clear();
         if self.spare.len() < super::SPARE {

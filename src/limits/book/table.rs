@@ -228,6 +228,7 @@ impl Table {
             if limit.shape.mode == Mode::Observe && bucket.fits(&limit.shape, &demand, now).is_err()
             {
                 would_refuse = Some(Arc::clone(limit));
+                limit.count.refused();
                 entry.would_refuse += 1;
                 entry.users = entry.users.saturating_sub(1);
                 continue;

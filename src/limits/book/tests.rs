@@ -6,6 +6,7 @@ use super::super::rules::Subject;
 use super::*;
 use crate::config::{Calendar, Limit, Measure, Mode, Per, Policy, Queue, Window};
 use crate::identity::{Identity, Rung};
+use crate::telemetry::metrics::Metrics;
 use crate::wire::Usage;
 
 pub fn at(seconds: f64) -> Moment {
@@ -44,8 +45,9 @@ impl Bench {
         let mut book = Book::new();
         let rule =
             PoolRule { name: "up".into(), slots, pacing: None, wait: Duration::from_secs(10) };
-        let pool = book.pool(rule);
-        book.apply(Arc::new(Rules::prepare(policies)), at(0.0));
+        let pool = book.pool_of(&rule.name);
+        let rules = Rules::prepare(policies, &Metrics::new());
+        book.apply(Arc::new(rules), [rule], at(0.0));
         Self { book, pool }
     }
 
@@ -165,7 +167,7 @@ fn slots_go_round_and_a_leaver_frees_its_place() {
     bench.book.settle(grant, &answered(10, 10), at(3.0));
     // a turn that came and was not taken goes on
     bench.book.leave(waiting[2], at(3.0));
-    assert_eq!(bench.book.queues()[0].running, 0);
+    assert_eq!(bench.book.queues(at(3.0))[0].running, 0);
     assert_eq!(bench.book.waiting(), 0);
 }
 

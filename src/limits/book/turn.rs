@@ -23,8 +23,8 @@ impl Book {
         let mut held_up = HeldUp { buckets: Vec::new(), wake: u64::MAX };
         while let Some((call, clamp)) = self.next(at, &mut held_up, now) {
             let waiting = &mut self.waits[call];
-            let (plan, since) = (std::mem::take(&mut waiting.plan), waiting.since);
-            self.waited(plan.agent, now.at.saturating_sub(since));
+            let plan = std::mem::take(&mut waiting.plan);
+            self.present(plan.agent, |agent| agent.waiting = agent.waiting.saturating_sub(1));
             let grant = self.grant(&plan, clamp, now);
             self.recycle(plan);
             let waiting = &mut self.waits[call];

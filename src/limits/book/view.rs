@@ -3,46 +3,33 @@ use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
 
 use super::super::bucket::Moment;
-use super::{Book, Settled};
+use super::super::pace::State;
+use super::Book;
 use crate::config::{Measure, Mode, Per};
-use crate::identity::Class;
+use crate::identity::{Class, Identity};
 
 /// Most agents that are counted apart.
 const MOST_AGENTS: usize = 10_000;
 /// One that has not called for so long is forgotten, in nanoseconds.
-const FORGET: u64 = 3600 * 1_000_000_000;
+const FORGET: u64 = 600 * 1_000_000_000;
 
-/// What an agent came to so far.
-#[derive(Debug, Default)]
-pub(super) struct Tally {
+/// An agent that is here.
+#[derive(Debug)]
+pub(super) struct Present {
     agent: Arc<str>,
     team: Option<Arc<str>>,
-    running: u32,
-    calls: u64,
-    input: u64,
-    output: u64,
-    spend: i64,
-    waits: u64,
-    waited: u64,
-    refused: u64,
+    pub running: u32,
+    pub waiting: u32,
     used: u64,
 }
 
-/// One agent, as `/state` shows it.
+/// What an agent does now, as `/state` shows it.
 #[derive(Debug, Clone)]
 pub struct AgentLine {
     pub agent: Arc<str>,
     pub team: Option<Arc<str>>,
     pub running: u32,
-    pub calls: u64,
-    pub input_tokens: u64,
-    pub output_tokens: u64,
-    /// Billionths of a dollar.
-    pub spend: i64,
-    pub waits: u64,
-    /// Nanoseconds, of all waits together.
-    pub waited: u64,
-    pub refused: u64,
+    pub waiting: u32,
 }
 
 /// One bucket, as `/state` and the headers of an answer show it.
@@ -76,6 +63,8 @@ pub struct QueueLine {
     /// By class.
     pub waiting: [usize; 3],
     pub agents: u32,
+    /// One for each credential and model that the upstream has spoken of its limits to.
+    pub paces: Vec<State>,
 }
 
 impl Book {
@@ -83,83 +72,53 @@ impl Book {
         self.hasher.hash_one(name)
     }
 
-    /// Sees to it that an agent is counted under its name.
-    pub fn introduce(&mut self, who: &crate::identity::Identity, now: Moment) {
+    /// An agent calls: its number here.
+    pub(super) fn meet(&mut self, who: &Identity, now: Moment) -> u64 {
         let hash = self.name_hash(&(&who.team, &who.agent));
-        if self.by_agent.len() < MOST_AGENTS || self.by_agent.contains_key(&hash) {
-            let tally = self.by_agent.entry(hash).or_insert_with(|| Tally {
-                agent: Arc::clone(&who.agent),
-                team: who.team.clone(),
-                ..Tally::default()
-            });
-            tally.used = now.at;
+        if let Some(agent) = self.agents.get_mut(&hash) {
+            agent.used = now.at;
+        } else if self.agents.len() < MOST_AGENTS {
+            let (agent, team) = (Arc::clone(&who.agent), who.team.clone());
+            let present = Present { agent, team, running: 0, waiting: 0, used: now.at };
+            self.agents.insert(hash, present);
         }
+        hash
     }
 
-    pub(super) fn began(&mut self, agent: u64) {
-        self.tally(agent, |tally| tally.running += 1);
-    }
-
-    pub(super) fn waited(&mut self, agent: u64, nanos: u64) {
-        self.tally(agent, |tally| {
-            tally.waits += 1;
-            tally.waited += nanos;
-        });
-    }
-
-    pub(super) fn count_refused(&mut self, agent: u64) {
-        self.tally(agent, |tally| tally.refused += 1);
-    }
-
-    pub(super) fn ended(&mut self, agent: u64, settled: &Settled, now: u64) {
-        self.tally(agent, |tally| {
-            tally.running = tally.running.saturating_sub(1);
-            tally.calls += 1;
-            tally.input += settled.usage.input;
-            tally.output += settled.usage.output;
-            tally.spend = tally.spend.saturating_add(settled.spend.unwrap_or(0));
-            tally.used = now;
-        });
-    }
-
-    fn tally(&mut self, agent: u64, edit: impl FnOnce(&mut Tally)) {
-        if let Some(tally) = self.by_agent.get_mut(&agent) {
-            edit(tally);
+    pub(super) fn present(&mut self, agent: u64, edit: impl FnOnce(&mut Present)) {
+        if let Some(agent) = self.agents.get_mut(&agent) {
+            edit(agent);
         }
     }
 
     pub(super) fn forget_agents(&mut self, now: u64) {
-        self.by_agent
-            .retain(|_, tally| tally.running > 0 || now.saturating_sub(tally.used) < FORGET);
+        self.agents.retain(|_, agent| {
+            agent.running > 0 || agent.waiting > 0 || now.saturating_sub(agent.used) < FORGET
+        });
     }
 
     pub fn agents(&self) -> Vec<AgentLine> {
-        let line = |tally: &Tally| AgentLine {
-            agent: Arc::clone(&tally.agent),
-            team: tally.team.clone(),
-            running: tally.running,
-            calls: tally.calls,
-            input_tokens: tally.input,
-            output_tokens: tally.output,
-            spend: tally.spend,
-            waits: tally.waits,
-            waited: tally.waited,
-            refused: tally.refused,
+        let line = |agent: &Present| AgentLine {
+            agent: Arc::clone(&agent.agent),
+            team: agent.team.clone(),
+            running: agent.running,
+            waiting: agent.waiting,
         };
-        self.by_agent.values().map(line).collect()
+        self.agents.values().map(line).collect()
     }
 
     pub fn limits(&mut self, now: Moment) -> Vec<LimitLine> {
         self.table.iter_mut().map(|entry| entry.line(now)).collect()
     }
 
-    pub fn queues(&self) -> Vec<QueueLine> {
+    pub fn queues(&self, now: Moment) -> Vec<QueueLine> {
         let line = |pool: &super::pool::Pool| QueueLine {
             upstream: Arc::clone(&pool.rule.name),
             slots: pool.rule.slots,
             running: pool.running,
             waiting: Class::ALL.map(|class| pool.queue.waiting_of(class)),
             agents: pool.queue.active(),
+            paces: pool.paces.states(now.at),
         };
         self.pools.iter().map(line).collect()
     }
@@ -172,7 +131,7 @@ impl Book {
 }
 
 impl super::table::Entry {
-    fn line(&mut self, now: Moment) -> LimitLine {
+    pub fn line(&mut self, now: Moment) -> LimitLine {
         let shape = &self.limit.shape;
         self.bucket.refill(shape, now);
         LimitLine {

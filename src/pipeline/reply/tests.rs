@@ -101,7 +101,8 @@ impl World {
 
     fn record(&self) -> Record {
         let (head, ()) = http::Request::post("/v1/chat/completions").body(()).unwrap().into_parts();
-        let caller = Caller { peer: Arc::from("test"), facts: HeadFacts::default() };
+        let seen = Arc::default();
+        let caller = Caller { peer: Arc::from("test"), seen, facts: HeadFacts::default() };
         Record::open(&self.worker, &caller, &head, Instant::now())
     }
 

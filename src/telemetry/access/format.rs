@@ -5,6 +5,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::Entry;
+use crate::identity::Rung;
+use crate::telemetry::metrics::{Held, Who};
 use crate::telemetry::redact;
 
 /// How lines look.
@@ -18,6 +20,7 @@ pub(super) enum Form {
 const CAP_PATH: usize = 256;
 const CAP_MODEL: usize = 128;
 const CAP_NAME: usize = 64;
+const CAP_LIMIT: usize = 128;
 
 impl Form {
     /// Appends one line with its end.
@@ -36,8 +39,7 @@ fn json(out: &mut Vec<u8>, kept: &mut Kept, entry: &Entry<'_>) {
     out.extend_from_slice(b"\",\"log\":\"access\"");
     field(out, b",\"request_id\":\"", entry.request_id, CAP_NAME);
     field(out, b",\"peer\":\"", entry.peer, CAP_NAME);
-    let agent = entry.agent.unwrap_or_default();
-    chosen(out, &mut kept.agents, b",\"agent\":\"", agent, CAP_NAME);
+    who(out, kept, &call.who);
     field(out, b",\"method\":\"", entry.method, CAP_NAME);
     chosen(out, &mut kept.paths, b",\"path\":\"", entry.path, CAP_PATH);
     field(out, b",\"route\":\"", entry.route, CAP_NAME);
@@ -63,10 +65,41 @@ fn json(out: &mut Vec<u8>, kept: &mut Kept, entry: &Entry<'_>) {
         some(out, b",\"cache_write_tokens\":", usage.cache_write);
         some(out, b",\"reasoning_tokens\":", usage.reasoning);
     }
-    field(out, b",\"error\":\"", entry.error.unwrap_or_default(), CAP_NAME);
+    held(out, &call.held);
+    word(out, b",\"error\":\"", call.error.unwrap_or_default());
     let user_agent = entry.user_agent.unwrap_or_default();
     chosen(out, &mut kept.user_agents, b",\"user_agent\":\"", user_agent, CAP_NAME);
     out.extend_from_slice(b"}\n");
+}
+
+fn who(out: &mut Vec<u8>, kept: &mut Kept, who: &Who<'_>) {
+    if who.agent.is_empty() {
+        return;
+    }
+    chosen(out, &mut kept.agents, b",\"agent\":\"", who.agent, CAP_NAME);
+    word(out, b",\"rung\":\"", who.rung.map_or("", Rung::as_str));
+    chosen(out, &mut kept.teams, b",\"team\":\"", who.team, CAP_NAME);
+    chosen(out, &mut kept.parents, b",\"parent\":\"", who.parent, CAP_NAME);
+    chosen(out, &mut kept.sessions, b",\"session\":\"", who.session, CAP_NAME);
+    word(out, b",\"class\":\"", who.class.as_str());
+}
+
+fn held(out: &mut Vec<u8>, held: &Held<'_>) {
+    if let Some(nano) = held.spend_nano {
+        out.extend_from_slice(b",\"spend_dollars\":");
+        dollars(out, nano);
+        if !held.priced {
+            out.extend_from_slice(b",\"priced\":false");
+        }
+    }
+    field(out, b",\"limited_by\":\"", held.limited_by.unwrap_or_default(), CAP_LIMIT);
+    field(out, b",\"would_refuse\":\"", held.would_refuse.unwrap_or_default(), CAP_LIMIT);
+    if let Some(tokens) = held.clamped {
+        number(out, b",\"clamped\":", tokens);
+    }
+    if held.runaway {
+        out.extend_from_slice(b",\"runaway\":true");
+    }
 }
 
 /// `2026-11-22T15:22:09.123Z 200 POST /v1/chat/completions → openai gpt-4o 812.002ms …`
@@ -98,16 +131,42 @@ fn text(out: &mut Vec<u8>, kept: &mut Kept, entry: &Entry<'_>) {
         number(out, b", tokens ", usage.input);
         number(out, b" + ", usage.output);
     }
+    if !call.who.agent.is_empty() {
+        out.extend_from_slice(b", ");
+        kept.agents.write(out, call.who.agent, CAP_NAME);
+    }
+    held_text(out, &call.held);
     out.extend_from_slice(b", ");
     out.extend_from_slice(call.outcome.as_str().as_bytes());
-    if let Some(error) = entry.error {
+    if let Some(error) = call.error {
         out.extend_from_slice(b" (");
-        escape(out, error, CAP_NAME);
+        out.extend_from_slice(error.as_bytes());
         out.push(b')');
     }
     out.extend_from_slice(b" ");
     escape(out, entry.request_id, CAP_NAME);
     out.push(b'\n');
+}
+
+fn held_text(out: &mut Vec<u8>, held: &Held<'_>) {
+    if let Some(nano) = held.spend_nano {
+        out.extend_from_slice(if held.priced { b", $" } else { b", ~$" });
+        dollars(out, nano);
+    }
+    if let Some(limit) = held.limited_by {
+        out.extend_from_slice(b", limited by ");
+        escape(out, limit, CAP_LIMIT);
+    }
+    if let Some(limit) = held.would_refuse {
+        out.extend_from_slice(b", would be refused by ");
+        escape(out, limit, CAP_LIMIT);
+    }
+    if let Some(tokens) = held.clamped {
+        number(out, b", clamped to ", tokens);
+    }
+    if held.runaway {
+        out.extend_from_slice(b", runaway");
+    }
 }
 
 /// `prefix` ends with the opening quote.
@@ -164,6 +223,25 @@ fn millis(out: &mut Vec<u8>, prefix: &[u8], time: Option<Duration>) {
     if rest > 0 {
         let digit = |value: u64| b'0' + (value % 10) as u8;
         out.extend_from_slice(&[b'.', digit(rest / 100), digit(rest / 10), digit(rest)]);
+    }
+}
+
+/// Billionths as dollars, exactly: money is never a float here.
+fn dollars(out: &mut Vec<u8>, nano: i64) {
+    if nano < 0 {
+        out.push(b'-');
+    }
+    let nano = nano.unsigned_abs();
+    number(out, b"", nano / 1_000_000_000);
+    let mut rest = nano % 1_000_000_000;
+    let mut place = 100_000_000;
+    if rest > 0 {
+        out.push(b'.');
+    }
+    while rest > 0 {
+        out.push(b'0' + (rest / place) as u8);
+        rest %= place;
+        place /= 10;
     }
 }
 
@@ -233,6 +311,9 @@ fn unicode_escape(out: &mut Vec<u8>, character: char) {
 pub(super) struct Kept {
     stamp: Stamp,
     agents: Memo,
+    teams: Memo,
+    parents: Memo,
+    sessions: Memo,
     paths: Memo,
     models: Memo,
     user_agents: Memo,

@@ -6,7 +6,8 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use super::*;
-use crate::telemetry::metrics::{Outcome, Usage};
+use crate::identity::{Class, Rung};
+use crate::telemetry::metrics::{Held, Outcome, Usage, Who};
 
 fn finished(model: &str) -> Finished<'_> {
     Finished {
@@ -24,6 +25,9 @@ fn finished(model: &str) -> Finished<'_> {
         usage: Some(Usage { input: 12, output: 34, cached_input: 5, ..Usage::default() }),
         stream: true,
         content_events: 34,
+        error: None,
+        who: Who::default(),
+        held: Held::default(),
     }
 }
 
@@ -33,14 +37,12 @@ fn entry<'a>(call: &'a Finished<'a>) -> Entry<'a> {
         call,
         request_id: "req_1",
         peer: "127.0.0.1:50000",
-        agent: None,
         method: "POST",
         path: "/openai/v1/chat/completions",
         route: "openai",
         upstream: "openai",
         attempts: 1,
         reused: true,
-        error: None,
         user_agent: Some("OpenAI/Python 3.54.0"),
     }
 }
@@ -76,8 +78,13 @@ fn json_line() {
 
 #[test]
 fn text_line() {
-    let call = Finished { outcome: Outcome::ClientGone, status: 499, ..finished("gpt-4o") };
-    let got = line(Form::Text, &Entry { error: Some("client_gone"), ..entry(&call) });
+    let call = Finished {
+        outcome: Outcome::ClientGone,
+        status: 499,
+        error: Some("client_gone"),
+        ..finished("gpt-4o")
+    };
+    let got = line(Form::Text, &entry(&call));
     assert_eq!(
         got,
         "2026-11-22T15:34:29.007Z 499 POST /openai/v1/chat/completions → openai gpt-4o \
@@ -86,12 +93,71 @@ fn text_line() {
 }
 
 #[test]
+fn who_called_and_what_it_cost_are_said_where_they_are_known() {
+    let mut call = finished("m");
+    call.who = Who {
+        agent: "researcher",
+        team: "growth",
+        session: "s-1",
+        parent: "lead",
+        rung: Some(Rung::Key),
+        class: Class::Batch,
+    };
+    call.held = Held {
+        spend_nano: Some(1_000_230_000),
+        priced: false,
+        predicted_tokens: None,
+        limited_by: Some("teams/tokens"),
+        would_refuse: Some("trial/spend"),
+        clamped: Some(512),
+        runaway: true,
+    };
+    let json = line(Form::Json, &entry(&call));
+    let said = concat!(
+        r#","agent":"researcher","rung":"key","team":"growth","parent":"lead","session":"s-1","#,
+        r#""class":"batch","method""#
+    );
+    assert!(json.contains(said), "{json}");
+    let said = concat!(
+        r#","spend_dollars":1.00023,"priced":false,"limited_by":"teams/tokens","#,
+        r#""would_refuse":"trial/spend","clamped":512,"runaway":true,"user_agent""#
+    );
+    assert!(json.contains(said), "{json}");
+    let text = line(Form::Text, &entry(&call));
+    let said = ", tokens 12 + 34, researcher, ~$1.00023, limited by teams/tokens, \
+                would be refused by trial/spend, clamped to 512, runaway, complete ";
+    assert!(text.contains(said), "{text}");
+}
+
+#[test]
+fn money_is_written_to_the_last_billionth() {
+    for (nano, text) in [
+        (0, "0"),
+        (1, "0.000000001"),
+        (30_000_000_000, "30"),
+        (123_456_789, "0.123456789"),
+        (-1_500_000_000, "-1.5"),
+        (i64::MIN, "-9223372036.854775808"),
+    ] {
+        let held = Held { spend_nano: Some(nano), priced: true, ..Held::default() };
+        let call = Finished { held, ..finished("m") };
+        let json = line(Form::Json, &entry(&call));
+        assert!(json.contains(&format!(",\"spend_dollars\":{text},\"user_agent\"")), "{json}");
+    }
+}
+
+#[test]
 fn hostile_texts_stay_inside() {
-    let call = finished("\u{1b}[31m\"}\n{\"status\":500\u{9b}1m\u{202e}\\");
+    let evil = "\u{1b}[31m\"}\n{\"status\":500\u{9b}1m\u{202e}\\";
+    let who = Who { agent: evil, team: evil, session: evil, parent: evil, ..Who::default() };
+    let held = Held { limited_by: Some(evil), would_refuse: Some(evil), ..Held::default() };
+    let call = Finished { who, held, ..finished(evil) };
     let long = "/".to_owned() + &"é".repeat(1000);
     let json = line(Form::Json, &Entry { path: &long, ..entry(&call) });
     let value: Value = serde_json::from_str(&json).expect("JSON");
-    assert_eq!(value["model"], call.model);
+    for name in ["model", "agent", "team", "session", "parent", "limited_by", "would_refuse"] {
+        assert_eq!(value[name], evil, "{name}");
+    }
     assert_eq!(value["status"], 200);
     assert_eq!(json.matches('\n').count(), 1);
     let path = value["path"].as_str().expect("a path");
@@ -105,7 +171,9 @@ fn hostile_texts_stay_inside() {
 
 #[test]
 fn keys_in_odd_places_are_masked() {
-    let call = finished("sk-abcdefghij0123");
+    let key = "sk-abcdefghij0123";
+    let who = Who { agent: key, team: key, session: key, parent: key, ..Who::default() };
+    let call = Finished { who, ..finished(key) };
     let path = "/x/".repeat(83) + "sk-abcdefghij0123456789";
     let entry = Entry { path: &path, user_agent: Some("Bearer abcdefghijkl"), ..entry(&call) };
     for form in [Form::Json, Form::Text] {
@@ -118,10 +186,15 @@ proptest! {
     #[test]
     fn any_text_gives_valid_json(
         model in "\\PC*|.*", path in "(?s).{0,600}", agent in "(?s).*", ms in any::<u64>(),
-        micros in any::<u64>(), status in any::<u16>()
+        micros in any::<u64>(), status in any::<u16>(), nano in any::<i64>()
     ) {
-        let call = Finished { duration: Duration::from_micros(micros), status, ..finished(&model) };
-        let entry = Entry { path: &path, agent: Some(&agent), time_ms: ms, ..entry(&call) };
+        let who = Who { agent: &agent, team: &model, session: &path, parent: &agent, ..Who::default() };
+        let held = Held {
+            spend_nano: Some(nano), limited_by: Some(&agent), would_refuse: Some(&path), ..Held::default()
+        };
+        let duration = Duration::from_micros(micros);
+        let call = Finished { status, duration, who, held, ..finished(&model) };
+        let entry = Entry { path: &path, time_ms: ms, ..entry(&call) };
         let json = line(Form::Json, &entry);
         let value: Value = serde_json::from_str(&json).expect("JSON");
         prop_assert_eq!(json.matches('\n').count(), 1);

@@ -3,6 +3,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use super::Deadline;
+use crate::identity::Class;
 
 /// Counters by `N` labels whose values are words of the program, so their number is bounded by
 /// the source code. Lock-free: slots are filled once and never move.
@@ -80,6 +81,11 @@ pub struct PoolGauges {
     pub retired: Reasons<1>,
     /// Calls sent again on a fresh connection.
     pub retried: AtomicU64,
+    /// Answers that said "too many requests".
+    pub rate_limited: AtomicU64,
+    /// Of its credentials and models, those that are held back until the backend lets them go on.
+    pub paused: AtomicI64,
+    queued: [AtomicI64; Class::ALL.len()],
     deadlines: Reasons<1>,
 }
 
@@ -89,8 +95,33 @@ impl PoolGauges {
         self.deadlines.add([which.as_str()]);
     }
 
+    /// Calls of one class that wait in the fair queue.
+    pub fn queued(&self, class: Class) -> &AtomicI64 {
+        let [interactive, usual, batch] = &self.queued;
+        match class {
+            Class::Interactive => interactive,
+            Class::Default => usual,
+            Class::Batch => batch,
+        }
+    }
+
     pub fn deadlines(&self) -> &Reasons<1> {
         &self.deadlines
+    }
+}
+
+/// One limit of a policy.
+#[derive(Debug, Default)]
+pub struct LimitCount(AtomicU64);
+
+impl LimitCount {
+    /// It refused a call, or would have.
+    pub fn refused(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn read(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
     }
 }
 

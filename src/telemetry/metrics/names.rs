@@ -20,6 +20,8 @@ impl Name {
             (name, Some(Unit::Seconds))
         } else if let Some(name) = self.full.strip_suffix("_bytes") {
             (name, Some(Unit::Bytes))
+        } else if let Some(name) = self.full.strip_suffix("_dollars") {
+            (name, Some(Unit::Other("dollars".to_owned())))
         } else {
             (self.full, None)
         }
@@ -56,6 +58,24 @@ names! {
     TOKENS = Counter "tidegate_tokens"
         "Tokens as upstream reported them; input includes cached_input and cache_write, output includes reasoning";
 
+    SPEND = Counter "tidegate_spend_dollars" "What the calls cost by the prices that are known here";
+    UNPRICED = Counter "tidegate_unpriced_calls"
+        "Calls charged by a stand-in, because the price of their model is not known";
+    DRIFT = Histogram "tidegate_settle_drift_tokens"
+        "How far the tokens expected of a call were from the real ones, either way";
+
+    // Agents and limits.
+    AGENT_REQUESTS = Counter "tidegate_agent_requests" "Calls of an agent by how they ended";
+    AGENT_TOKENS = Counter "tidegate_agent_tokens"
+        "Tokens of an agent; input includes cached_input and cache_write, output includes reasoning";
+    AGENT_SPEND = Counter "tidegate_agent_spend_dollars" "What the calls of an agent cost";
+    AGENT_WAIT = Counter "tidegate_agent_wait_seconds" "Time that calls of an agent waited for a place";
+    AGENT_REFUSALS = Counter "tidegate_agent_refusals" "Calls of an agent that were told no, and why";
+    AGENT_NAMES = Gauge "tidegate_agent_labels" "Agents that have labels of their own";
+    LIMIT_REFUSALS = Counter "tidegate_limit_refusals"
+        "Calls that a limit refused; with mode observe, would have refused";
+    RUNAWAY = Counter "tidegate_runaway" "What the guard against loops did";
+
     // GenAI conventions.
     GEN_AI_DURATION = Histogram "gen_ai_client_operation_duration_seconds"
         "Duration of an inference; error_type is empty for a success";
@@ -70,6 +90,10 @@ names! {
     POOL_IDLE = Gauge "tidegate_pool_connections_idle" "Connections to upstream that wait for work";
     UPSTREAM_IN_FLIGHT = Gauge "tidegate_upstream_in_flight" "Calls sent to upstream and not finished";
     UPSTREAM_WAITING = Gauge "tidegate_upstream_waiting" "Calls that wait for a place at upstream";
+    QUEUE_DEPTH = Gauge "tidegate_queue_depth" "Calls that wait in the fair queue, by class";
+    RATE_LIMITED = Counter "tidegate_upstream_rate_limited" "Answers of upstream that said 429";
+    PAUSED = Gauge "tidegate_pace_paused"
+        "Credentials and models of upstream that are held back until it lets them go on";
     DIALLED = Counter "tidegate_pool_dialled" "Connections made to upstream";
     DIAL_FAILED = Counter "tidegate_pool_dial_failures" "Connections that could not be made";
     REUSED = Counter "tidegate_pool_reused" "Calls sent over a connection made earlier";

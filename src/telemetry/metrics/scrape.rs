@@ -3,6 +3,8 @@
 //! Targets with the same labels (two routes to one upstream share its tokens; a reload changed a
 //! provider) are summed, so no series appears twice. Families without a sample are left out.
 //! Order is by label, the same in every scrape.
+mod agents;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -18,6 +20,7 @@ use super::names::{self, Name};
 use super::process::Process;
 use super::tally::{Series, Tally};
 use super::{PoolGauges, Shared, TargetKey, Usage};
+use crate::identity::Class;
 
 /// The one collector of the registry.
 #[derive(Debug)]
@@ -31,6 +34,8 @@ impl Collector for Scrape {
         let sums = Sums::of(&self.0);
         sums.encode_routes(&mut out)?;
         sums.encode_models(&mut out)?;
+        agents::encode_agents(&mut out, &self.0)?;
+        agents::encode_limits(&mut out, &self.0)?;
         let pools: Vec<_> = {
             let pools = self.0.pools.lock();
             pools.iter().map(|(name, pool)| (Arc::clone(name), Arc::clone(pool))).collect()
@@ -118,6 +123,10 @@ impl Out<'_> {
 struct Sums {
     routes: BTreeMap<(Arc<str>, Arc<str>), (Tally, u64)>,
     tokens: BTreeMap<(Arc<str>, Arc<str>), Usage>,
+    /// By route, upstream and model, in billionths of a dollar.
+    spend: BTreeMap<[Arc<str>; 3], u64>,
+    /// By model.
+    unpriced: BTreeMap<Arc<str>, u64>,
     series: BTreeMap<(Arc<str>, &'static str, Arc<str>), Series>,
     model_names: usize,
 }
@@ -127,6 +136,8 @@ impl Sums {
         let mut sums = Self {
             routes: BTreeMap::new(),
             tokens: BTreeMap::new(),
+            spend: BTreeMap::new(),
+            unpriced: BTreeMap::new(),
             series: BTreeMap::new(),
             model_names: shared.models.len(),
         };
@@ -144,10 +155,28 @@ impl Sums {
             target.fold((), |(), shard| tally.merge(shard));
             // Ended is read before begun, so the difference is never negative.
             *in_flight += target.begun().saturating_sub(tally.finished - before);
-            target
-                .fold((), |(), shard| merge_models(&mut sums.tokens, &mut sums.series, key, shard));
+            target.fold((), |(), shard| sums.merge_models(key, shard));
         }
         sums
+    }
+
+    fn merge_models(&mut self, key: &TargetKey, shard: &Tally) {
+        for model in shard.models.iter() {
+            let name = || Arc::clone(&model.name);
+            let (route, upstream) = (Arc::clone(&key.route), Arc::clone(&key.upstream));
+            self.tokens.entry((Arc::clone(&upstream), name())).or_default().add(&model.tokens);
+            if model.spend_nano > 0 {
+                let spend = self.spend.entry([route, upstream, name()]).or_default();
+                *spend = spend.saturating_add(model.spend_nano);
+            }
+            if model.unpriced > 0 {
+                *self.unpriced.entry(name()).or_default() += model.unpriced;
+            }
+            for (operation, part) in &model.operations {
+                let at = (Arc::clone(&key.provider), *operation, name());
+                self.series.entry(at).or_insert_with(Series::new).merge(part);
+            }
+        }
     }
 
     fn encode_routes(&self, out: &mut Out<'_>) -> fmt::Result {
@@ -170,6 +199,7 @@ impl Sums {
         out.histograms(&names::FIRST_TOKEN, self.by_route(|tally, _| &tally.first_token))?;
         out.histograms(&names::OVERHEAD, self.by_route(|tally, _| &tally.overhead))?;
         out.histograms(&names::QUEUE_WAIT, self.by_route(|tally, _| &tally.queued))?;
+        out.histograms(&names::DRIFT, self.by_route(|tally, _| &tally.drift))?;
         out.counters(&names::REQUEST_BYTES, self.by_route(|tally, _| tally.request_bytes))?;
         out.counters(&names::RESPONSE_BYTES, self.by_route(|tally, _| tally.response_bytes))?;
         out.counters(&names::STREAM_EVENTS, self.by_route(|tally, _| tally.content_events))
@@ -193,6 +223,12 @@ impl Sums {
                 })
             }),
         )?;
+        let spend = self.spend.iter().map(|([route, upstream, model], nano)| {
+            ([("route", &**route), ("upstream", upstream), ("model", model)], dollars(*nano))
+        });
+        out.counters(&names::SPEND, spend)?;
+        let unpriced = self.unpriced.iter().map(|(model, calls)| ([("model", &**model)], *calls));
+        out.counters(&names::UNPRICED, unpriced)?;
         let by_error = self.series.iter().flat_map(|(key, series)| {
             let failed = series.failed.iter().map(|(outcome, row)| (outcome.as_str(), row));
             std::iter::once(("", &series.duration)).chain(failed).map(move |(error, row)| {
@@ -217,22 +253,6 @@ impl Sums {
     }
 }
 
-fn merge_models(
-    tokens: &mut BTreeMap<(Arc<str>, Arc<str>), Usage>,
-    series: &mut BTreeMap<(Arc<str>, &'static str, Arc<str>), Series>,
-    key: &TargetKey,
-    shard: &Tally,
-) {
-    for model in shard.models.iter() {
-        let at = (Arc::clone(&key.upstream), Arc::clone(&model.name));
-        tokens.entry(at).or_default().add(&model.tokens);
-        for (operation, part) in &model.operations {
-            let at = (Arc::clone(&key.provider), *operation, Arc::clone(&model.name));
-            series.entry(at).or_insert_with(Series::new).merge(part);
-        }
-    }
-}
-
 fn gen_ai<'a>(key: &'a (Arc<str>, &'static str, Arc<str>)) -> Labels<'a, 3> {
     [
         ("gen_ai_provider_name", &*key.0),
@@ -251,6 +271,11 @@ fn token_types(usage: &Usage) -> impl IntoIterator<Item = (&'static str, u64)> {
     ]
     .into_iter()
     .filter(|(_, count)| *count > 0)
+}
+
+/// Sums are whole billionths; this is their last step, and the nearest number to the sum.
+fn dollars(nano: u64) -> f64 {
+    nano as f64 / 1e9
 }
 
 fn code_label(status: u16) -> String {
@@ -282,6 +307,16 @@ fn encode_pools(out: &mut Out<'_>, pools: &Pools) -> fmt::Result {
     out.gauges(&names::POOL_IDLE, rows(pools, |pool| pool.idle.load(now)))?;
     out.gauges(&names::UPSTREAM_IN_FLIGHT, rows(pools, |pool| pool.in_flight.load(now)))?;
     out.gauges(&names::UPSTREAM_WAITING, rows(pools, |pool| pool.waiting.load(now)))?;
+    let queued = pools.iter().flat_map(|(name, pool)| {
+        let row = |class: Class| {
+            let labels = [("upstream", &**name), ("class", class.as_str())];
+            (labels, pool.queued(class).load(now))
+        };
+        Class::ALL.map(row)
+    });
+    out.gauges(&names::QUEUE_DEPTH, queued)?;
+    out.counters(&names::RATE_LIMITED, rows(pools, |pool| pool.rate_limited.load(now)))?;
+    out.gauges(&names::PAUSED, rows(pools, |pool| pool.paused.load(now)))?;
     out.counters(&names::DIALLED, rows(pools, |pool| pool.dialled.load(now)))?;
     out.counters(&names::DIAL_FAILED, by(pools, "reason", |pool| pool.dial_failed.read()))?;
     out.counters(&names::REUSED, rows(pools, |pool| pool.reused.load(now)))?;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::histogram::{self, Histogram};
-use super::{Finished, MAX_DETAILED, MAX_MODEL_BYTES, MAX_MODELS, Outcome, Usage};
+use super::{Finished, MAX_DETAILED, MAX_MODELS, MAX_NAME_BYTES, Outcome, Usage};
 use crate::telemetry::redact;
 
 /// The label for names without a label of their own.
@@ -26,6 +26,8 @@ pub(super) struct Tally {
     pub first_token: Histogram,
     pub overhead: Histogram,
     pub queued: Histogram,
+    /// How far the expected tokens were from the real ones, either way.
+    pub drift: Histogram,
     pub request_bytes: u64,
     pub response_bytes: u64,
     pub content_events: u64,
@@ -42,6 +44,7 @@ impl Tally {
             first_token: Histogram::new(&histogram::CALL),
             overhead: Histogram::new(&histogram::OVERHEAD),
             queued: Histogram::new(&histogram::QUEUE),
+            drift: Histogram::new(&histogram::GEN_AI_TOKENS),
             request_bytes: 0,
             response_bytes: 0,
             content_events: 0,
@@ -61,6 +64,9 @@ impl Tally {
         }
         self.overhead.observe_time(call.overhead);
         self.queued.observe_time(call.queued);
+        if let (Some(predicted), Some(usage)) = (call.held.predicted_tokens, &call.usage) {
+            self.drift.observe(predicted.abs_diff(usage.input.saturating_add(usage.output)));
+        }
         self.request_bytes += call.request_bytes;
         self.response_bytes += call.response_bytes;
         self.content_events += call.content_events;
@@ -94,10 +100,23 @@ impl Tally {
         self.first_token.merge(&other.first_token);
         self.overhead.merge(&other.overhead);
         self.queued.merge(&other.queued);
+        self.drift.merge(&other.drift);
         self.request_bytes += other.request_bytes;
         self.response_bytes += other.response_bytes;
         self.content_events += other.content_events;
     }
+}
+
+impl Default for Tally {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Whether a name from outside may be a label at all.
+pub(super) fn is_label(name: &str) -> bool {
+    let fits = (1..=MAX_NAME_BYTES).contains(&name.len());
+    fits && !name.chars().any(char::is_control) && !redact::finds_any(name)
 }
 
 /// How much is kept of a model.
@@ -118,8 +137,7 @@ impl ModelNames {
     /// `answered`: a name that no upstream ever answered to takes no place, so invented names
     /// cannot push real ones out.
     fn admit(&self, name: &str, answered: bool) -> Option<(Arc<str>, Detail)> {
-        let fits = (1..=MAX_MODEL_BYTES).contains(&name.len());
-        if !fits || name.chars().any(char::is_control) || redact::finds_any(name) {
+        if !is_label(name) {
             return None;
         }
         let mut names = self.0.lock();
@@ -164,6 +182,8 @@ impl Models {
         if let Some(usage) = &call.usage {
             model.tokens.add(usage);
         }
+        model.spend_nano = model.spend_nano.saturating_add(call.held.spend());
+        model.unpriced += u64::from(call.held.spend_nano.is_some() && !call.held.priced);
         match model.detail {
             Detail::Full => model.observe(call),
             Detail::Tokens => {
@@ -185,7 +205,7 @@ impl Models {
         *self.index.entry(name).or_insert_with_key(|name| {
             let name = Arc::clone(name);
             let (tokens, operations) = (Usage::default(), Vec::new());
-            list.push(Model { name, detail, tokens, operations });
+            list.push(Model { name, detail, tokens, spend_nano: 0, unpriced: 0, operations });
             list.len() - 1
         })
     }
@@ -201,6 +221,10 @@ pub(super) struct Model {
     pub name: Arc<str>,
     detail: Detail,
     pub tokens: Usage,
+    /// Billionths of a dollar.
+    pub spend_nano: u64,
+    /// Calls that were charged by a stand-in, because nobody told us the price.
+    pub unpriced: u64,
     pub operations: Vec<(&'static str, Series)>,
 }
 

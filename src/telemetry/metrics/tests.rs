@@ -2,6 +2,8 @@ use std::collections::{HashMap, HashSet};
 
 use super::*;
 
+mod agents;
+
 fn call(model: &str) -> Finished<'_> {
     Finished {
         status: 200,
@@ -18,6 +20,9 @@ fn call(model: &str) -> Finished<'_> {
         usage: Some(Usage { input: 12, output: 101, cached_input: 4, ..Usage::default() }),
         stream: true,
         content_events: 100,
+        error: None,
+        who: Who::default(),
+        held: Held::default(),
     }
 }
 
@@ -229,7 +234,7 @@ fn invented_models_and_codes_are_bounded() {
         target.finished(&Finished { status: 404, ..call(&name) });
     }
     assert!(!scrape(&metrics).contains("\"m17\""), "a name nobody answered to has no label");
-    for bad in ["", "a\nb", "a\u{1b}[31m", "sk-abcdefghij0123", &"x".repeat(MAX_MODEL_BYTES + 1)] {
+    for bad in ["", "a\nb", "a\u{1b}[31m", "sk-abcdefghij0123", &"x".repeat(MAX_NAME_BYTES + 1)] {
         target.finished(&call(bad));
     }
     target.finished(&call("real"));

@@ -103,3 +103,19 @@ fn elements_and_emptiness() {
         assert_eq!(Raw(text.as_bytes()).is_empty(), empty, "{text}");
     }
 }
+
+#[test]
+fn the_length_of_a_text_is_near_to_what_it_says() {
+    for (text, want) in [
+        (r#""""#, Some(0)),
+        (r#""abc""#, Some(3)),
+        (r#""a\nb\"c\\u""#, Some(7)),
+        (r#""\u6f6e\u6c34x""#, Some(7)),
+        ("\"潮水\"", Some(6)),
+        (r#""\u""#, Some(0)),
+        ("5", None),
+        ("\"", None),
+    ] {
+        assert_eq!(Raw(text.as_bytes()).text_len(), want, "{text}");
+    }
+}

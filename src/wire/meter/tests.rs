@@ -307,6 +307,199 @@ fn forms_by_their_headers() {
 }
 
 #[test]
+fn what_is_produced_never_falls_and_ends_with_what_was_told() {
+    for case in cases() {
+        let mut ends = Vec::new();
+        for size in [case.body.len(), 1, 64] {
+            let mut meter = Meter::new(case.kind, case.form);
+            let mut before = 0;
+            for chunk in case.body.chunks(size) {
+                meter.push(chunk);
+                assert!(meter.produced() >= before, "{} falls", case.file);
+                before = meter.produced();
+            }
+            meter.finish();
+            ends.push(meter.produced());
+        }
+        let told = case.usage.map_or(0, |usage| usage.output);
+        assert!(ends.iter().all(|&end| end == ends[0] && end >= told), "{}: {ends:?}", case.file);
+        assert_eq!(ends[0] > 0, told > 0 || case.events > 0, "{}", case.file);
+    }
+}
+
+#[test]
+fn what_was_told_takes_the_place_of_the_estimate() {
+    let chunk = |text: &str, told: &str| {
+        format!(
+            "data: {{\"choices\":[{{\"delta\":{{\"content\":\"{text}\"}}}}],\"usage\":{told}}}\n\n"
+        )
+    };
+    let mut meter = Meter::new(Kind::Chat, Form::Sse);
+    let mut seen = Vec::new();
+    for event in [
+        chunk("eight by", "null"),
+        chunk("tes more", "null"),
+        chunk("!", r#"{"completion_tokens":9}"#),
+        chunk("twelve bytes", "null"),
+        chunk("!", r#"{"completion_tokens":10}"#),
+        chunk("!", r#"{"completion_tokens":30}"#),
+        chunk("!", r#"{"completion_tokens":5}"#),
+    ] {
+        meter.push(event.as_bytes());
+        seen.push(meter.produced());
+    }
+    assert_eq!(seen, [2, 4, 9, 12, 12, 30, 31]);
+    let image = format!(
+        "data: {{\"choices\":[{{\"delta\":{{\"audio\":{{\"data\":\"{}\"}}}}}}]}}\n\n",
+        "A".repeat(9000)
+    );
+    meter.push(image.as_bytes());
+    assert_eq!(meter.produced(), 32, "sound is no text");
+    let mut signed = Meter::new(Kind::Messages, Form::Sse);
+    let signature = format!(
+        "event: content_block_delta\ndata: {{\"delta\":{{\"type\":\"signature_delta\",\"signature\":\"{}\"}}}}\n\n",
+        "A".repeat(900)
+    );
+    signed.push(signature.as_bytes());
+    assert_eq!(signed.produced(), 1, "a signature is no text");
+}
+
+/// Texts, and how many bytes each of their tokens has by the `o200k_base` encoding.
+const TOKENS: [(&str, &[u8]); 4] = [
+    (
+        "The tide at Brest turns at a quarter past six this evening, and the water will be high enough \
+         for the ferry by half past four. If you want to walk out to the island, leave no later than \
+         noon: the causeway is dry for about three hours, and the current comes in faster than most \
+         visitors expect. Bring a jacket; the wind from the west picks up in the afternoon.",
+        &[
+            3, 5, 3, 6, 6, 3, 2, 8, 5, 4, 5, 8, 1, 4, 4, 6, 5, 3, 5, 7, 4, 4, 6, 3, 5, 5, 5, 1, 3,
+            4, 5, 3, 5, 4, 3, 4, 7, 1, 6, 3, 6, 5, 5, 1, 4, 6, 3, 3, 4, 4, 6, 6, 6, 1, 4, 4, 8, 6,
+            3, 7, 5, 5, 9, 7, 1, 6, 2, 7, 1, 4, 5, 5, 4, 5, 6, 3, 3, 4, 10, 1,
+        ],
+    ),
+    (
+        "fn settle(&mut self, used: Usage) -> Result<(), Fault> {\n    let price = self.rate.cost(&used);\n    \
+         if price > self.reserved {\n        self.debt += price - self.reserved;\n    }\n    self.reserved = 0;\n    \
+         for (name, window) in &mut self.windows {\n        window.take(used.output, name)?;\n    }\n    Ok(())\n}\n",
+        &[
+            2, 7, 2, 3, 5, 1, 5, 1, 6, 1, 3, 7, 4, 6, 1, 3, 3, 4, 6, 2, 5, 5, 5, 2, 4, 3, 3, 3, 6,
+            2, 5, 4, 5, 3, 7, 5, 3, 2, 3, 6, 2, 5, 4, 5, 2, 3, 3, 3, 5, 4, 5, 2, 1, 1, 2, 3, 4, 2,
+            4, 1, 7, 1, 3, 2, 3, 5, 8, 3, 7, 7, 5, 1, 4, 7, 1, 5, 4, 3, 3, 3, 3, 5, 2,
+        ],
+    ),
+    (
+        "今天晚上布雷斯特的潮水将在六点一刻转向，下午四点半水位就足够渡轮通行。如果你想步行去岛上，请不要晚于中午出发：\
+         堤道大约有三个小时是干的，潮水来得比大多数游客预想的要快。",
+        &[
+            6, 6, 3, 3, 3, 3, 3, 3, 3, 6, 3, 3, 3, 3, 3, 3, 3, 6, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3,
+            3, 9, 3, 3, 3, 3, 3, 3, 3, 6, 6, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 6, 6, 3, 3, 3, 3,
+            3, 3, 3, 3, 3, 3, 6, 6, 3, 3, 3, 3, 3, 3,
+        ],
+    ),
+    (
+        "{\"path\":\"src/limits/bucket.rs\",\"from\":120,\"to\":180,\"pattern\":\"fn refill\",\
+         \"ignore_case\":false,\"context\":3}",
+        &[
+            2, 4, 3, 3, 1, 6, 2, 5, 3, 3, 4, 2, 3, 2, 2, 2, 3, 2, 7, 3, 2, 7, 3, 6, 5, 2, 5, 2, 7,
+            2, 1, 1,
+        ],
+    ),
+];
+
+/// An event that brings a text, for each dialect and part of an answer.
+const EVENTS: [(Kind, Form, &str); 9] = [
+    (
+        Kind::Chat,
+        Form::Sse,
+        r#"data: {"id":"c","choices":[{"index":0,"delta":{"content":@}}],"usage":null}"#,
+    ),
+    (
+        Kind::Chat,
+        Form::Sse,
+        r#"data: {"choices":[{"delta":{"content":"","reasoning":@,"reasoning_content":@,"reasoning_details":[{"text":@}]}}]}"#,
+    ),
+    (
+        Kind::Chat,
+        Form::Sse,
+        r#"data: {"choices":[{"delta":{"tool_calls":[{"index":0,"function":{"arguments":@}}]}}]}"#,
+    ),
+    (Kind::Completions, Form::Sse, r#"data: {"choices":[{"index":0,"text":@}]}"#),
+    (
+        Kind::Responses,
+        Form::Sse,
+        "event: response.output_text.delta\ndata: {\"item_id\":\"m\",\"delta\":@,\"obfuscation\":\"aZ0123456789\"}",
+    ),
+    (
+        Kind::Messages,
+        Form::Sse,
+        "event: content_block_delta\ndata: {\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":@}}",
+    ),
+    (
+        Kind::StreamGenerate,
+        Form::Sse,
+        r#"data: {"candidates":[{"content":{"parts":[{"text":@}],"role":"model"}}]}"#,
+    ),
+    (
+        Kind::OllamaChat,
+        Form::NdJson,
+        r#"{"model":"m","message":{"role":"assistant","content":@},"done":false}"#,
+    ),
+    (Kind::OllamaGenerate, Form::NdJson, r#"{"model":"m","response":@,"done":false}"#),
+];
+
+/// `\uXXXX` for all that is not ASCII, as some backends write it.
+fn ascii(json: &str) -> String {
+    let mut units = [0; 2];
+    let escaped = |c: char| {
+        if c.is_ascii() {
+            c.to_string()
+        } else {
+            format!("\\u{:04x}", c.encode_utf16(&mut units)[0])
+        }
+    };
+    json.chars().map(escaped).collect()
+}
+
+#[test]
+fn the_estimate_is_near_to_the_tokens() {
+    for (text, lens) in TOKENS {
+        let ends = lens.iter().scan(0, |end, &len| {
+            *end += usize::from(len);
+            Some(*end)
+        });
+        let ends: Vec<usize> = ends.collect();
+        assert_eq!(ends.last(), Some(&text.len()));
+        for (kind, form, event) in EVENTS {
+            for (an_event, plain) in [(1, true), (5, true), (5, false), (lens.len(), true)] {
+                let mut meter = Meter::new(kind, form);
+                let mut from = 0;
+                for (index, part) in ends.chunks(an_event).enumerate() {
+                    let to = part[part.len() - 1];
+                    let mut piece = serde_json::to_string(&text[from..to]).unwrap();
+                    if !plain {
+                        piece = ascii(&piece);
+                    }
+                    meter.push(format!("{}\n\n", event.replace('@', &piece)).as_bytes());
+                    from = to;
+                    let real = ((index + 1) * an_event).min(ends.len()) as f64;
+                    let off = (meter.produced() as f64 - real) / real;
+                    // a few tokens are too few to be judged
+                    assert!(
+                        real < 25.0 || off.abs() <= 0.5,
+                        "{off:.2} at {real}: {kind:?}, {an_event} an event: {text}"
+                    );
+                }
+                assert_eq!(
+                    meter.content_events(),
+                    ends.len().div_ceil(an_event) as u64,
+                    "{kind:?}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
 fn a_meter_is_small() {
     assert!(size_of::<Meter>() <= 300, "{} bytes sit in each open stream", size_of::<Meter>());
 }
@@ -332,6 +525,7 @@ proptest! {
                 prop_assert_eq!(whole.ending(), parts.ending());
                 prop_assert_eq!(whole.content_events(), parts.content_events());
                 prop_assert_eq!(whole.model(), parts.model());
+                prop_assert_eq!(whole.produced(), parts.produced());
             }
         }
     }

@@ -75,8 +75,10 @@ fn absurd_bounds_are_no_bounds() {
     }
     assert_eq!(seen(Kind::Chat, r#"{"max_tokens":0}"#).max_tokens, Some(0));
     assert_eq!(seen(Kind::Chat, r#"{"max_tokens":1e12}"#).max_tokens, Some(1_000_000_000_000));
-    let options = r#"{"options":{"num_predict":-1}}"#;
-    assert_eq!(seen(Kind::OllamaChat, options).max_tokens, None);
+    for unbounded in [-2, -1, 0] {
+        let options = format!(r#"{{"options":{{"num_predict":{unbounded}}}}}"#);
+        assert_eq!(seen(Kind::OllamaChat, &options).max_tokens, None);
+    }
 }
 
 #[test]
@@ -108,6 +110,17 @@ fn a_field_twice_is_a_fault() {
         (Kind::Messages, r#"{"stream":true,"messages":[],"stream":false}"#, "stream"),
         (Kind::Generate, r#"{"generationConfig":{},"generation_config":{}}"#, "generationConfig"),
         (Kind::OllamaChat, r#"{"model":"a","MODEL":"b"}"#, "model"),
+        (Kind::OllamaChat, r#"{"options":{"num_predict":1,"num_pr\u0065dict":9}}"#, "num_predict"),
+        (
+            Kind::Generate,
+            r#"{"generationConfig":{"maxOutputTokens":1,"max_output_tokens":9}}"#,
+            "maxOutputTokens",
+        ),
+        (
+            Kind::Chat,
+            r#"{"stream_options":{"include_usage":true,"include_usage":false}}"#,
+            "stream_options.include_usage",
+        ),
     ] {
         assert_eq!(fault(kind, body.as_bytes()), ViewFault::Duplicate { field }, "{body}");
     }
@@ -150,8 +163,136 @@ fn what_is_no_object_or_no_json() {
 }
 
 #[test]
+fn thinking_is_told_from_its_refusal() {
+    for (kind, member, want) in [
+        (Kind::Chat, r#""reasoning_effort":"high""#, true),
+        (Kind::Chat, r#""reasoning_effort":"minimal""#, false),
+        (Kind::Chat, r#""reasoning_effort":"none""#, false),
+        (Kind::Chat, r#""reasoning_effort":null"#, false),
+        (Kind::Chat, r#""reasoning":{"enabled":false}"#, false),
+        (Kind::Chat, r#""reasoning":{"max_tokens":2000}"#, true),
+        (Kind::Chat, r#""thinking":{"type":"disabled"}"#, false),
+        (Kind::Responses, r#""reasoning":{"effort":"medium","summary":null}"#, true),
+        (Kind::Responses, r#""reasoning":{"effort":"none","summary":"auto"}"#, false),
+        (Kind::Responses, r#""reasoning":{"effort":null,"summary":null}"#, false),
+        (Kind::Responses, r#""reasoning":{}"#, false),
+        (Kind::Messages, r#""thinking":{"type":"enabled","budget_tokens":2048}"#, true),
+        (Kind::Messages, r#""thinking":{"type":"adaptive"}"#, true),
+        (Kind::Messages, r#""thinking":{"type":"disabled"}"#, false),
+        (Kind::Generate, r#""generationConfig":{"thinkingConfig":{"thinkingBudget":0}}"#, false),
+        (Kind::Generate, r#""generationConfig":{"thinkingConfig":{"thinkingBudget":-1}}"#, true),
+        (
+            Kind::Generate,
+            r#""generation_config":{"thinking_config":{"thinking_level":"HIGH"}}"#,
+            true,
+        ),
+        (Kind::Generate, r#""generationConfig":{}"#, false),
+        (Kind::OllamaChat, r#""think":true"#, true),
+        (Kind::OllamaChat, r#""think":"low""#, true),
+        (Kind::OllamaChat, r#""think":false"#, false),
+        (Kind::Completions, r#""reasoning_effort":"high""#, false),
+    ] {
+        let body = format!("{{{member}}}");
+        assert_eq!(seen(kind, &body).reasoning, want, "{member}");
+    }
+    let body = r#"{"thinking":{"type":"enabled","budget_tokens":2048}}"#;
+    assert_eq!(seen(Kind::Messages, body).thinking_tokens, Some(2048));
+}
+
+#[test]
+fn who_and_which_session_by_the_body() {
+    let body =
+        r#"{"prompt_cache_key":"run-7","user":"ann","safety_identifier":"a\u002fb","model":"m"}"#;
+    let view = seen(Kind::Responses, body);
+    assert_eq!(view.prompt_cache_key, Some(Cow::Borrowed("run-7")));
+    assert!(matches!(view.user, Some(Cow::Borrowed("ann"))));
+    assert_eq!(view.safety_identifier.as_deref(), Some("a/b"));
+    let body = r#"{"metadata":{"other":1,"user_id":"user_1_session_2"},"user":"not read here"}"#;
+    assert_eq!(seen(Kind::Messages, body).user.as_deref(), Some("user_1_session_2"));
+    let odd = r#"{"user":5,"prompt_cache_key":null,"safety_identifier":{}}"#;
+    let view = seen(Kind::Chat, odd);
+    assert_eq!((view.user, view.prompt_cache_key, view.safety_identifier), (None, None, None));
+}
+
+/// The bytes of a prompt, and how many attachments are in it.
+fn prompt(kind: Kind, body: &str) -> (u64, u32) {
+    let view = seen(kind, body);
+    (view.prompt_bytes, view.media)
+}
+
+#[test]
+fn a_prompt_is_counted_as_it_was_written() {
+    let body = r#"{"model":"m","system":"abcd","messages":[1,2],"tools":[ ],"max_tokens":1}"#;
+    assert_eq!(prompt(Kind::Messages, body), (6 + 5 + 3, 0));
+    assert_eq!(prompt(Kind::Messages, r#"{"system":null,"max_tokens":1}"#), (4, 0));
+    assert_eq!(prompt(Kind::Embeddings, r#"{"input":["ab","cd"],"model":"m"}"#), (11, 0));
+    let long = format!(r#"{{"prompt":"{}"}}"#, "word ".repeat(10_000));
+    assert_eq!(prompt(Kind::Completions, &long), (50_002, 0));
+}
+
+#[test]
+fn attachments_do_not_count_in_full() {
+    let data = "iVBORw0KGgoAAAANSUhEUg+/".repeat(10_000);
+    let around = |body: &str| body.len() as u64 - data.len() as u64;
+    for (kind, name, value) in [
+        (
+            Kind::Chat,
+            "messages",
+            format!(r#"[{{"image_url":{{"url":"data:image/png;base64,{data}"}}}}]"#),
+        ),
+        (
+            Kind::Chat,
+            "messages",
+            format!(r#"[{{"input_audio":{{"data":"{data}","format":"wav"}}}}]"#),
+        ),
+        (
+            Kind::Responses,
+            "input",
+            format!(r#"[{{"image_url" : "data:image\/png;base64,{data}"}}]"#),
+        ),
+        (
+            Kind::Messages,
+            "messages",
+            format!(r#"[{{"source":{{"type":"base64","data" : "{data}"}}}}]"#),
+        ),
+        (Kind::Generate, "contents", format!(r#"[{{"inlineData":{{"data":"{data}"}}}}]"#)),
+        (Kind::OllamaChat, "messages", format!(r#"[{{"images":["{data}"]}}]"#)),
+    ] {
+        let body = format!(r#"{{"{name}":{value},"model":"m"}}"#);
+        let (bytes, media) = prompt(kind, &body);
+        let most = around(&value) + media::MEDIA;
+        assert!((most - 30..=most).contains(&bytes), "{kind:?}: {bytes} of {most}");
+        assert_eq!(media, 1, "{kind:?}");
+    }
+    let two = format!(r#"{{"images":["{data}", "{data}"],"prompt":"p"}}"#);
+    assert_eq!(prompt(Kind::OllamaGenerate, &two), (2 * media::MEDIA + 8 + 3, 2));
+    // a small one is what it is
+    let icon = &data[..3000];
+    let value = format!(r#"[{{"data":"{icon}"}}]"#);
+    let body = format!(r#"{{"contents":{value}}}"#);
+    assert_eq!(prompt(Kind::Generate, &body), (value.len() as u64, 1));
+}
+
+#[test]
+fn text_in_the_place_of_an_attachment_counts_in_full() {
+    let prose = "not base64 at all, ".repeat(1000);
+    let solid = "deadbeef".repeat(1000);
+    for (kind, value) in [
+        (Kind::Chat, format!(r#"[{{"data":"{prose}"}}]"#)),
+        (Kind::Chat, format!(r#"[{{"url":"data:text/plain,{solid}"}}]"#)),
+        (Kind::Chat, format!(r#"[{{"content":"{solid}"}}]"#)),
+        (Kind::Chat, format!(r#"["{solid}"]"#)),
+        (Kind::Chat, format!(r#"[{{"data":"{}{prose}{}"}}]"#, &solid[..500], &solid[..500])),
+    ] {
+        let body = format!(r#"{{"messages":{value}}}"#);
+        assert_eq!(prompt(kind, &body), (value.len() as u64, 0), "{}", &value[..40]);
+    }
+}
+
+#[test]
 fn debug_shows_no_content() {
-    let body = r#"{"model":"m","messages":"my-secret","system":"my-secret","tools":"my-secret"}"#;
+    let body = r#"{"model":"m","messages":"my-secret","system":"my-secret","tools":"my-secret",
+        "metadata":{"user_id":"my-secret"}}"#;
     assert!(!format!("{:?}", seen(Kind::Messages, body)).contains("secret"));
 }
 

@@ -1,0 +1,70 @@
+//! Who calls: the ladder of the policy, asked once, before the body is read.
+//!
+//! What a body may add (a session) comes later and changes neither agent nor rights. A tidegate key
+//! goes no further than here.
+use std::borrow::Cow;
+use std::rc::Rc;
+use std::time::{Duration, SystemTime};
+
+use http::{HeaderMap, request};
+
+use super::Caller;
+use super::call::Call;
+use super::refusal::Refusal;
+use crate::agents::{Identified, Places};
+use crate::identity::Identity;
+use crate::route::Route;
+use crate::snapshot::Snapshot;
+
+/// Who makes this call, and where keys of ours stand in it.
+pub fn identify(
+    snapshot: &Snapshot,
+    caller: &Caller,
+    head: &request::Parts,
+    query: Option<&str>,
+) -> Result<(Identity, Places), Refusal> {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+    let found = snapshot.agents.identify(&caller.seen, &head.headers, query, now);
+    let Identified { identity, ours } = found.map_err(|unknown| Refusal::unknown(&unknown))?;
+    Ok((identity, ours))
+}
+
+/// What the key allows, now that route and model are known; with the session that the body tells.
+pub fn allow(
+    snapshot: &Snapshot,
+    identity: Identity,
+    route: &Route,
+    call: &Call,
+) -> Result<Rc<Identity>, Refusal> {
+    if let Some(grant) = &identity.grant {
+        if !grant.allows_route(&route.name) {
+            return Err(Refusal::not_allowed("route"));
+        }
+        if !grant.allows_model(call.model()) {
+            return Err(Refusal::not_allowed("model"));
+        }
+    }
+    Ok(Rc::new(match &call.hints {
+        Some(hints) => {
+            identity.with_hints(&hints.borrowed(call.kind.dialect()), snapshot.agents.shared())
+        }
+        None => identity,
+    }))
+}
+
+/// The query without a key of ours.
+pub fn without_keys(ours: Places, query: Option<&str>) -> Option<Cow<'_, str>> {
+    if ours.is_empty() { query.map(Cow::Borrowed) } else { ours.strip_query(query?) }
+}
+
+/// The longest that the caller says it will wait: the SDKs send their own deadline along.
+pub fn patience(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = |name: &str| {
+        let value = headers.get(name)?.to_str().ok()?;
+        let seconds: f64 = value.trim().parse().ok()?;
+        Duration::try_from_secs_f64(seconds).ok().filter(|wait| !wait.is_zero())
+    };
+    let wait = ["x-stainless-timeout", "x-stainless-read-timeout", "x-request-timeout"];
+    wait.into_iter().filter_map(seconds).min()
+}
