@@ -97,7 +97,9 @@ pub fn run(
         wake: None,
         changes: Vec::new(),
     };
-    calls.into_iter().for_each(|call| engine.add(call));
+    for call in calls {
+        engine.add(call);
+    }
     let mut last = 0;
     while let Some(Reverse((now, _, event))) = engine.events.pop() {
         if end.is_some_and(|end| now > end) {

@@ -7,9 +7,11 @@
     clippy::print_stderr,
     reason = "a command: the tables are its output"
 )]
+mod admission;
 mod engine;
 mod fairness;
 mod overrun;
+mod pace;
 mod policies;
 mod random;
 mod real;
@@ -51,6 +53,10 @@ enum Part {
     Overrun,
     /// How fairly an upstream is shared
     Fairness,
+    /// How well a backend's own limit is kept
+    Pace,
+    /// What admission costs
+    Admission,
 }
 
 impl Options {
@@ -81,6 +87,12 @@ fn main() -> ExitCode {
     if options.does(Part::Fairness) {
         println!("{}", fairness::run(&options, &mut verdicts));
     }
+    if options.does(Part::Pace) {
+        verdicts.extend(paced(&options));
+    }
+    if options.does(Part::Admission) {
+        println!("{}", admission::run(&options, &mut verdicts));
+    }
     let (text, passed) = report::verdicts(&verdicts);
     println!("\n{text}");
     if passed || !options.check {
@@ -88,4 +100,12 @@ fn main() -> ExitCode {
     }
     eprintln!("limits: a target was missed");
     ExitCode::FAILURE
+}
+
+fn paced(options: &Options) -> Option<Verdict> {
+    match pace::run(options.seeds(), &mut std::io::stdout()) {
+        Ok(reached) => Some(Verdict::that("pacing, as above", reached, None)),
+        // nobody reads the tables any more
+        Err(_) => None,
+    }
 }

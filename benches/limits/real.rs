@@ -10,6 +10,7 @@ use tidegate::identity::{Class, Identity, Rung};
 use tidegate::limits::book::{self, Ask, Book, Fate, Grant, PoolId, PoolRule};
 use tidegate::limits::bucket::Moment;
 use tidegate::limits::rules::{Rules, Subject};
+use tidegate::telemetry::metrics::Metrics;
 use tidegate::wire::Usage;
 
 use crate::engine::{Change, Decision, End, FIRST_TOKEN, Limiter, SPEED};
@@ -49,7 +50,7 @@ struct Running {
 const BYTES: u64 = 4;
 
 fn moment(now: Nanos) -> Moment {
-    Moment { at: now, wall: 1_800_000_000 + (now / SECOND) as i64 }
+    Moment { at: now, wall: 1_800_000_000 + (now / SECOND).cast_signed() }
 }
 
 fn tokens(count: f64) -> i64 {
@@ -83,7 +84,7 @@ impl Rule {
     }
 }
 
-fn identity(agent: usize) -> Identity {
+pub fn identity(agent: usize) -> Identity {
     Identity {
         agent: format!("agent-{agent}").into(),
         rung: Rung::Key,
@@ -100,10 +101,11 @@ impl Tidegate {
     pub fn new(rule: &Rule, slots: Option<usize>, agents: usize) -> Self {
         let mut book = Book::new();
         let wait = Duration::from_nanos(MAX_WAIT);
-        let pool = book.pool(PoolRule { name: "upstream".into(), slots, pacing: None, wait });
-        book.apply(Arc::new(Rules::prepare(&[rule.policy()])), moment(0));
-        let agents: Vec<_> = (0..agents).map(identity).collect();
-        agents.iter().for_each(|who| book.introduce(who, moment(0)));
+        let upstream = PoolRule { name: "upstream".into(), slots, pacing: None, wait };
+        let pool = book.pool_of(&upstream.name);
+        let rules = Rules::prepare(&[rule.policy()], &Metrics::new());
+        book.apply(Arc::new(rules), [upstream], moment(0));
+        let agents = (0..agents).map(identity).collect();
         let (waiting, running) = (Vec::new(), HashMap::new());
         Self { book, pool, agents, waiting, unasked: false, running, swept: 0 }
     }
@@ -203,7 +205,7 @@ impl Limiter for Tidegate {
     }
 
     fn residue(&mut self, now: Nanos) -> Option<String> {
-        let queue = self.book.queues().remove(self.pool);
+        let queue = self.book.queues(moment(now)).remove(self.pool);
         let held: i64 = self.book.limits(moment(now)).iter().map(|limit| limit.held).sum();
         let left = queue.running + queue.waiting.iter().sum::<usize>();
         (left > 0 || held != 0).then(|| format!("{left} calls, {held} units held"))

@@ -58,7 +58,9 @@ pub fn table(head: &[&str], rows: &[Vec<String>]) -> String {
         text.push('\n');
     };
     line(&mut head.iter().copied());
-    rows.iter().for_each(|row| line(&mut row.iter().map(String::as_str)));
+    for row in rows {
+        line(&mut row.iter().map(String::as_str));
+    }
     text
 }
 

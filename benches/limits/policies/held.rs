@@ -26,7 +26,7 @@ pub struct Held {
     last: Nanos,
     sizes: Sizes,
     /// Of all calls in flight: what they are still likely to bring, and how fast.
-    held: f64,
+    growth: f64,
     speed: f64,
     calls: HashMap<usize, Running>,
 }
@@ -45,7 +45,7 @@ impl Held {
     pub fn new(limit: Limit, how: How) -> Self {
         let sizes = Sizes::new(512.0);
         let calls = HashMap::new();
-        Self { limit, how, level: 0.0, last: 0, sizes, held: 0.0, speed: 0.0, calls }
+        Self { limit, how, level: 0.0, last: 0, sizes, growth: 0.0, speed: 0.0, calls }
     }
 
     fn drain(&mut self, now: Nanos) {
@@ -70,9 +70,11 @@ impl Policy for Held {
     fn fits(&mut self, call: &Call, now: Nanos) -> bool {
         self.drain(now);
         let speed = self.speed + SPEED as f64;
-        let share =
-            if self.how != How::Full { (1.0 - self.limit.rate / speed).max(0.0) } else { 1.0 };
-        let growth = share * (self.held + self.likely(call));
+        let share = match self.how {
+            How::Full => 1.0,
+            How::RateAware | How::Careful => (1.0 - self.limit.rate / speed).max(0.0),
+        };
+        let growth = share * (self.growth + self.likely(call));
         let input = self.charge(call).min(self.limit.burst);
         // alone, a call is excused its growth; what others left behind it has to wait for
         let growth = if self.calls.is_empty() { 0.0 } else { growth };
@@ -82,7 +84,7 @@ impl Policy for Held {
     fn admit(&mut self, call: &Call, _now: Nanos) {
         let (held, charged) = (self.likely(call), self.charge(call));
         self.level += charged;
-        self.held += held;
+        self.growth += held;
         self.speed += SPEED as f64;
         self.calls.insert(call.id, Running { held, charged, lowest: self.level });
     }
@@ -93,10 +95,10 @@ impl Policy for Held {
         let Some(running) = self.calls.get_mut(&call.id) else { return };
         let passed = running.held.min(tokens as f64);
         running.held -= passed;
-        self.held -= passed;
+        self.growth -= passed;
         if running.held <= 0.0 {
             running.held = MORE;
-            self.held += MORE;
+            self.growth += MORE;
         }
     }
 
@@ -104,7 +106,7 @@ impl Policy for Held {
         self.drain(now);
         self.sizes.learn(end.produced);
         let Some(Running { held, charged, lowest }) = self.calls.remove(&call.id) else { return };
-        self.held -= held;
+        self.growth -= held;
         self.speed -= SPEED as f64;
         let correction = call.input as f64 - charged;
         let least = if self.how == How::Careful { -lowest } else { -self.level };
