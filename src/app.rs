@@ -7,6 +7,8 @@
 //! Each worker is a thread with a runtime of its own (`app/worker.rs`); the admin listener has
 //! another, so that it answers under full load. What follows once all runs (reload, drain, the end)
 //! is in `app/life.rs`.
+mod agents;
+mod keep;
 mod life;
 mod state;
 mod worker;
@@ -120,7 +122,7 @@ pub fn start_logging_to(start: Start, log: AccessLog) -> Result<Running, StartEr
     point_to(&mut config, simulator.as_ref());
     let store = open_store(&config)?;
     let keys = keys_door(store.as_ref())?;
-    let lasting = Lasting { store, ..Lasting::default() };
+    let lasting = lasting(store)?;
     let snapshot = Snapshot::prepare(config, &lasting, &metrics, &environment)?;
     let (entrances, admin_bound) = bind(&snapshot.config)?;
     let (trigger, drain) = drain::pair();
@@ -213,6 +215,18 @@ fn keys_door(store: Option<&Arc<Store>>) -> Result<Option<admin::KeysDoor>, Stor
         store.new_token().map(|token| admin::KeysDoor { token, store: Arc::clone(store) })
     };
     store.map(door).transpose()
+}
+
+/// What outlives every policy, with what the store has kept of the last run.
+fn lasting(store: Option<Arc<Store>>) -> Result<Lasting, StoreError> {
+    let pepper = store.as_ref().map(|store| store.pepper().expose());
+    let agents = Arc::new(crate::agents::Shared::new(pepper));
+    let lasting = Lasting { agents, ..Lasting::default() };
+    if let Some(store) = &store {
+        keep::budgets(store, &lasting.limits)?;
+        keep::keys(store, &lasting.agents);
+    }
+    Ok(Lasting { store, ..lasting })
 }
 
 fn processors() -> usize {

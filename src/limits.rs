@@ -12,6 +12,7 @@ mod calendar;
 mod clock;
 pub mod pace;
 pub mod predict;
+mod prehashed;
 pub mod price;
 mod queue;
 pub mod rules;
@@ -40,6 +41,7 @@ pub struct Limits {
     /// When [`Self::turn`] has something to do; `u64::MAX` for never.
     wake_at: AtomicU64,
     keeper: OnceLock<Keeper>,
+    swept: AtomicU64,
 }
 
 impl Default for Limits {
@@ -49,6 +51,7 @@ impl Default for Limits {
             clock: SteadyClock::new(),
             wake_at: AtomicU64::new(u64::MAX),
             keeper: OnceLock::new(),
+            swept: AtomicU64::new(0),
         }
     }
 }
@@ -87,6 +90,19 @@ impl Limits {
         if self.wake_at.load(Ordering::Relaxed) <= self.now().at {
             self.with(Book::advance);
         }
+    }
+
+    /// The same as [`Self::sweep`], for whoever of several threads comes first in each second.
+    pub fn sweep_if_due(&self) -> bool {
+        let now = self.now().at;
+        let last = self.swept.load(Ordering::Relaxed);
+        let due = now.saturating_sub(last) >= bucket::SECOND;
+        let mine = due
+            && self.swept.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        if mine {
+            self.sweep();
+        }
+        mine
     }
 
     /// Once a second: forgets, corrects the clock, and writes down what has changed.

@@ -113,10 +113,9 @@ async fn run(
         Cow::Owned(path) => Cow::Owned(path),
     };
     let query = query.and(uri.query());
-    let (identity, ours) = identify::identify(snapshot, caller, head, query)?;
+    let (identity, ours) = identify::identify(worker, snapshot, caller, head, query)?;
     record.identified(&identity);
     ours.strip(&mut head.headers);
-    let query = identify::without_keys(ours, query);
     let asked = Asked { method: &method, path: &path, anthropic: speaks_anthropic(&head.headers) };
     let first = snapshot.routes.first(asked).ok_or_else(|| Refusal::no_route(&path))?;
     let endpoint = first.endpoint;
@@ -150,11 +149,12 @@ async fn run(
     let dialect = endpoint.dialect.or(Some(route.upstream.config.dialect));
     let in_dialect = |refusal| Refused { refusal, dialect };
     let who = identify::allow(snapshot, identity, route, &call).map_err(in_dialect)?;
-    record.allowed(&who);
+    record.identified(&who);
     let mut lease = admit::admit(worker, snapshot, &ticket, &who, route, &call, &head.headers)
         .await
         .map_err(in_dialect)?;
     record.admitted(&lease);
+    let query = identify::without_keys(ours, query, route.upstream.credential.is_some());
     let outbound = dispatch::Prepared::new(route, &endpoint, rest, query.as_deref());
     if upgrade.is_some() {
         return Box::pin(upgrade::upgrade(worker, ticket, lease, outbound, head, record))

@@ -1,10 +1,12 @@
 //! What the bytes of each vendor mean: pure functions on bytes, no I/O, no config, no async.
 //!
 //! One file a dialect. A dialect is a way of speaking (paths, fields, events, errors); a vendor
-//! is only data in `config`. Nothing here changes a byte of what passes.
+//! is only data in `config`. Two things change what passes, and only as far as a limit demands:
+//! [`Edits`] a request's bound and its wish for usage, [`Hide`] the event that this wish brings.
 //!
-//! On the way in: [`endpoint()`] reads the path, [`view()`] looks into the body. On the way out:
-//! a [`Meter`] watches the answer go by. Where we must say no, [`error_body`] and [`error_event`]
+//! On the way in: [`endpoint()`] reads the path, [`view()`] looks into the body,
+//! [`last_tool_call`] into the conversation. On the way out: [`quota()`] reads the head, a
+//! [`Meter`] watches the answer go by. Where we must say no, [`error_body`] and [`error_event`]
 //! say it in the caller's dialect.
 mod anthropic;
 mod endpoint;

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use super::Shared;
+use super::agents;
 use super::worker::{Crew, Message};
 use crate::admin::{Doors, KeysDoor, Readiness};
 use crate::drain::{Drain, Stage};
@@ -51,9 +52,11 @@ pub fn doors(
     };
     let state = {
         let (live, drain, crew) = (Arc::clone(live), drain.clone(), Arc::clone(crew));
+        let metrics = Arc::clone(metrics);
         let shared = Arc::clone(shared);
         move || -> crate::admin::BoxFuture<Value> {
-            let state = state(Arc::clone(&live), drain.clone(), Arc::clone(&crew));
+            let state =
+                state(Arc::clone(&metrics), Arc::clone(&live), drain.clone(), Arc::clone(&crew));
             let store = shared.lasting.store.as_deref().map(store);
             Box::pin(async move {
                 let mut state = state.await;
@@ -92,9 +95,10 @@ fn readiness(shared: &Shared, drain: &Drain, crew: &Crew) -> Readiness {
     Readiness { ready, why }
 }
 
-async fn state(live: Arc<Live>, drain: Drain, crew: Arc<Crew>) -> Value {
+async fn state(metrics: Arc<Metrics>, live: Arc<Live>, drain: Drain, crew: Arc<Crew>) -> Value {
     let snapshot = live.load();
     let calls = in_flight(&crew).await;
+    let view = agents::view(&live.limits, &metrics);
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "stage": format!("{:?}", drain.stage()).to_lowercase(),
@@ -102,6 +106,8 @@ async fn state(live: Arc<Live>, drain: Drain, crew: Arc<Crew>) -> Value {
         "connections": crew.connections(),
         "upstreams": snapshot.upstreams.iter().map(|one| upstream(one)).collect::<Vec<_>>(),
         "calls": calls.iter().map(call).collect::<Vec<_>>(),
+        "agents": view.agents,
+        "queues": view.queues,
     })
 }
 

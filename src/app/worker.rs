@@ -21,7 +21,10 @@ use super::Mailbox;
 use super::state::Report;
 use crate::drain::{Drain, Stage};
 use crate::flight::TICK;
+use crate::identity::Class;
 use crate::io::Stream;
+use crate::limits::Limits;
+use crate::limits::pace::State;
 use crate::listen::Door;
 use crate::listen::connection::Bounds;
 use crate::listen::socket::{Bound, Peer};
@@ -315,6 +318,7 @@ impl Shift {
         loop {
             let now = worker.clock.advance();
             worker.flights.sweep(now);
+            worker.limits.turn();
             if last_slow.is_none_or(|last| last.elapsed() >= SLOW_TICK) {
                 last_slow = Some(Instant::now());
                 let snapshot = worker.snapshot();
@@ -322,6 +326,9 @@ impl Shift {
                 self.door.connections.sweep(now, &bounds(&snapshot));
                 worker.pools.sweep();
                 self.follow(&mut known, &snapshot);
+                if worker.limits.sweep_if_due() {
+                    show_queues(&worker.limits, &snapshot);
+                }
             }
             if worker.flights.is_empty() {
                 worker.lines.borrow_mut().flush();
@@ -353,6 +360,21 @@ impl Shift {
                 tokio::task::spawn_local(warm(pools, Arc::clone(upstream)));
             }
         }
+    }
+}
+
+/// Puts the queues into the gauges.
+fn show_queues(limits: &Limits, snapshot: &Snapshot) {
+    let (queues, now) = limits.with(|book, now| (book.queues(now), now.at));
+    for upstream in &snapshot.upstreams {
+        let Some(queue) = queues.get(upstream.pool) else { continue };
+        let gauges = &upstream.shared.gauges;
+        for (class, waiting) in Class::ALL.into_iter().zip(queue.waiting) {
+            gauges.queued(class).store(i64::try_from(waiting).unwrap_or(i64::MAX), Relaxed);
+        }
+        let paused = |pace: &&State| pace.paused_until.is_some_and(|until| until > now);
+        let held_back = queue.paces.iter().filter(paused).count();
+        gauges.paused.store(i64::try_from(held_back).unwrap_or(i64::MAX), Relaxed);
     }
 }
 

@@ -10,6 +10,7 @@
 //! what it produces is counted while it streams; the backend's own count settles it, exactly once.
 //! Debt stays. Time is an argument, nothing here waits, wakes or allocates for a call that goes at
 //! once, but for its list of parts, which is used again.
+mod deny;
 mod plan;
 mod pool;
 mod settle;
@@ -17,7 +18,6 @@ mod table;
 mod turn;
 mod view;
 
-use std::collections::HashMap;
 use std::hash::RandomState;
 use std::sync::Arc;
 use std::task::Waker;
@@ -29,7 +29,7 @@ pub use self::plan::{Ask, Clamp};
 pub use self::pool::{PoolId, PoolRule};
 pub use self::settle::{End, Fate, Settled};
 pub use self::table::{Saved, SavedKey, Unsaved};
-pub use self::view::{AgentLine, LimitLine, QueueLine};
+pub use self::view::{AgentLine, LimitLine, QueueLine, Standing};
 
 use self::plan::{Blocked, Plan, PlanPart};
 use self::pool::Pool;
@@ -37,6 +37,7 @@ use self::table::Table;
 use super::bucket::Moment;
 use super::pace::{Need, Sent};
 use super::predict::{Predictor, Subject as History};
+use super::prehashed::Prehashed;
 use super::price::Rate;
 use super::queue::{CallId, FlowId};
 use super::rules::{LimitOf, Rules};
@@ -55,7 +56,7 @@ pub struct Book {
     waits: Slab<Waiting>,
     predictor: Predictor,
     hasher: RandomState,
-    agents: HashMap<u64, view::Present>,
+    agents: Prehashed<u64, view::Present>,
     /// When somebody who waits is to be looked at again.
     wake_at: Option<u64>,
     /// Whose turn has come; woken once the lock is free.
@@ -129,7 +130,7 @@ pub struct Denial {
     /// When it may fit.
     pub retry: Option<Duration>,
     /// All limits that the call is under, as they stand.
-    pub lines: Vec<LimitLine>,
+    pub standing: Vec<Standing>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

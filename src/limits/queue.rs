@@ -8,10 +8,11 @@
 //!
 //! An agent whose calls are held up by a limit of its own is parked: it keeps its place, costs no
 //! further look, and holds up nobody.
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 
 use slab::Slab;
 
+use super::prehashed::Prehashed;
 use crate::identity::Class;
 
 /// One grant in so many goes to the last class that waits: no class starves.
@@ -70,7 +71,7 @@ impl Flow {
 #[derive(Debug, Default)]
 pub struct FairQueue {
     flows: Slab<Flow>,
-    by_agent: HashMap<u64, FlowId>,
+    by_agent: Prehashed<u64, FlowId>,
     /// Agents with waiting calls of a class, by counter; the parked ones are not there.
     ready: [BTreeSet<(u64, FlowId)>; 3],
     parked: BTreeSet<(u64, FlowId)>,

@@ -40,8 +40,12 @@ pub struct Rule {
 /// One limit of a policy.
 #[derive(Debug)]
 pub struct LimitOf {
-    /// The same over reloads.
+    /// The same over reloads; and its first half, as a key.
     pub id: [u8; 16],
+    pub key: u64,
+    /// How headers name it: `"policy/measure"`; with what it grants, `;q=600;w=60`.
+    pub named: Box<str>,
+    pub granted: Box<str>,
     pub policy: Arc<str>,
     /// `policy/measure`
     pub label: Arc<str>,
@@ -51,7 +55,7 @@ pub struct LimitOf {
     pub weights: TokenWeights,
     pub queue: Option<Queue>,
     pub cut_streams: bool,
-    /// Of a rate, as the policy has it: the window.
+    /// As the policy has it.
     pub window: Duration,
     /// How often it said no, or would have.
     pub count: Arc<LimitCount>,
@@ -136,9 +140,20 @@ impl LimitOf {
         };
         let capacity = limit.burst.unwrap_or(limit.amount);
         let label = format!("{}/{}", policy.name, limit.measure.as_str());
+        // names of policies are letters, digits and a few marks
+        let named = format!("\"{label}\"");
+        let id = identity(policy, limit);
         Self {
             count: metrics.limit(&policy.name, limit.measure.as_str(), limit.mode.as_str()),
-            id: identity(policy, limit),
+            key: key(&id),
+            id,
+            granted: format!(
+                "{named};q={};w={}",
+                limit.amount / limit.measure.scale(),
+                window.as_secs()
+            )
+            .into(),
+            named: named.into(),
             policy: Arc::clone(&policy.name),
             label: label.into(),
             measure: limit.measure,
@@ -176,6 +191,10 @@ fn identity(policy: &Policy, limit: &Limit) -> [u8; 16] {
     let mut id = [0; 16];
     id.copy_from_slice(&hash.as_bytes()[..16]);
     id
+}
+
+fn key(id: &[u8; 16]) -> u64 {
+    id.first_chunk().map_or(0, |half| u64::from_le_bytes(*half))
 }
 
 /// Whose bucket, of a limit that is per something.

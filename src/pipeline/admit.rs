@@ -18,7 +18,7 @@ use super::worker::Worker;
 use crate::flight::Flight;
 use crate::identity::Identity;
 use crate::limits::Limits;
-use crate::limits::book::{Ask, Clamp, Decision, End, Fate, Grant, LimitLine, Settled};
+use crate::limits::book::{Ask, Clamp, Decision, End, Fate, Grant, Settled, Standing};
 use crate::limits::pace::Heard;
 use crate::limits::rules::{LimitOf, Subject};
 use crate::route::Route;
@@ -48,7 +48,7 @@ pub struct Lease {
     /// How long the call waited for its turn.
     pub queued: Duration,
     /// The limits it is under, as they stood when it went.
-    pub lines: Vec<LimitLine>,
+    pub standing: Vec<Standing>,
 }
 
 /// What an answer came to, for the bill.
@@ -86,20 +86,21 @@ pub async fn admit(
         generates: call.kind.generates(),
         prompt_bytes: call.asks.prompt_bytes,
         max_tokens: call.asks.max_tokens,
+        least: call.asks.least,
         answers: call.asks.answers,
         rate: call.asks.counted.then(|| snapshot.prices.of(model)),
         credential: lease.credential,
         patience: super::identify::patience(headers),
     };
-    let (decision, lines) = worker.limits.with(|book, now| {
+    let (decision, standing) = worker.limits.with(|book, now| {
         let decision = book.ask(&ask, now);
-        let lines = match &decision {
-            Decision::Go(grant) => book.limits_of(grant, now),
+        let standing = match &decision {
+            Decision::Go(grant) => book.standing(grant, now),
             _ => Vec::new(),
         };
-        (decision, lines)
+        (decision, standing)
     });
-    lease.lines = lines;
+    lease.standing = standing;
     match decision {
         Decision::Go(grant) => lease.take(grant),
         Decision::No(denial) => return Err(Refusal::limited(&denial, who)),
@@ -108,7 +109,7 @@ pub async fn admit(
             flight.queue(longest, worker.clock.now());
             let grant = Box::pin(wait(worker, flight, upstream, call)).await?;
             lease.queued = since.elapsed();
-            lease.lines = worker.limits.with(|book, now| book.limits_of(&grant, now));
+            lease.standing = worker.limits.with(|book, now| book.standing(&grant, now));
             lease.take(grant);
         }
     }
@@ -172,7 +173,7 @@ impl Lease {
             told_at: Instant::now(),
             credential: theirs.map_or(0, |print| u64::from_be_bytes(print.0)),
             queued: Duration::ZERO,
-            lines: Vec::new(),
+            standing: Vec::new(),
         }
     }
 
@@ -220,6 +221,7 @@ impl Lease {
         };
         if self.upstream.paces {
             let limited = status == StatusCode::TOO_MANY_REQUESTS;
+            self.upstream.shared.gauges.rate_limited.fetch_add(u64::from(limited), Relaxed);
             let overloaded = matches!(status.as_u16(), 503 | 529);
             let quota = wire::quota(headers, SystemTime::now());
             if limited || overloaded || quota != Quota::default() {
@@ -233,7 +235,7 @@ impl Lease {
         match &mut self.grant {
             Some(grant) => self.limits.with(|book, now| book.heard(grant, heard, now)),
             None => {
-                self.limits.with(|book, now| book.overheard(pool, credential, model, heard, now))
+                self.limits.with(|book, now| book.overheard(pool, credential, model, heard, now));
             }
         }
         self.upstream.shared.paced.store(true, Relaxed);

@@ -56,6 +56,8 @@ pub struct Asks {
     pub prompt_bytes: u64,
     /// The bound on the output that it gives itself.
     pub max_tokens: Option<u64>,
+    /// A lower bound than this is of no use to it.
+    pub least: u64,
     /// How many answers.
     pub answers: u64,
     /// It asks for the usage of its stream itself.
@@ -69,6 +71,7 @@ impl Default for Asks {
             reasoning: false,
             prompt_bytes: 0,
             max_tokens: None,
+            least: 0,
             answers: 1,
             usage: false,
         }
@@ -106,6 +109,20 @@ impl Said {
 }
 
 impl Call {
+    /// Without a body.
+    pub fn empty(kind: Kind) -> Self {
+        Self {
+            kind,
+            body: Sending::Whole(Bytes::new()),
+            bytes: 0,
+            stream: kind.streams_by_default() || kind == Kind::StreamGenerate,
+            model: None,
+            asks: Asks::default(),
+            hints: None,
+            complete: None,
+        }
+    }
+
     pub async fn read(
         worker: &Worker,
         snapshot: &Snapshot,
@@ -116,16 +133,9 @@ impl Call {
         announced: Option<u64>,
     ) -> Result<Self, Refusal> {
         let kind = endpoint.kind;
-        let mut call = Self {
-            kind,
-            body: Sending::Whole(Bytes::new()),
-            bytes: announced.unwrap_or(0),
-            stream: kind.streams_by_default() || kind == Kind::StreamGenerate,
-            model: endpoint.model.map(Rc::from),
-            asks: Asks::default(),
-            hints: None,
-            complete: None,
-        };
+        let mut call = Self::empty(kind);
+        call.bytes = announced.unwrap_or(0);
+        call.model = endpoint.model.map(Rc::from);
         if body.is_end_stream() {
             return Ok(call);
         }
@@ -173,6 +183,11 @@ impl Call {
             reasoning: view.reasoning,
             prompt_bytes: view.prompt_bytes,
             max_tokens: view.max_tokens,
+            // the answer must be longer than the thinking before it; Responses takes 16 at least
+            least: match self.kind {
+                Kind::Responses => 16,
+                _ => view.thinking_tokens.map_or(0, |thinking| thinking.saturating_add(1)),
+            },
             answers: view.n.unwrap_or(1),
             usage: view.include_usage == Some(true),
         };

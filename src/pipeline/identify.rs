@@ -4,36 +4,39 @@
 //! goes no further than here.
 use std::borrow::Cow;
 use std::rc::Rc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use http::{HeaderMap, request};
 
 use super::Caller;
 use super::call::Call;
 use super::refusal::Refusal;
-use crate::agents::{Identified, Places};
+use super::worker::Worker;
+use crate::agents::{Identified, Place, Places};
 use crate::identity::Identity;
 use crate::route::Route;
 use crate::snapshot::Snapshot;
+use crate::wire::Kind;
 
 /// Who makes this call, and where keys of ours stand in it.
 pub fn identify(
+    worker: &Worker,
     snapshot: &Snapshot,
     caller: &Caller,
     head: &request::Parts,
     query: Option<&str>,
-) -> Result<(Identity, Places), Refusal> {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+) -> Result<(Rc<Identity>, Places), Refusal> {
+    // a clock that jumps expires no key
+    let now = worker.limits.now().wall;
     let found = snapshot.agents.identify(&caller.seen, &head.headers, query, now);
     let Identified { identity, ours } = found.map_err(|unknown| Refusal::unknown(&unknown))?;
-    Ok((identity, ours))
+    Ok((Rc::new(identity), ours))
 }
 
 /// What the key allows, now that route and model are known; with the session that the body tells.
 pub fn allow(
     snapshot: &Snapshot,
-    identity: Identity,
+    identity: Rc<Identity>,
     route: &Route,
     call: &Call,
 ) -> Result<Rc<Identity>, Refusal> {
@@ -41,20 +44,22 @@ pub fn allow(
         if !grant.allows_route(&route.name) {
             return Err(Refusal::not_allowed("route"));
         }
-        if !grant.allows_model(call.model()) {
+        if call.kind != Kind::Models && !grant.allows_model(call.model()) {
             return Err(Refusal::not_allowed("model"));
         }
     }
-    Ok(Rc::new(match &call.hints {
-        Some(hints) => {
-            identity.with_hints(&hints.borrowed(call.kind.dialect()), snapshot.agents.shared())
-        }
-        None => identity,
-    }))
+    let Some(hints) = call.hints.as_ref().filter(|_| identity.session.is_none()) else {
+        return Ok(identity);
+    };
+    let hints = hints.borrowed(call.kind.dialect());
+    Ok(Rc::new(Identity::clone(&identity).with_hints(&hints, snapshot.agents.shared())))
 }
 
-/// The query without a key of ours.
-pub fn without_keys(ours: Places, query: Option<&str>) -> Option<Cow<'_, str>> {
+/// The query without a key of ours, and without the caller's own where the upstream gets another.
+pub fn without_keys(mut ours: Places, query: Option<&str>, replaced: bool) -> Option<Cow<'_, str>> {
+    if replaced {
+        ours.add(Place::Query);
+    }
     if ours.is_empty() { query.map(Cow::Borrowed) } else { ours.strip_query(query?) }
 }
 

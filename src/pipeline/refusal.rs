@@ -18,7 +18,7 @@ use super::reply::{Reply, ReplyBody};
 use super::told;
 use crate::config;
 use crate::flight::Expired;
-use crate::limits::book::LimitLine;
+use crate::limits::book::Standing;
 use crate::telemetry::metrics::{Deadline, Outcome};
 use crate::upstream::call::CallError;
 use crate::upstream::connect::ConnectError;
@@ -56,7 +56,7 @@ pub struct Refusal {
     /// The limit that said no.
     limit: Option<Arc<str>>,
     /// What the caller is told of it.
-    lines: Vec<LimitLine>,
+    standing: Vec<Standing>,
     /// For our log alone.
     cause: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
@@ -99,7 +99,7 @@ impl Refusal {
             },
             close: false,
             limit: None,
-            lines: Vec::new(),
+            standing: Vec::new(),
             cause: None,
         }
     }
@@ -334,7 +334,7 @@ impl Refusal {
         let mut reply = Reply::ours(self.status, body);
         let headers = &mut reply.headers;
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        told::success(headers, dialect, &self.lines);
+        told::tell(headers, dialect, &self.standing);
         if let Retry::After(wait) = self.retry {
             // SDKs sleep as long as they are told, or raise above two minutes
             let told = wait.min(LONGEST_WAIT);

@@ -4,7 +4,8 @@
 //! same bytes. Nothing is read ahead: the client's pace is the upstream's. Dropping the body (the
 //! client has gone) drops the upstream call with it. An answer that dies ends as an error: its
 //! dialect's error event, then the connection is broken off; never a clean end.
-use std::collections::VecDeque;
+mod hiding;
+
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -15,6 +16,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
 use thiserror::Error;
 
+use self::hiding::Hiding;
 use super::admit::{Came, Lease};
 use super::dispatch::VIA;
 use super::record::Record;
@@ -25,10 +27,12 @@ use crate::clock::Clock;
 use crate::flight::Ticket;
 use crate::telemetry::metrics::Outcome;
 use crate::upstream::call::{Answer, AnswerBody};
-use crate::wire::{Dialect, Ending, Form, Hide, Kind, Meter, form};
+use crate::wire::{Dialect, Ending, Form, Kind, Meter, form};
 
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-tidegate-request-id");
 pub const SOURCE: HeaderName = HeaderName::from_static("x-tidegate-source");
+/// The bound on its output that a hard limit put into the call.
+const CLAMPED: HeaderName = HeaderName::from_static("x-tidegate-max-tokens");
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 const SOURCE_UPSTREAM: HeaderValue = HeaderValue::from_static("upstream");
 const SOURCE_POLICY: HeaderValue = HeaderValue::from_static("policy");
@@ -76,7 +80,10 @@ impl Sent {
         headers.remove(header::ALT_SVC);
         headers.append(header::VIA, VIA);
         headers.insert(SOURCE, SOURCE_UPSTREAM);
-        told::success(&mut headers, dialect, &lease.lines);
+        told::tell(&mut headers, dialect, &lease.standing);
+        if let Some(clamp) = lease.clamp() {
+            headers.insert(CLAMPED, clamp.tokens.into());
+        }
         let eventful = streaming && !headers.contains_key(header::CONTENT_LENGTH);
         let streamed = Streamed {
             meter: (form != Form::Opaque).then(|| Meter::new(kind, form)),
@@ -334,30 +341,6 @@ impl Drop for Streamed {
     fn drop(&mut self) {
         // the client has left, or all is settled already
         self.bill(false);
-    }
-}
-
-/// What hides a part of a stream, and what of the rest is ready to go.
-#[derive(Default)]
-struct Hiding {
-    hide: Hide,
-    ready: VecDeque<Bytes>,
-}
-
-impl Hiding {
-    fn take(&mut self, data: Bytes, last: bool) {
-        let Self { hide, ready } = self;
-        hide.push(data, &mut |piece| ready.push_back(piece));
-        if last {
-            self.finish();
-        }
-    }
-
-    /// Says whether something is left to go.
-    fn finish(&mut self) -> bool {
-        let Self { hide, ready } = self;
-        hide.finish(&mut |piece| ready.push_back(piece));
-        !ready.is_empty()
     }
 }
 

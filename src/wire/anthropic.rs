@@ -31,7 +31,9 @@ pub(super) fn endpoint(cut: Cut<'_>) -> Option<Endpoint<'_>> {
 }
 
 static TYPE: Seek = LazyLock::new(|| needle(b"\"type\""));
-static DELTA: Seek = LazyLock::new(|| needle(b"\"delta\""));
+static TEXT: Seek = LazyLock::new(|| needle(b"\"text\""));
+static THINKING: Seek = LazyLock::new(|| needle(b"\"thinking\""));
+static PARTIAL: Seek = LazyLock::new(|| needle(b"\"partial_json\""));
 
 /// One event of a stream.
 pub(super) fn event(tally: &mut Tally, event: Event<'_>) {
@@ -70,17 +72,10 @@ pub(super) fn event(tally: &mut Tally, event: Event<'_>) {
     }
 }
 
-/// Bytes of the text in a delta; signatures are none.
+/// Bytes of the text in a delta; signatures are none. Inside a text the names would be escaped.
 fn content(event: Event<'_>) -> usize {
-    let Some(mut members) = DELTA.value(event.data).and_then(|delta| Raw(delta).members()) else {
-        return 0;
-    };
-    while let Ok(Some((key, value))) = members.next() {
-        if matches!(key.0, b"text" | b"thinking" | b"partial_json") {
-            return value.text_len().unwrap_or(0);
-        }
-    }
-    0
+    let found = [&TEXT, &THINKING, &PARTIAL].iter().find_map(|name| name.text_len(event.data));
+    found.unwrap_or(0)
 }
 
 /// Reads a `usage` object over what an earlier event told. Says whether it had counts.

@@ -33,6 +33,9 @@ pub(super) fn endpoint(cut: Cut<'_>) -> Option<Endpoint<'_>> {
 
 static DONE: Seek = LazyLock::new(|| needle(b"\"done\""));
 static ERROR: Seek = LazyLock::new(|| needle(b"\"error\""));
+static CONTENT: Seek = LazyLock::new(|| needle(b"\"content\""));
+static RESPONSE: Seek = LazyLock::new(|| needle(b"\"response\""));
+static THINKING: Seek = LazyLock::new(|| needle(b"\"thinking\""));
 static PROMPT: Seek = LazyLock::new(|| needle(b"\"prompt_eval_count\""));
 static OUTPUT: Seek = LazyLock::new(|| needle(b"\"eval_count\""));
 
@@ -59,23 +62,19 @@ pub(super) fn line(tally: &mut Tally, line: Line<'_>) {
     if perhaps && whole.get(b"done").and_then(Raw::bool) == Some(true) {
         last(tally, whole);
     } else {
-        tally.said(content(whole));
+        tally.said(content(tally.kind, whole));
     }
 }
 
-/// Bytes of the text in a line, of whichever of the two APIs.
-fn content(line: Raw<'_>) -> usize {
-    let message = line.get(b"message").unwrap_or(line);
-    let Some(mut members) = message.members() else { return 0 };
-    let mut bytes = 0;
-    while let Ok(Some((key, value))) = members.next() {
-        match key.0 {
-            b"content" | b"thinking" | b"response" => bytes += value.text_len().unwrap_or(0),
-            b"tool_calls" if !value.is_empty() => bytes += value.0.len(),
-            _ => {}
-        }
-    }
-    bytes
+/// Bytes of the output in a line: of what is said, or thought, or called.
+fn content(kind: Kind, line: Raw<'_>) -> usize {
+    let text = if kind == Kind::OllamaGenerate { &RESPONSE } else { &CONTENT };
+    let mut found = [text, &THINKING].into_iter().filter_map(|name| name.text_len(line.0));
+    let called = || {
+        let calls = line.get(b"message").and_then(|message| message.get(b"tool_calls"));
+        calls.map_or(0, |calls| calls.0.len())
+    };
+    found.find(|&bytes| bytes > 0).unwrap_or_else(called)
 }
 
 fn last(tally: &mut Tally, line: Raw<'_>) {

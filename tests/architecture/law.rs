@@ -118,6 +118,7 @@ pub const BANS: &[Ban] = &[
 
 /// Files that may name a status code beside those that answer with one.
 const STATUS_EXCEPTIONS: &[(&str, &str)] = &[
+    ("pipeline/admit.rs", "what a backend's status means for the bill, and for its pace"),
     ("pipeline/local.rs", "the two answers of ours that refuse nothing"),
     ("pipeline/upgrade.rs", "101 tells a tunnel from an answer"),
     ("upstream/call.rs", "101 tells a tunnel from an answer"),

@@ -6,18 +6,19 @@ use super::super::pace::Need;
 use super::super::predict::Subject as History;
 use super::super::price::Rate;
 use super::super::queue::{FlowId, service};
-use super::super::rules::{LimitOf, Rule, Subject};
+use super::super::rules::{LimitOf, Rule, Scope, Subject};
 use super::pool::PoolId;
-use super::{Book, Denial, Grant, Why};
-use crate::config::{Measure, Mode};
+use super::{Book, Grant};
+use crate::config::{Measure, Mode, Per};
 use crate::identity::Class;
 
 /// A thousandth of a token is a token bucket's unit.
 const TOKEN: i64 = 1000;
 /// A bound on the output that is lower than this helps nobody, unless the limit itself is small.
 const USEFUL: u64 = 256;
-/// What hard limits reserve where neither the call nor the price list says how long an answer may be.
-const UNBOUND: u64 = 16_384;
+/// What hard limits reserve, and write into the call, where neither the call nor the price list says
+/// how long an answer may be. Larger ones are refused by backends with a small context.
+const UNBOUND: u64 = 4096;
 /// What a call may ask for; more is nonsense, and would only make sums overflow.
 const MOST_ANSWERS: u64 = 1024;
 const LONGEST: u64 = 100_000_000;
@@ -40,6 +41,8 @@ pub struct Ask<'a> {
     pub prompt_bytes: u64,
     /// The bound on the output that the call itself gives.
     pub max_tokens: Option<u64>,
+    /// A lower bound on its output is of no use to it.
+    pub least: u64,
     /// How many answers are asked for.
     pub answers: u64,
     /// `None`: no policy asks for prices.
@@ -96,16 +99,17 @@ pub(super) struct Plan {
     pub bound: Option<u64>,
     asked: Option<u64>,
     answers: u64,
+    least: u64,
     history: History,
     rate: Option<Rate>,
     input: u64,
     output: u64,
     prompt_bytes: u64,
-    patience: Option<Duration>,
+    pub patience: Option<Duration>,
     /// A policy's own wait; longer than the pool's or not.
-    wait: Option<Duration>,
+    pub wait: Option<Duration>,
     hard: bool,
-    hard_money: bool,
+    pub hard_money: bool,
     cuts: bool,
     counts_tokens: bool,
 }
@@ -122,8 +126,8 @@ impl Plan {
         let each = part.per_token.saturating_mul(count(self.answers)).max(1);
         let tokens = |units: i64| (units / each).max(0) as u64;
         let free = shape.capacity - bucket.level() - bucket.held() - part.demand.now;
-        let useful = USEFUL.min(bound).min(tokens(shape.capacity) / 4).max(1);
-        tokens(free).max(useful).min(bound)
+        let useful = USEFUL.min(tokens(shape.capacity) / 4).max(self.least).clamp(1, bound);
+        tokens(free).clamp(useful, bound)
     }
 
     /// The most that a call so bound can use.
@@ -172,23 +176,30 @@ impl Book {
             depth: DEPTH,
             asked: max_tokens,
             answers,
+            least: ask.least,
             history,
             rate: ask.rate,
             input,
             output,
             prompt_bytes: ask.prompt_bytes,
-            patience: ask.patience,
+            // what is left of it must be enough for the first token
+            patience: ask.patience.map(|patience| {
+                patience.saturating_sub(self.predictor.first_token(model).unwrap_or_default())
+            }),
             parts: self.spare_plans.pop().unwrap_or_default(),
             ..Plan::default()
         };
         let rules = std::sync::Arc::clone(&self.rules);
+        let mut whose = [None; Per::ALL.len()];
         for rule in rules.all.iter().filter(|rule| rule.matches(subject)) {
             plan.obey(rule);
             for limit in &rule.limits {
                 if limit.counts_tokens() && !ask.counted {
                     continue;
                 }
-                let bucket = self.table.find(limit, subject, &self.hasher, now);
+                let scope = || Scope::of(limit.per, subject).hash(&self.hasher);
+                let whose = *whose[limit.per as usize].get_or_insert_with(scope);
+                let bucket = self.table.find(limit, subject, whose, now);
                 let part = self.part(ask, &plan, limit, bucket);
                 plan.parts.push(part);
             }
@@ -237,114 +248,6 @@ impl Book {
             speed: per_token.saturating_mul(speed).saturating_mul(count(plan.answers)),
         };
         PlanPart { bucket, demand, per_token }
-    }
-
-    /// What no waiting will change.
-    pub(super) fn impossible(plan: &Plan, ask: &Ask<'_>) -> Option<Denial> {
-        let unpriced = plan.hard_money && ask.counted && ask.rate.is_none_or(|rate| !rate.known);
-        unpriced.then_some(Denial {
-            why: Why::Unpriced,
-            limit: None,
-            retry: None,
-            lines: Vec::new(),
-        })
-    }
-
-    /// A limit that is full, and whose policy has no queue, or none long enough.
-    pub(super) fn may_not_wait(&self, plan: &Plan, bucket: usize, full: Full) -> Option<Denial> {
-        let entry = self.table.get(bucket)?;
-        let (retry, why) = match full {
-            Full::Never => (None, Why::TooLarge),
-            Full::For(nanos) if entry.limit.is_hard_budget() => {
-                (Some(Duration::from_nanos(nanos)), Why::Spent)
-            }
-            Full::For(nanos) => (Some(Duration::from_nanos(nanos)), Why::Full),
-            Full::UntilFree => (None, Why::Full),
-        };
-        let denial = |why| Denial {
-            why,
-            limit: Some((std::sync::Arc::clone(&entry.limit), entry.label.clone())),
-            retry,
-            lines: Vec::new(),
-        };
-        if full == Full::Never {
-            return Some(denial(Why::TooLarge));
-        }
-        let Some(queue) = entry.limit.queue else { return Some(denial(why)) };
-        let longest = plan.patience.map_or(queue.wait, |patience| patience.min(queue.wait));
-        retry.is_some_and(|retry| retry > longest).then(|| denial(why))
-    }
-
-    /// How long a call will stand in line at most.
-    pub(super) fn patience(
-        &self,
-        plan: &Plan,
-        blocked: &Result<Option<Clamp>, Blocked>,
-        now: Moment,
-    ) -> Duration {
-        let pool = &self.pools[plan.pool];
-        let longest = match blocked {
-            Err(Blocked::Limit { bucket, .. }) => self
-                .table
-                .get(*bucket)
-                .and_then(|entry| entry.limit.queue)
-                .map_or(Duration::ZERO, |queue| queue.wait),
-            _ => plan.wait.unwrap_or(pool.rule.wait),
-        };
-        let longest = plan.patience.map_or(longest, |patience| patience.min(longest));
-        // a pause that is longer than anybody waits is told at once
-        match pool.paces.ready(plan, now.at) {
-            Err(until) if until != u64::MAX && Duration::from_nanos(until - now.at) > longest => {
-                Duration::ZERO
-            }
-            _ => longest,
-        }
-    }
-
-    pub(super) fn denial_of(
-        &self,
-        plan: &Plan,
-        blocked: &Result<Option<Clamp>, Blocked>,
-        now: Moment,
-    ) -> Denial {
-        let limit = match blocked {
-            Err(Blocked::Limit { bucket, .. }) => self.table.get(*bucket),
-            _ => None,
-        };
-        let paused = self.pools[plan.pool].paces.ready(plan, now.at).err();
-        let retry = paused.map(|until| Duration::from_nanos(until.saturating_sub(now.at)));
-        Denial {
-            why: Why::Full,
-            limit: limit.map(|entry| (std::sync::Arc::clone(&entry.limit), entry.label.clone())),
-            retry,
-            lines: Vec::new(),
-        }
-    }
-
-    /// Says no, and counts it where it belongs.
-    pub(super) fn refuse(
-        &mut self,
-        plan: Plan,
-        mut denial: Denial,
-        now: Moment,
-    ) -> super::Decision {
-        let buckets = plan.parts.iter().map(|part| part.bucket);
-        denial.lines =
-            buckets.filter_map(|at| self.table.get_mut(at).map(|entry| entry.line(now))).collect();
-        if let Some((limit, label)) = &denial.limit {
-            let refusing = plan.parts.iter().map(|part| part.bucket).find(|at| {
-                let is = |entry: &super::table::Entry| {
-                    entry.limit.id == limit.id && entry.label == *label
-                };
-                self.table.get(*at).is_some_and(is)
-            });
-            if let Some(entry) = refusing.and_then(|at| self.table.get_mut(at)) {
-                entry.refused += 1;
-                entry.limit.count.refused();
-            }
-        }
-        self.release(plan);
-        super::Decision::No(denial)
     }
 
     /// A plan that comes to nothing lets its buckets go.

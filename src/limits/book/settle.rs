@@ -65,6 +65,8 @@ pub struct Settled {
     pub usage: Usage,
     /// Billionths of a dollar; `None` where no policy asks for prices.
     pub spend: Option<i64>,
+    /// The price is known, and no stand-in.
+    pub priced: bool,
     /// The usage is an estimate of ours.
     pub estimated: bool,
 }
@@ -194,7 +196,8 @@ impl Book {
             }
         };
         let spend = grant.rate.map(|rate| rate.cost(&usage));
-        Settled { usage, spend, estimated }
+        let priced = grant.rate.is_none_or(|rate| rate.known);
+        Settled { usage, spend, priced, estimated }
     }
 
     /// Tokens that a call may have cost whose client left before anything came: what the model makes

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use slab::Slab;
 
 use super::super::bucket::{Bucket, Demand, Full, Moment, Refill};
+use super::super::prehashed::Prehashed;
 use super::super::rules::{LimitOf, Rules, Scope, Subject};
 use super::Part;
 use super::plan::{Blocked, Clamp, Plan};
@@ -49,7 +50,7 @@ pub(super) struct Entry {
     /// Whose it is, as people read it.
     pub label: Arc<str>,
     pub bucket: Bucket,
-    key: (u32, u64),
+    key: (u64, u64),
     /// Calls that wait or run with it.
     pub users: u32,
     pub refused: u64,
@@ -75,9 +76,8 @@ struct Ledger {
 #[derive(Default)]
 pub(super) struct Table {
     entries: Slab<Entry>,
-    index: HashMap<(u32, u64), usize>,
-    /// Limits by their lasting identity; the number is the first half of a bucket's key.
-    limits: HashMap<[u8; 16], u32>,
+    /// By limit, and whose.
+    index: Prehashed<(u64, u64), usize>,
     /// What a store gave back at the start.
     restored: HashMap<SavedKey, Saved>,
     /// There is a store: budgets are written down.
@@ -121,20 +121,17 @@ impl Table {
         &mut self,
         limit: &Arc<LimitOf>,
         subject: &Subject<'_>,
-        hasher: &std::hash::RandomState,
+        whose: u64,
         now: Moment,
     ) -> usize {
-        let next = self.limits.len() as u32;
-        let number = *self.limits.entry(limit.id).or_insert(next);
-        let scope = Scope::of(limit.per, subject);
-        let key = (number, scope.hash(hasher));
+        let key = (limit.key, whose);
         if let Some(at) = self.index.get(&key) {
             return *at;
         }
         let (key, label) = if self.entries.len() < MOST {
-            (key, scope.label())
+            (key, Scope::of(limit.per, subject).label())
         } else {
-            ((number, u64::MAX), Arc::from("other"))
+            ((limit.key, u64::MAX), Arc::from("other"))
         };
         if let Some(at) = self.index.get(&key) {
             return *at;

@@ -63,6 +63,7 @@ impl Bench {
             generates: true,
             prompt_bytes: bytes,
             max_tokens: max,
+            least: 0,
             answers: 1,
             rate: None,
             credential: 0,

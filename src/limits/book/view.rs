@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::super::bucket::Moment;
 use super::super::pace::State;
+use super::super::rules::LimitOf;
 use super::Book;
 use crate::config::{Measure, Mode, Per};
 use crate::identity::{Class, Identity};
@@ -20,6 +21,8 @@ pub(super) struct Present {
     team: Option<Arc<str>>,
     pub running: u32,
     pub waiting: u32,
+    /// The guard against loops has flagged one of its last calls.
+    pub runaway: bool,
     used: u64,
 }
 
@@ -30,9 +33,20 @@ pub struct AgentLine {
     pub team: Option<Arc<str>>,
     pub running: u32,
     pub waiting: u32,
+    pub runaway: bool,
 }
 
-/// One bucket, as `/state` and the headers of an answer show it.
+/// A limit as it stands for one call; what headers tell.
+#[derive(Debug, Clone)]
+pub struct Standing {
+    pub limit: Arc<LimitOf>,
+    /// In the measure's units.
+    pub remaining: i64,
+    /// Nanoseconds.
+    pub resets_in: u64,
+}
+
+/// One bucket, as `/state` shows it.
 #[derive(Debug, Clone)]
 pub struct LimitLine {
     pub policy: Arc<str>,
@@ -50,8 +64,6 @@ pub struct LimitLine {
     pub resets_in: u64,
     pub refused: u64,
     pub would_refuse: u64,
-    /// The time over which it refills, in seconds.
-    pub window: u64,
 }
 
 /// One upstream's queue.
@@ -79,7 +91,8 @@ impl Book {
             agent.used = now.at;
         } else if self.agents.len() < MOST_AGENTS {
             let (agent, team) = (Arc::clone(&who.agent), who.team.clone());
-            let present = Present { agent, team, running: 0, waiting: 0, used: now.at };
+            let present =
+                Present { agent, team, running: 0, waiting: 0, runaway: false, used: now.at };
             self.agents.insert(hash, present);
         }
         hash
@@ -103,6 +116,7 @@ impl Book {
             team: agent.team.clone(),
             running: agent.running,
             waiting: agent.waiting,
+            runaway: agent.runaway,
         };
         self.agents.values().map(line).collect()
     }
@@ -124,9 +138,29 @@ impl Book {
     }
 
     /// The limits that a running call is under, as they stand now.
-    pub fn limits_of(&mut self, grant: &super::Grant, now: Moment) -> Vec<LimitLine> {
-        let parts = grant.parts.iter().map(|part| part.bucket);
-        parts.filter_map(|at| self.table.get_mut(at).map(|entry| entry.line(now))).collect()
+    pub fn standing(&mut self, grant: &super::Grant, now: Moment) -> Vec<Standing> {
+        self.table.standing(grant.parts.iter().map(|part| part.bucket), now)
+    }
+}
+
+impl super::table::Table {
+    pub fn standing(
+        &mut self,
+        buckets: impl ExactSizeIterator<Item = usize>,
+        now: Moment,
+    ) -> Vec<Standing> {
+        let mut all = Vec::with_capacity(buckets.len());
+        for at in buckets {
+            let Some(entry) = self.get_mut(at) else { continue };
+            let (limit, bucket) = (&entry.limit, &mut entry.bucket);
+            bucket.refill(&limit.shape, now);
+            all.push(Standing {
+                remaining: bucket.remaining(&limit.shape),
+                resets_in: bucket.resets_in(&limit.shape, now),
+                limit: Arc::clone(limit),
+            });
+        }
+        all
     }
 }
 
@@ -151,7 +185,6 @@ impl super::table::Entry {
             resets_in: self.bucket.resets_in(shape, now),
             refused: self.refused,
             would_refuse: self.would_refuse,
-            window: self.limit.window.as_secs(),
         }
     }
 }

@@ -92,7 +92,7 @@ impl Refusal {
         };
         let mut refusal = Self::new(status, code, Source::Agent, message(denial, who));
         refusal.limit = denial.limit.as_ref().map(|(limit, _)| Arc::clone(&limit.label));
-        refusal.lines.clone_from(&denial.lines);
+        refusal.standing.clone_from(&denial.standing);
         refusal.retry = match denial.why {
             Why::TooLarge | Why::Spent | Why::Unpriced => Retry::No,
             Why::Full | Why::QueueFull | Why::Unsaved => {

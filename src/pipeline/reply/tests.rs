@@ -14,6 +14,8 @@ use super::*;
 use crate::clock::Tick;
 use crate::drain;
 use crate::flight::{About, Expired, Limits};
+use crate::identity::{Class, Identity, Rung};
+use crate::pipeline::call::Call;
 use crate::pipeline::gate::HeadFacts;
 use crate::pipeline::worker::Worker;
 use crate::pipeline::{Caller, admit};
@@ -114,6 +116,31 @@ impl World {
         self.worker.flights.begin(&self.worker.clock, limits, about)
     }
 
+    async fn lease(
+        &self,
+        snapshot: &Snapshot,
+        ticket: &Ticket,
+        route: &crate::route::Route,
+        kind: Kind,
+    ) -> admit::Lease {
+        let who = Rc::new(Identity {
+            agent: "test".into(),
+            rung: Rung::Address,
+            parent: None,
+            session: None,
+            team: None,
+            class: Class::Default,
+            credential: None,
+            grant: None,
+        });
+        let call = Call::empty(kind);
+        let headers = HeaderMap::new();
+        admit::admit(&self.worker, snapshot, ticket, &who, route, &call, &headers)
+            .await
+            .ok()
+            .unwrap()
+    }
+
     /// A call up to the reply, and the backend's end after it has sent `answer`.
     async fn reply(&self, answer: &str) -> (Response<ReplyBody>, UnixStream) {
         let mut record = self.record();
@@ -123,7 +150,7 @@ impl World {
         let Match { route, endpoint, .. } = route(&snapshot);
         let kind = endpoint.kind;
         record.routed(route, kind);
-        let lease = admit::admit(&self.worker, &ticket, &upstream).await.ok().unwrap();
+        let lease = self.lease(&snapshot, &ticket, route, kind).await;
         let mut headers = HeaderMap::new();
         let body = Outgoing::whole(Bytes::from_static(b"{}"));
         let call = Outbound { method: &Method::POST, target: "/", headers: &mut headers, body };
@@ -141,7 +168,7 @@ impl World {
         let answer = answer.unwrap();
         record.answered(&answer);
         let clock = Arc::clone(&self.worker.clock);
-        let sent = Sent { answer, kind, metered: true, clock };
+        let sent = Sent { answer, kind, metered: true, hides_usage: false, clock };
         (sent.reply(ticket, lease, Dialect::OpenAi).into_response(record), stream)
     }
 }

@@ -35,7 +35,7 @@ impl World {
         let config = crate::config::parse("test.yaml", &text, &|_| None).unwrap();
         let (registry, metrics) = (Registry::default(), Metrics::new());
         let upstream =
-            Upstream::prepare(&config.upstreams[0], &registry, &metrics, &|_| None).unwrap();
+            Upstream::prepare(&config.upstreams[0], &registry, 0, &metrics, &|_| None).unwrap();
         Self { dir, upstream, pools: Pools::new(Arc::default(), 1), flights: Rc::default() }
     }
 

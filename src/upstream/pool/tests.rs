@@ -26,7 +26,7 @@ fn upstream(pool: &str) -> Upstream {
     );
     let config = crate::config::parse("test.yaml", &text, &|_| None).unwrap();
     let registry = Registry::default();
-    Upstream::prepare(&config.upstreams[0], &registry, &Metrics::new(), &|_| None).unwrap()
+    Upstream::prepare(&config.upstreams[0], &registry, 0, &Metrics::new(), &|_| None).unwrap()
 }
 
 fn pool(max_idle: usize) -> Rc<Pool> {

@@ -64,6 +64,107 @@ fn types_follow_the_status() {
     }
 }
 
+/// What clients look for when a limit, a key or a wait refuses them: OpenAI's type and code,
+/// Anthropic's type, Gemini's status.
+const REFUSALS: [(FaultKind, u16, &str, &str, &str, &str); 6] = [
+    (
+        FaultKind::Unauthorized,
+        401,
+        "invalid_request_error",
+        "invalid_api_key",
+        "authentication_error",
+        "UNAUTHENTICATED",
+    ),
+    (
+        FaultKind::PaymentRequired,
+        402,
+        "insufficient_quota",
+        "insufficient_quota",
+        "billing_error",
+        "RESOURCE_EXHAUSTED",
+    ),
+    (
+        FaultKind::Forbidden,
+        403,
+        "invalid_request_error",
+        "permission_denied",
+        "permission_error",
+        "PERMISSION_DENIED",
+    ),
+    (
+        FaultKind::Timeout,
+        408,
+        "invalid_request_error",
+        "request_timeout",
+        "timeout_error",
+        "DEADLINE_EXCEEDED",
+    ),
+    (
+        FaultKind::RateLimited,
+        429,
+        "requests",
+        "rate_limit_exceeded",
+        "rate_limit_error",
+        "RESOURCE_EXHAUSTED",
+    ),
+    (FaultKind::Unavailable, 503, "server_error", "unavailable", "overloaded_error", "UNAVAILABLE"),
+];
+
+#[test]
+fn refusals_have_the_words_that_clients_look_for() {
+    for (kind, status, openai, code, anthropic, gemini) in REFUSALS {
+        let fault = Fault::new(kind, "spent", "r");
+        assert_eq!(fault.status, status);
+        let shape = json!({"message": "spent", "type": openai, "param": null, "code": code});
+        assert_eq!(parsed(&error_body(Dialect::OpenAi, &fault)), json!({ "error": shape }));
+        assert_eq!(
+            parsed(&error_body(Dialect::Anthropic, &fault)),
+            json!({"type": "error", "error": {"type": anthropic, "message": "spent"}, "request_id": "r"})
+        );
+        assert_eq!(
+            parsed(&error_body(Dialect::Gemini, &fault)),
+            json!({"error": {"code": status, "message": "spent", "status": gemini}})
+        );
+        assert_eq!(parsed(&error_body(Dialect::Ollama, &fault)), json!({"error": "spent"}));
+    }
+    // a code of our own takes the place of the usual one
+    let expired = Fault { code: "key_expired", ..Fault::new(FaultKind::Unauthorized, "m", "r") };
+    let error = parsed(&error_body(Dialect::OpenAi, &expired));
+    assert_eq!(error["error"]["code"], "key_expired");
+}
+
+/// The data of the only event in there.
+fn data(event: &[u8]) -> Value {
+    let text = std::str::from_utf8(event).unwrap();
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix("data: "));
+    let value = parsed(lines.next().unwrap().as_bytes());
+    assert_eq!(lines.next(), None);
+    value
+}
+
+#[test]
+fn a_spent_budget_ends_a_stream_with_the_same_words() {
+    for (kind, status, openai, code, anthropic, gemini) in REFUSALS {
+        let fault = Fault::new(kind, "spent", "r");
+        let event = |dialect, kind| error_event(dialect, Form::Sse, kind, &fault).unwrap();
+        for chat in [Kind::Chat, Kind::Completions] {
+            let error = &data(&event(Dialect::OpenAi, chat))["error"];
+            assert_eq!((&error["type"], &error["code"]), (&json!(openai), &json!(code)));
+        }
+        let response = data(&event(Dialect::OpenAi, Kind::Responses));
+        assert_eq!((&response["type"], &response["code"]), (&json!("error"), &json!(code)));
+        assert_eq!(response["error"]["type"], openai);
+        let message = event(Dialect::Anthropic, Kind::Messages);
+        assert!(message.starts_with(b"event: error\n"));
+        assert_eq!(data(&message)["error"]["type"], anthropic);
+        let chunk = data(&event(Dialect::Gemini, Kind::StreamGenerate));
+        assert_eq!(chunk["error"]["status"], gemini);
+        assert_eq!(chunk["error"]["code"], status);
+        let line = error_event(Dialect::Ollama, Form::NdJson, Kind::OllamaChat, &fault).unwrap();
+        assert_eq!(parsed(line.trim_ascii()), json!({"error": "spent"}));
+    }
+}
+
 #[test]
 fn every_kind_has_its_own_status_and_comes_back_from_it() {
     for kind in FaultKind::ALL {

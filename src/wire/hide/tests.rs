@@ -75,7 +75,7 @@ fn whole_events_pass_at_once_and_uncopied() {
     let mut hide = Hide::new();
     let mut out = Vec::new();
     hide.push(frame.clone(), &mut |piece| out.push(piece));
-    assert_eq!(out, [frame.clone()]);
+    assert_eq!(out, std::slice::from_ref(&frame));
     assert_eq!(out[0].as_ptr(), frame.as_ptr());
 
     // a piece of the next event waits for its end, what was before it does not

@@ -175,7 +175,8 @@ async fn case_66_67_errors_of_the_upstream_pass_unchanged() {
 
 #[tokio::test]
 async fn case_62_429_passes_with_every_form_of_its_hint() {
-    let (app, simulator) = simulated("");
+    // the next call would wait as it was told
+    let (app, simulator) = simulated("pacing: off,");
     let hints = ["seconds", "ms", "past", "huge", "garbage", "x-ratelimit"];
     for hint in hints {
         let request = post(CHAT, &format!("fault=429; retry={hint}"), PLAIN);

@@ -83,6 +83,7 @@ fn instance(listener: Listener, state: Value) -> AdminHandle {
             Box::pin(async move { state })
         }),
         hosts: Vec::new(),
+        keys: None,
     };
     admin::spawn(vec![listener], doors).expect("admin")
 }

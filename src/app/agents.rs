@@ -1,0 +1,84 @@
+//! Agents and queues, as `/state` shows them: what metrics have counted, with what the book of limits
+//! knows of now.
+use std::collections::HashMap;
+
+use crate::config::{Measure, Per};
+use crate::limits::Limits;
+use crate::limits::book::{LimitLine, QueueLine};
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::view::{AgentView, AgentsView, LimitView, PaceView, QueueView};
+
+const MILLION: u64 = 1_000_000;
+
+pub fn view(limits: &Limits, metrics: &Metrics) -> AgentsView {
+    let (present, lines, queues) =
+        limits.with(|book, now| (book.agents(), book.limits(now), book.queues(now)));
+    let now = limits.now().at;
+    let mut agents: Vec<_> = metrics.agents().iter().map(AgentView::of).collect();
+    let mut at: HashMap<(String, String), usize> = agents
+        .iter()
+        .enumerate()
+        .map(|(at, agent)| ((agent.team.clone(), agent.agent.clone()), at))
+        .collect();
+    for here in present {
+        let key = (here.team.as_deref().unwrap_or("").to_owned(), here.agent.to_string());
+        let at = *at.entry(key).or_insert_with_key(|(team, agent)| {
+            let (agent, team) = (agent.clone(), team.clone());
+            agents.push(AgentView { agent, team, ..AgentView::default() });
+            agents.len() - 1
+        });
+        agents[at].in_flight = here.running.into();
+        agents[at].waiting = here.waiting.into();
+        agents[at].runaway = here.runaway;
+    }
+    for agent in &mut agents {
+        let whose = if agent.team.is_empty() {
+            agent.agent.clone()
+        } else {
+            format!("{}/{}", agent.team, agent.agent)
+        };
+        let holds = |line: &&LimitLine| match line.per {
+            Per::Agent => *line.scope == whose,
+            Per::Team => *line.scope == agent.team,
+            Per::All => true,
+            _ => false,
+        };
+        agent.limits = lines.iter().filter(holds).map(limit).collect();
+    }
+    AgentsView { agents, queues: queues.iter().map(|line| queue(line, now)).collect() }
+}
+
+fn limit(line: &LimitLine) -> LimitView {
+    // money stays in billionths, all else is whole
+    let scale = if line.measure == Measure::Spend { 1 } else { line.measure.scale() };
+    LimitView {
+        policy: line.policy.to_string(),
+        measure: line.measure.as_str().to_owned(),
+        per: line.per.as_str().to_owned(),
+        scope: line.scope.to_string(),
+        used: line.used / scale,
+        limit: line.capacity / scale,
+        resets_in_ms: (line.measure != Measure::Concurrency).then_some(line.resets_in / MILLION),
+        mode: line.mode.as_str().to_owned(),
+    }
+}
+
+fn queue(line: &QueueLine, now: u64) -> QueueView {
+    let pace = line.paces.first().map(|pace| {
+        let a_minute = |refill: f64| (refill * 60.0) as u64;
+        let tokens = pace.tokens.or(pace.input_tokens);
+        PaceView {
+            paused_ms: pace.paused_until.map_or(0, |until| until.saturating_sub(now) / MILLION),
+            requests_per_min: pace.requests.map(|window| a_minute(window.refill)),
+            tokens_per_min: tokens.map(|window| a_minute(window.refill)),
+            window: pace.width.or(pace.latency_limit).map(u64::from),
+        }
+    });
+    QueueView {
+        upstream: line.upstream.to_string(),
+        depth: line.waiting.iter().sum::<usize>() as u64,
+        slots: line.slots.map(|slots| slots as u64),
+        running: line.running as u64,
+        pace,
+    }
+}

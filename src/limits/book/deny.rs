@@ -1,0 +1,110 @@
+//! When the answer is no: what may not wait, and what a refusal tells.
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::super::bucket::{Full, Moment};
+use super::plan::{Ask, Blocked, Clamp, Plan};
+use super::table::Entry;
+use super::{Book, Decision, Denial, Why};
+
+impl Book {
+    /// What no waiting will change.
+    pub(super) fn impossible(plan: &Plan, ask: &Ask<'_>) -> Option<Denial> {
+        let unpriced = plan.hard_money && ask.counted && ask.rate.is_none_or(|rate| !rate.known);
+        unpriced.then_some(Denial {
+            why: Why::Unpriced,
+            limit: None,
+            retry: None,
+            standing: Vec::new(),
+        })
+    }
+
+    /// A limit that is full, and whose policy has no queue, or none long enough.
+    pub(super) fn may_not_wait(&self, plan: &Plan, bucket: usize, full: Full) -> Option<Denial> {
+        let entry = self.table.get(bucket)?;
+        let (retry, why) = match full {
+            Full::Never => (None, Why::TooLarge),
+            Full::For(nanos) if entry.limit.is_hard_budget() => {
+                (Some(Duration::from_nanos(nanos)), Why::Spent)
+            }
+            Full::For(nanos) => (Some(Duration::from_nanos(nanos)), Why::Full),
+            Full::UntilFree => (None, Why::Full),
+        };
+        let denial = |why| Denial {
+            why,
+            limit: Some((Arc::clone(&entry.limit), entry.label.clone())),
+            retry,
+            standing: Vec::new(),
+        };
+        if full == Full::Never {
+            return Some(denial(Why::TooLarge));
+        }
+        let Some(queue) = entry.limit.queue else { return Some(denial(why)) };
+        let longest = plan.patience.map_or(queue.wait, |patience| patience.min(queue.wait));
+        retry.is_some_and(|retry| retry > longest).then(|| denial(why))
+    }
+
+    /// How long a call will stand in line at most.
+    pub(super) fn patience(
+        &self,
+        plan: &Plan,
+        blocked: &Result<Option<Clamp>, Blocked>,
+        now: Moment,
+    ) -> Duration {
+        let pool = &self.pools[plan.pool];
+        let longest = match blocked {
+            Err(Blocked::Limit { bucket, .. }) => self
+                .table
+                .get(*bucket)
+                .and_then(|entry| entry.limit.queue)
+                .map_or(Duration::ZERO, |queue| queue.wait),
+            _ => plan.wait.unwrap_or(pool.rule.wait),
+        };
+        let longest = plan.patience.map_or(longest, |patience| patience.min(longest));
+        // a pause that is longer than anybody waits is told at once
+        match pool.paces.ready(plan, now.at) {
+            Err(until) if until != u64::MAX && Duration::from_nanos(until - now.at) > longest => {
+                Duration::ZERO
+            }
+            _ => longest,
+        }
+    }
+
+    pub(super) fn denial_of(
+        &self,
+        plan: &Plan,
+        blocked: &Result<Option<Clamp>, Blocked>,
+        now: Moment,
+    ) -> Denial {
+        let limit = match blocked {
+            Err(Blocked::Limit { bucket, .. }) => self.table.get(*bucket),
+            _ => None,
+        };
+        let paused = self.pools[plan.pool].paces.ready(plan, now.at).err();
+        let retry = paused.map(|until| Duration::from_nanos(until.saturating_sub(now.at)));
+        Denial {
+            why: Why::Full,
+            limit: limit.map(|entry| (Arc::clone(&entry.limit), entry.label.clone())),
+            retry,
+            standing: Vec::new(),
+        }
+    }
+
+    /// Says no, and counts it where it belongs.
+    pub(super) fn refuse(&mut self, plan: Plan, mut denial: Denial, now: Moment) -> Decision {
+        let buckets = plan.parts.iter().map(|part| part.bucket);
+        denial.standing = self.table.standing(buckets, now);
+        if let Some((limit, label)) = &denial.limit {
+            let refusing = plan.parts.iter().map(|part| part.bucket).find(|at| {
+                let is = |entry: &Entry| entry.limit.id == limit.id && entry.label == *label;
+                self.table.get(*at).is_some_and(is)
+            });
+            if let Some(entry) = refusing.and_then(|at| self.table.get_mut(at)) {
+                entry.refused += 1;
+                entry.limit.count.refused();
+            }
+        }
+        self.release(plan);
+        Decision::No(denial)
+    }
+}
