@@ -12,15 +12,15 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use tidegate::config::{Limit, Measure, Mode, Per, Policy, Window};
 use tidegate::identity::Identity;
 use tidegate::limits::Limits;
-use tidegate::limits::book::{Ask, Book, Decision, End, Fate, PoolId, PoolRule};
+use tidegate::limits::book::{Book, Decision, End, Fate, PoolId, PoolRule};
 use tidegate::limits::bucket::Moment;
-use tidegate::limits::rules::{Rules, Subject};
+use tidegate::limits::rules::Rules;
 use tidegate::telemetry::metrics::Metrics;
 use tidegate::wire::Usage;
 
 use crate::Options;
 use crate::random::Random;
-use crate::real::identity;
+use crate::real::{ask, identity};
 use crate::report::{self, Verdict};
 
 #[global_allocator]
@@ -65,23 +65,6 @@ fn open(book: &mut Book, now: Moment) -> PoolId {
     let pool = book.pool_of(&upstream.name);
     book.apply(Arc::new(Rules::prepare(&[policy()], &Metrics::new())), [upstream], now);
     pool
-}
-
-fn ask(who: &Identity, pool: PoolId) -> Ask<'_> {
-    Ask {
-        subject: Subject { who, model: "model", route: "route", upstream: "upstream" },
-        pool,
-        kind: 0,
-        reasoning: false,
-        counted: true,
-        generates: true,
-        prompt_bytes: 2_000,
-        max_tokens: Some(1_000),
-        answers: 1,
-        rate: None,
-        credential: 0,
-        patience: None,
-    }
 }
 
 fn end() -> End {
@@ -131,7 +114,7 @@ fn book(rounds: usize, agents: &[Identity], order: &[usize]) -> Cost {
     let end = end();
     measure(rounds, order, |agent| {
         now.at += 10_000;
-        match book.ask(&ask(&agents[agent], pool), now) {
+        match book.ask(&ask(&agents[agent], pool, 2_000, 1_000), now) {
             Decision::Go(grant) => drop(black_box(book.settle(grant, &end, now))),
             other => drop(black_box(other)),
         }
@@ -144,7 +127,7 @@ fn whole(rounds: usize, agents: &[Identity], order: &[usize]) -> Cost {
     let pool = limits.with(open);
     let end = end();
     measure(rounds, order, |agent| {
-        match limits.with(|book, now| book.ask(&ask(&agents[agent], pool), now)) {
+        match limits.with(|book, now| book.ask(&ask(&agents[agent], pool, 2_000, 1_000), now)) {
             Decision::Go(grant) => {
                 black_box(limits.with(|book, now| book.settle(grant, &end, now)));
             }

@@ -97,6 +97,25 @@ pub fn identity(agent: usize) -> Identity {
     }
 }
 
+/// A plain call for text, at most `bound` tokens of it.
+pub fn ask(who: &Identity, pool: PoolId, bytes: u64, bound: u64) -> Ask<'_> {
+    Ask {
+        subject: Subject { who, model: "model", route: "route", upstream: "upstream" },
+        pool,
+        kind: 0,
+        reasoning: false,
+        counted: true,
+        generates: true,
+        prompt_bytes: bytes,
+        max_tokens: Some(bound),
+        least: 0,
+        answers: 1,
+        rate: None,
+        credential: 0,
+        patience: None,
+    }
+}
+
 impl Tidegate {
     pub fn new(rule: &Rule, slots: Option<usize>, agents: usize) -> Self {
         let mut book = Book::new();
@@ -124,20 +143,7 @@ impl Tidegate {
 impl Limiter for Tidegate {
     fn arrive(&mut self, call: &Call, now: Nanos) -> Decision {
         let who = &self.agents[call.agent];
-        let ask = Ask {
-            subject: Subject { who, model: "model", route: "route", upstream: "upstream" },
-            pool: self.pool,
-            kind: 0,
-            reasoning: false,
-            counted: true,
-            generates: true,
-            prompt_bytes: call.guess * BYTES,
-            max_tokens: Some(call.bound),
-            answers: 1,
-            rate: None,
-            credential: 0,
-            patience: None,
-        };
+        let ask = ask(who, self.pool, call.guess * BYTES, call.bound);
         match self.book.ask(&ask, moment(now)) {
             book::Decision::Go(grant) => {
                 let bound = self.start(call.id, grant, now);
