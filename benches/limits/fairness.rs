@@ -3,7 +3,6 @@
 //! One agent sends long batch jobs, one floods with small calls, four call now and then, as people
 //! wait for them. Together they offer almost three times what the key allows. Sizes are log-normal
 //! around what is typical of each; the four are the light agents of the table.
-use crate::Options;
 use crate::engine::{self, Limiter};
 use crate::policies::Limit;
 use crate::random::Random;
@@ -11,7 +10,8 @@ use crate::real::{Rule, Tidegate};
 use crate::report::{self, Verdict, index, percent, time};
 use crate::seen::{Seen, jain, quantile};
 use crate::slots::{Order, Shared};
-use crate::workload::{Call, Nanos, nanos};
+use crate::workload::{Call, Nanos, SECOND, nanos};
+use crate::{Options, SEEDS};
 
 #[derive(Debug, Clone, Copy)]
 struct Profile {
@@ -111,7 +111,7 @@ fn simulate(who: Who, seed: u64, end: Nanos) -> Figures {
 }
 
 pub fn run(options: &Options, verdicts: &mut Vec<Verdict>) -> String {
-    let (seeds, end) = (options.seeds(), nanos(options.minutes() * 40.0));
+    let (seeds, end) = (options.seeds(SEEDS), 20 * 60 * SECOND);
     let mut rows = Vec::new();
     for (name, who) in ALL {
         let mut mean = Figures::default();

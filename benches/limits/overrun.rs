@@ -11,7 +11,7 @@ use crate::policies::{Clamp, Held, How, Limit, Line, PostHoc, Reserve, Reserved}
 use crate::real::{Rule, Tidegate};
 use crate::report::{self, Verdict, percent, time};
 use crate::seen::{Seen, quantile};
-use crate::workload::{Nanos, nanos};
+use crate::workload::{Nanos, SECOND};
 
 /// Who holds the limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,7 +125,7 @@ const HEAD: [&str; 8] =
     ["", "overshoot", "used", "to the last", "done", "refused", "wait p50", "wait p99"];
 
 pub fn run(options: &Options, verdicts: &mut Vec<Verdict>) -> String {
-    let (seeds, end) = (options.seeds(), nanos(options.minutes() * 60.0));
+    let (seeds, end) = (options.seeds(2), 30 * 60 * SECOND);
     let mut text = String::new();
     let (mut hard, mut left) = (0.0_f64, Vec::new());
     for scenario in scenarios::all() {
