@@ -23,8 +23,10 @@ enum Start {
     Haproxy {
         log: bool,
     },
+    /// `limits`: with an agent known by its key, five limits on it, and prices.
     Tidegate {
         workers: u8,
+        limits: bool,
     },
 }
 
@@ -38,13 +40,15 @@ pub struct Peer {
 
 pub const DIRECT: &str = "direct";
 pub const FLOOR: &str = "floor-legacy";
+/// With limits on.
+pub const LIMITED: &str = "tidegate-limits";
 
 const fn peer(name: &'static str, start: Start, wide: bool) -> Peer {
     Peer { name, start, wide }
 }
 
 /// In the order of the table.
-pub const ALL: [Peer; 10] = [
+pub const ALL: [Peer; 11] = [
     peer(DIRECT, Start::Direct, false),
     peer(FLOOR, Start::Floor, false),
     peer("floor-conn", Start::Floor, false),
@@ -52,9 +56,10 @@ pub const ALL: [Peer; 10] = [
     peer("nginx-logged", Start::Nginx { log: true }, false),
     peer("haproxy", Start::Haproxy { log: false }, false),
     peer("haproxy-logged", Start::Haproxy { log: true }, false),
-    peer("tidegate", Start::Tidegate { workers: 1 }, false),
+    peer("tidegate", Start::Tidegate { workers: 1, limits: false }, false),
+    peer("tidegate-limits", Start::Tidegate { workers: 1, limits: true }, false),
     peer("floor-multi", Start::Floor, true),
-    peer("tidegate-2", Start::Tidegate { workers: 2 }, true),
+    peer("tidegate-2", Start::Tidegate { workers: 2, limits: false }, true),
 ];
 
 impl Peer {
@@ -159,8 +164,9 @@ impl Bench {
                 let program = machine::tool("haproxy").context("not installed")?;
                 (program, args(&["-db", "-f", &file]), logged.then_some(log))
             }
-            Start::Tidegate { workers } => {
-                fs::write(&config, tidegate(at, free_address()?, backend))?;
+            Start::Tidegate { workers, limits } => {
+                let policy = tidegate(at, free_address()?, backend);
+                fs::write(&config, if limits { policy + LIMITS } else { policy })?;
                 let workers = workers.to_string();
                 let args = args(&["run", "-c", &file, "--workers", &workers]);
                 (self.tidegate.clone(), args, Some(log))
@@ -251,6 +257,20 @@ telemetry: {{ access_log: stdout }}
 "
     )
 }
+
+/// The key is the one that the load sends. Wide enough that nothing is ever refused.
+const LIMITS: &str = "agents:
+  keys:
+    - { agent: bench, team: load, sha256: 21c084e080215d9e9d0f274a5fcf30179fa1fff6803c18061a2c4f7eb96f0f9f }
+policies:
+  - name: bench
+    limits:
+      requests: 1G/min
+      tokens: 100G/min
+      output_tokens: 100G/min
+      spend: $1000000/day
+      concurrency: 100000
+";
 
 /// Adds what the process said on its way out.
 fn explain(why: anyhow::Error, stderr: &Path) -> anyhow::Error {

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use crate::machine;
 use crate::measure::Findings;
-use crate::peers::{DIRECT, FLOOR, Peer};
+use crate::peers::{DIRECT, FLOOR, LIMITED, Peer};
 use crate::results::{Results, median};
 
 #[derive(Clone, Copy)]
@@ -166,6 +166,11 @@ fn verdicts(results: &Results, judge: &str) -> String {
         format!("\nTargets, for {judge} (in brackets: the rounds' lowest and highest):\n");
     out += &at_most("CPU per request at 64 connections / floor", ratios("c64.cpu", FLOOR), 1.0);
     out += &at_most("  the stretch", ratios("c64.cpu", FLOOR), 0.8);
+    out += &at_most(
+        "  with identity, five limits and prices / floor",
+        results.each_against(LIMITED, FLOOR, "c64.cpu", |own, floor| own / floor),
+        1.4,
+    );
     out += &at_most("  beside nginx, which logs too", ratios("c64.cpu", "nginx-logged"), 1.0);
     out += &at_most("  beside nginx without a log", ratios("c64.cpu", "nginx"), 1.0);
     let rates = ratios("c64.rate", FLOOR);

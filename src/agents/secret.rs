@@ -5,7 +5,9 @@
 //! anything of what was hashed. By default the key is drawn anew by each process; with a key of
 //! the state directory, names made from credentials stay the same over restarts.
 use std::fmt;
+use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
+use std::io::Read as _;
 
 use crate::identity::Fingerprint;
 
@@ -17,8 +19,9 @@ impl HashKey {
     /// Drawn for this process.
     pub fn random() -> Self {
         let mut drawn = [0; 32];
-        // it cannot fail on the systems we run on; if it did, the second source would do alone
-        let _ = aws_lc_rs::rand::fill(&mut drawn);
+        // not aws-lc's: its first number takes a tenth of a second of collecting noise. It cannot fail
+        // on the systems we run on; if it did, the second source would do alone
+        let _ = File::open("/dev/urandom").and_then(|mut noise| noise.read_exact(&mut drawn));
         let mut hasher = blake3::Hasher::new();
         hasher.update(&drawn);
         for part in 0_u8..4 {

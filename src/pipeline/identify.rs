@@ -25,18 +25,18 @@ pub fn identify(
     caller: &Caller,
     head: &request::Parts,
     query: Option<&str>,
-) -> Result<(Identity, Places), Refusal> {
+) -> Result<(Rc<Identity>, Places), Refusal> {
     // a clock that jumps expires no key
     let now = worker.limits.now().wall;
     let found = snapshot.agents.identify(&caller.seen, &head.headers, query, now);
     let Identified { identity, ours } = found.map_err(|unknown| Refusal::unknown(&unknown))?;
-    Ok((identity, ours))
+    Ok((Rc::new(identity), ours))
 }
 
 /// What the key allows, now that route and model are known; with the session that the body tells.
 pub fn allow(
     snapshot: &Snapshot,
-    identity: Identity,
+    identity: Rc<Identity>,
     route: &Route,
     call: &Call,
 ) -> Result<Rc<Identity>, Refusal> {
@@ -48,12 +48,11 @@ pub fn allow(
             return Err(Refusal::not_allowed("model"));
         }
     }
-    Ok(Rc::new(match &call.hints {
-        Some(hints) => {
-            identity.with_hints(&hints.borrowed(call.kind.dialect()), snapshot.agents.shared())
-        }
-        None => identity,
-    }))
+    let Some(hints) = call.hints.as_ref().filter(|_| identity.session.is_none()) else {
+        return Ok(identity);
+    };
+    let hints = hints.borrowed(call.kind.dialect());
+    Ok(Rc::new(Identity::clone(&identity).with_hints(&hints, snapshot.agents.shared())))
 }
 
 /// The query without a key of ours, and without the caller's own where the upstream gets another.

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode, header, request};
 
 use super::Caller;
@@ -63,7 +64,8 @@ struct Facts {
     who: Option<Rc<Identity>>,
     /// What limits made of it; boxed, for most calls have none.
     held: Option<Box<Holding>>,
-    spend: Option<i64>,
+    /// In billionths of a dollar, and whether the price is known.
+    spend: Option<(i64, bool)>,
 }
 
 /// What limits made of a call.
@@ -152,13 +154,8 @@ impl Record {
         });
     }
 
-    /// Who calls, as far as the head tells.
-    pub fn identified(&mut self, who: &Identity) {
-        self.note(|facts| facts.who = Some(Rc::new(who.clone())));
-    }
-
-    /// Who calls, with what the body tells.
-    pub fn allowed(&mut self, who: &Rc<Identity>) {
+    /// Who calls: as far as the head tells, and then with what the body does.
+    pub fn identified(&mut self, who: &Rc<Identity>) {
         self.note(|facts| facts.who = Some(Rc::clone(who)));
     }
 
@@ -172,7 +169,7 @@ impl Record {
                 let held = facts.held.get_or_insert_default();
                 held.predicted = predicted;
                 held.clamped = clamp.map(|clamp| clamp.tokens);
-                held.would_refuse = would_refuse;
+                (held.would_refuse, held.runaway) = (would_refuse, lease.runaway);
             }
         });
     }
@@ -180,21 +177,26 @@ impl Record {
     /// What the call has cost, where a limit has counted it.
     pub fn billed(&mut self, settled: Option<&Settled>) {
         let Some(settled) = settled else { return };
-        self.note(|facts| facts.spend = settled.spend);
+        self.note(|facts| facts.spend = settled.spend.map(|spend| (spend, settled.priced)));
     }
 
     /// `Server-Timing`: where the time went until the answer began, in milliseconds.
     pub fn timing(&self) -> Option<HeaderValue> {
         let facts = self.facts.as_ref()?;
         let (sent, arrived) = (facts.sent?, facts.arrived?);
-        let millis = |time: Duration| time.as_secs_f64() * 1000.0;
-        let text = format!(
-            "queue;dur={:.1}, upstream;dur={:.1}, overhead;dur={:.2}",
-            millis(facts.queued),
-            millis(arrived.saturating_duration_since(sent)),
-            millis(facts.overhead)
-        );
-        HeaderValue::try_from(text).ok()
+        let mut text = Vec::with_capacity(80);
+        let mut part = |name: &str, time: Duration| {
+            text.extend_from_slice(name.as_bytes());
+            let mut number = itoa::Buffer::new();
+            let micros = time.as_micros() as u64;
+            text.extend_from_slice(number.format(micros / 1000).as_bytes());
+            let hundredths = (micros % 1000 / 10) as u8;
+            text.extend_from_slice(&[b'.', b'0' + hundredths / 10, b'0' + hundredths % 10]);
+        };
+        part("queue;dur=", facts.queued);
+        part(", upstream;dur=", arrived.saturating_duration_since(sent));
+        part(", overhead;dur=", facts.overhead);
+        HeaderValue::from_maybe_shared(Bytes::from(text)).ok()
     }
 
     pub fn sent(&mut self, at: Instant) {
@@ -248,12 +250,13 @@ impl Record {
     pub fn refused(&mut self, refusal: &Refusal) {
         self.worker.metrics.refused(refusal.source(), refusal.code());
         self.say(refusal);
-        let limit = refusal.limit().cloned();
+        let (limit, runaway) = (refusal.limit().cloned(), refusal.is_runaway());
         self.note(|facts| {
             facts.error = Some(refusal.code());
             facts.refused = Some(refusal.outcome());
-            if limit.is_some() {
-                facts.held.get_or_insert_default().limited_by = limit;
+            if limit.is_some() || runaway {
+                let held = facts.held.get_or_insert_default();
+                (held.limited_by, held.runaway) = (limit, runaway || held.runaway);
             }
         });
     }
@@ -309,15 +312,15 @@ impl Facts {
 
     /// What limits and prices made of it. What no limit has counted is priced here.
     fn held(&self, worker: &Worker) -> Held<'_> {
-        let rate = self.usage.map(|usage| {
-            let snapshot = worker.live.peek();
-            (snapshot.prices.of(self.model.as_deref().unwrap_or("")), usage)
+        let spend = self.spend.or_else(|| {
+            let usage = self.usage?;
+            let rate = worker.live.peek().prices.of(self.model.as_deref().unwrap_or(""));
+            Some((rate.cost(&usage), rate.known))
         });
-        let spend = self.spend.or_else(|| rate.map(|(rate, usage)| rate.cost(&usage)));
         let held = self.held.as_deref();
         Held {
-            spend_nano: spend,
-            priced: rate.is_none_or(|(rate, _)| rate.known),
+            spend_nano: spend.map(|(nano, _)| nano),
+            priced: spend.is_none_or(|(_, known)| known),
             predicted_tokens: held.and_then(|held| held.predicted),
             limited_by: held.and_then(|held| held.limited_by.as_deref()),
             would_refuse: held.and_then(|held| held.would_refuse.as_deref()),

@@ -18,7 +18,7 @@ use super::reply::{Reply, ReplyBody};
 use super::told;
 use crate::config;
 use crate::flight::Expired;
-use crate::limits::book::LimitLine;
+use crate::limits::book::Standing;
 use crate::telemetry::metrics::{Deadline, Outcome};
 use crate::upstream::call::CallError;
 use crate::upstream::connect::ConnectError;
@@ -55,8 +55,9 @@ pub struct Refusal {
     close: bool,
     /// The limit that said no.
     limit: Option<Arc<str>>,
+    runaway: bool,
     /// What the caller is told of it.
-    lines: Vec<LimitLine>,
+    standing: Vec<Standing>,
     /// For our log alone.
     cause: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
@@ -107,7 +108,8 @@ impl Refusal {
             },
             close: false,
             limit: None,
-            lines: Vec::new(),
+            runaway: false,
+            standing: Vec::new(),
             cause: None,
         }
     }
@@ -345,7 +347,7 @@ impl Refusal {
         if let Ok(id) = HeaderValue::from_str(record.id.as_str()) {
             headers.insert(request_id(dialect), id);
         }
-        told::success(headers, dialect, &self.lines);
+        told::tell(headers, dialect, &self.standing);
         if let Retry::After(wait) = self.retry {
             // SDKs sleep as long as they are told, or raise above two minutes
             let told = wait.min(LONGEST_WAIT);

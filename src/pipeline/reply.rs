@@ -31,6 +31,8 @@ use crate::wire::{Dialect, Ending, Form, Kind, Meter, form};
 
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-tidegate-request-id");
 pub const SOURCE: HeaderName = HeaderName::from_static("x-tidegate-source");
+/// The bound on its output that a hard limit put into the call.
+const CLAMPED: HeaderName = HeaderName::from_static("x-tidegate-max-tokens");
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 const SOURCE_UPSTREAM: HeaderValue = HeaderValue::from_static("upstream");
 const SOURCE_POLICY: HeaderValue = HeaderValue::from_static("policy");
@@ -78,7 +80,10 @@ impl Sent {
         headers.remove(header::ALT_SVC);
         headers.append(header::VIA, VIA);
         headers.insert(SOURCE, SOURCE_UPSTREAM);
-        told::success(&mut headers, dialect, &lease.lines);
+        told::tell(&mut headers, dialect, &lease.standing);
+        if let Some(clamp) = lease.clamp() {
+            headers.insert(CLAMPED, clamp.tokens.into());
+        }
         let eventful = streaming && !headers.contains_key(header::CONTENT_LENGTH);
         let streamed = Streamed {
             meter: (form != Form::Opaque).then(|| Meter::new(kind, form)),

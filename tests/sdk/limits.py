@@ -32,6 +32,8 @@ class Attempts:
 
     def end(self, response):
         self.all[-1] |= {"ended": time.monotonic(), "status": response.status_code, "headers": response.headers}
+        if response.is_error:
+            self.all[-1]["text"] = response.read().decode()
 
     @property
     def statuses(self):

@@ -99,6 +99,8 @@ class Retries(Limited):
         timeout, again = face.attempts.all
         stood = timeout["ended"] - timeout["begun"]
         self.assertTrue(0.3 <= stood < 0.9, stood)
+        self.assertIn("The limit `line/concurrency` of agent", timeout["text"])
+        self.assertIn(" within 0.3 s ", timeout["text"])
         told = int(timeout["headers"]["retry-after-ms"])
         self.assertGreaterEqual(again["begun"] - timeout["ended"], told / 1000)
 

@@ -1,11 +1,11 @@
 //! What a queue stands before: an upstream's places, and the pace it lets us go at.
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use slab::Slab;
 
 use super::super::pace::{Mode, Need, Pace, Sent, State};
+use super::super::prehashed::Prehashed;
 use super::super::queue::FairQueue;
 use super::plan::Plan;
 
@@ -39,7 +39,7 @@ pub(super) struct Pool {
 #[derive(Default)]
 pub(super) struct Paces {
     all: Slab<Kept>,
-    by_key: HashMap<(u64, u64), usize>,
+    by_key: Prehashed<(u64, u64), usize>,
 }
 
 struct Kept {

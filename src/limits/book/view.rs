@@ -1,10 +1,13 @@
 //! What people want to see of the book: agents, their limits, and the queues.
+use std::collections::HashSet;
 use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
 
 use super::super::bucket::Moment;
 use super::super::pace::State;
-use super::Book;
+use super::super::rules::LimitOf;
+use super::super::runaway::Flag;
+use super::{Book, Decision};
 use crate::config::{Measure, Mode, Per};
 use crate::identity::{Class, Identity};
 
@@ -20,8 +23,6 @@ pub(super) struct Present {
     team: Option<Arc<str>>,
     pub running: u32,
     pub waiting: u32,
-    /// The guard against loops has flagged one of its last calls.
-    pub runaway: bool,
     used: u64,
 }
 
@@ -32,10 +33,21 @@ pub struct AgentLine {
     pub team: Option<Arc<str>>,
     pub running: u32,
     pub waiting: u32,
+    /// The guard against loops has flagged one of its sessions.
     pub runaway: bool,
 }
 
-/// One bucket, as `/state` and the headers of an answer show it.
+/// A limit as it stands for one call; what headers tell.
+#[derive(Debug, Clone)]
+pub struct Standing {
+    pub limit: Arc<LimitOf>,
+    /// In the measure's units.
+    pub remaining: i64,
+    /// Nanoseconds.
+    pub resets_in: u64,
+}
+
+/// One bucket, as `/state` shows it.
 #[derive(Debug, Clone)]
 pub struct LimitLine {
     pub policy: Arc<str>,
@@ -53,8 +65,6 @@ pub struct LimitLine {
     pub resets_in: u64,
     pub refused: u64,
     pub would_refuse: u64,
-    /// The time over which it refills, in seconds.
-    pub window: u64,
 }
 
 /// One upstream's queue.
@@ -82,11 +92,15 @@ impl Book {
             agent.used = now.at;
         } else if self.agents.len() < MOST_AGENTS {
             let (agent, team) = (Arc::clone(&who.agent), who.team.clone());
-            let present =
-                Present { agent, team, running: 0, waiting: 0, runaway: false, used: now.at };
+            let present = Present { agent, team, running: 0, waiting: 0, used: now.at };
             self.agents.insert(hash, present);
         }
         hash
+    }
+
+    /// A session's number; of an agent that tells none, the agent's own.
+    pub(super) fn session_hash(&self, who: &Identity) -> u64 {
+        self.name_hash(&(&who.team, &who.agent, &who.session))
     }
 
     pub(super) fn present(&mut self, agent: u64, edit: impl FnOnce(&mut Present)) {
@@ -101,15 +115,16 @@ impl Book {
         });
     }
 
-    pub fn agents(&self) -> Vec<AgentLine> {
-        let line = |agent: &Present| AgentLine {
+    pub fn agents(&self, now: Moment) -> Vec<AgentLine> {
+        let flagged: HashSet<u64> = self.guard.flagged(now.at).collect();
+        let line = |(hash, agent): (&u64, &Present)| AgentLine {
             agent: Arc::clone(&agent.agent),
             team: agent.team.clone(),
             running: agent.running,
             waiting: agent.waiting,
-            runaway: agent.runaway,
+            runaway: flagged.contains(hash),
         };
-        self.agents.values().map(line).collect()
+        self.agents.iter().map(line).collect()
     }
 
     pub fn limits(&mut self, now: Moment) -> Vec<LimitLine> {
@@ -128,10 +143,39 @@ impl Book {
         self.pools.iter().map(line).collect()
     }
 
+    /// What the guard against loops makes of a call that has asked to go.
+    pub fn runaway(&self, decision: &Decision) -> Option<Flag> {
+        match decision {
+            Decision::Go(grant) => grant.runaway,
+            Decision::Wait { call, .. } => self.waits.get(*call)?.plan.runaway,
+            Decision::No(denial) => denial.runaway,
+        }
+    }
+
     /// The limits that a running call is under, as they stand now.
-    pub fn limits_of(&mut self, grant: &super::Grant, now: Moment) -> Vec<LimitLine> {
-        let parts = grant.parts.iter().map(|part| part.bucket);
-        parts.filter_map(|at| self.table.get_mut(at).map(|entry| entry.line(now))).collect()
+    pub fn standing(&mut self, grant: &super::Grant, now: Moment) -> Vec<Standing> {
+        self.table.standing(grant.parts.iter().map(|part| part.bucket), now)
+    }
+}
+
+impl super::table::Table {
+    pub fn standing(
+        &mut self,
+        buckets: impl ExactSizeIterator<Item = usize>,
+        now: Moment,
+    ) -> Vec<Standing> {
+        let mut all = Vec::with_capacity(buckets.len());
+        for at in buckets {
+            let Some(entry) = self.get_mut(at) else { continue };
+            let (limit, bucket) = (&entry.limit, &mut entry.bucket);
+            bucket.refill(&limit.shape, now);
+            all.push(Standing {
+                remaining: bucket.remaining(&limit.shape),
+                resets_in: bucket.resets_in(&limit.shape, now),
+                limit: Arc::clone(limit),
+            });
+        }
+        all
     }
 }
 
@@ -156,7 +200,6 @@ impl super::table::Entry {
             resets_in: self.bucket.resets_in(shape, now),
             refused: self.refused,
             would_refuse: self.would_refuse,
-            window: self.limit.window.as_secs(),
         }
     }
 }
