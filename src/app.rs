@@ -183,6 +183,7 @@ impl Running {
             // what is on its way goes first: a budget is written once at a time
             store.flush(STORE_END);
             self.shared.lasting.limits.sweep();
+            store.flush(STORE_END);
             if !store.close(STORE_END) {
                 tracing::error!("the store could not be written to its end");
             }

