@@ -201,3 +201,7 @@ fn a_hard_budget_is_on_disk_before_it_is_used() {
     };
     assert!(after.line(1.0).used >= 100_000);
 }
+
+mod kept;
+mod random;
+mod turns;
