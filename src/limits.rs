@@ -19,16 +19,15 @@ mod queue;
 mod recent;
 pub mod rules;
 pub mod runaway;
+mod sync;
 
 use std::sync::Arc;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
-
-use parking_lot::Mutex;
 
 use self::book::{Book, Unsaved};
 use self::bucket::Moment;
 use self::clock::SteadyClock;
+use self::sync::{AtomicU64, Mutex, Ordering};
 
 /// Takes what is to be written down; it calls [`Limits::saved`] or [`Limits::lose_store`] later.
 pub type Keeper = Box<dyn Fn(Vec<Unsaved>) + Send + Sync>;

@@ -232,7 +232,7 @@ impl Book {
         let pool = &mut self.pools[plan.pool];
         let flow = pool.queue.flow(plan.agent, now.at);
         let is_full =
-            pool.queue.waiting() >= LONGEST_QUEUE || pool.queue.waiting_in(flow) >= plan.depth;
+            pool.queue.waiting() >= LONGEST_QUEUE || pool.queue.waiting_in(flow) >= plan.depth();
         let no =
             if longest.is_zero() { Some(Why::Full) } else { is_full.then_some(Why::QueueFull) };
         if let Some(why) = no

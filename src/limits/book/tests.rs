@@ -300,3 +300,6 @@ fn what_calls_used_feeds_the_guard() {
     assert!(flags.iter().all(|flag| flag.action == RunawayAction::Stop));
     assert_eq!(flags.iter().filter(|flag| flag.fresh).count(), 1);
 }
+mod kept;
+mod random;
+mod turns;
