@@ -3,10 +3,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::bucket::{Full, Moment};
-use super::plan::{Ask, Blocked, Clamp, Plan};
+use super::plan::{Ask, Blocked, Clamp, Held, Plan};
 use super::table::Entry;
 use super::{Book, Decision, Denial, Why};
-use crate::config::RunawayAction;
+use crate::config::{Mode, RunawayAction};
 
 /// What a call that was slowed down has at least to go in.
 const TURN: Duration = Duration::from_secs(1);
@@ -24,7 +24,11 @@ impl Book {
     }
 
     /// A limit that is full, and whose policy has no queue, or none long enough.
-    pub(super) fn may_not_wait(&self, plan: &Plan, bucket: usize, full: Full) -> Option<Denial> {
+    pub(super) fn may_not_wait(&self, plan: &Plan, held: &Held) -> Option<Denial> {
+        let (bucket, full) = match (held.full, held.strict) {
+            (Full::Never, _) | (_, None) => (held.bucket, held.full),
+            (_, Some(strict)) => strict,
+        };
         let entry = self.table.get(bucket)?;
         let (retry, why) = match full {
             Full::Never => (None, Why::TooLarge),
@@ -34,19 +38,27 @@ impl Book {
             Full::For(nanos) => (Some(Duration::from_nanos(nanos)), Why::Full),
             Full::UntilFree => (None, Why::Full),
         };
-        let denial = |why| Denial {
+        let denial = Denial {
             why,
             limit: Some((Arc::clone(&entry.limit), entry.label.clone())),
             retry,
             standing: Vec::new(),
             runaway: None,
         };
-        if full == Full::Never {
-            return Some(denial(Why::TooLarge));
-        }
-        let Some(queue) = entry.limit.queue else { return Some(denial(why)) };
+        let Some(queue) = entry.limit.queue.filter(|_| full != Full::Never) else {
+            return Some(denial);
+        };
         let longest = plan.patience.map_or(queue.wait, |patience| patience.min(queue.wait));
-        retry.is_some_and(|retry| retry > longest).then(|| denial(why))
+        let shape = &entry.limit.shape;
+        let soonest = match full {
+            // what it holds is the worst case, and most of that comes back
+            Full::For(nanos) if shape.mode == Mode::Hard => {
+                entry.bucket.wait_if_freed(shape, nanos)
+            }
+            Full::For(nanos) => nanos,
+            Full::UntilFree | Full::Never => 0,
+        };
+        (Duration::from_nanos(soonest) > longest).then_some(denial)
     }
 
     /// How long a call will stand in line at most.
@@ -58,9 +70,9 @@ impl Book {
     ) -> Duration {
         let pool = &self.pools[plan.pool];
         let longest = match blocked {
-            Err(Blocked::Limit { bucket, .. }) => self
+            Err(Blocked::Limit(held)) => self
                 .table
-                .get(*bucket)
+                .get(held.bucket)
                 .and_then(|entry| entry.limit.queue)
                 .map_or(Duration::ZERO, |queue| queue.wait),
             _ => plan.wait.unwrap_or(pool.rule.wait),
@@ -73,7 +85,10 @@ impl Book {
         let longest = plan.patience.map_or(longest, |patience| patience.min(longest));
         // a pause that is longer than anybody waits is told at once
         match pool.paces.ready(plan, now.at) {
-            Err(until) if until != u64::MAX && Duration::from_nanos(until - now.at) > longest => {
+            Err(until)
+                if until != u64::MAX
+                    && Duration::from_nanos(until.saturating_sub(now.at)) > longest =>
+            {
                 Duration::ZERO
             }
             _ => longest,
@@ -87,7 +102,7 @@ impl Book {
         now: Moment,
     ) -> Denial {
         let limit = match blocked {
-            Err(Blocked::Limit { bucket, .. }) => self.table.get(*bucket),
+            Err(Blocked::Limit(held)) => self.table.get(held.bucket),
             _ => None,
         };
         let paused = self.pools[plan.pool].paces.ready(plan, now.at).err();

@@ -9,6 +9,7 @@ use super::super::queue::{FlowId, service};
 use super::super::rules::{LimitOf, Rule, Scope, Subject};
 use super::super::runaway::{Caller, Flag};
 use super::pool::PoolId;
+use super::table::Entry;
 use super::{Book, Grant};
 use crate::config::{Measure, Mode, Per};
 use crate::identity::Class;
@@ -69,14 +70,48 @@ pub struct Clamp {
 /// Why a plan does not fit.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Blocked {
-    Limit {
-        bucket: usize,
-        full: Full,
-        /// Only this agent's calls fill it.
-        own: bool,
-    },
+    Limit(Held),
     /// It fits, but the budget is not yet on disk.
-    Unsaved,
+    Unsaved {
+        bucket: usize,
+    },
+}
+
+/// The limits that are in the way.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Held {
+    /// The one that will be for longest.
+    pub bucket: usize,
+    pub full: Full,
+    /// One that only this agent's calls fill.
+    pub own: Option<usize>,
+    /// One that has no queue.
+    pub strict: Option<(usize, Full)>,
+}
+
+impl Held {
+    pub fn found(bucket: usize, full: Full, entry: &Entry) -> Self {
+        Self {
+            bucket,
+            full,
+            own: entry.is_own().then_some(bucket),
+            strict: entry.limit.queue.is_none().then_some((bucket, full)),
+        }
+    }
+
+    pub fn and(self, other: Self) -> Self {
+        let worst = if is_worse(other.full, self.full) { other } else { self };
+        Self { own: self.own.or(other.own), strict: self.strict.or(other.strict), ..worst }
+    }
+}
+
+fn is_worse(full: Full, than: Full) -> bool {
+    let rank = |full| match full {
+        Full::Never => u64::MAX,
+        Full::For(nanos) => nanos,
+        Full::UntilFree => 0,
+    };
+    rank(full) > rank(than)
 }
 
 /// What is asked of one bucket.
@@ -123,17 +158,14 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    pub fn uses_any(&self, buckets: &[usize]) -> bool {
-        !buckets.is_empty() && self.parts.iter().any(|part| buckets.contains(&part.bucket))
-    }
-
     /// Tokens of each answer that a hard limit has room for; at least so many that the call is of
     /// use, and then it does not fit.
     pub fn fitting(&self, bucket: &Bucket, shape: &Shape, part: &PlanPart) -> u64 {
         let Some(bound) = self.bound.filter(|_| part.per_token > 0) else { return u64::MAX };
         let each = part.per_token.saturating_mul(count(self.answers)).max(1);
         let tokens = |units: i64| (units / each).max(0) as u64;
-        let free = shape.capacity - bucket.level() - bucket.held() - part.demand.now;
+        let taken = bucket.level().saturating_add(bucket.held()).saturating_add(part.demand.now);
+        let free = shape.capacity.saturating_sub(taken);
         let useful = USEFUL.min(tokens(shape.capacity) / 4).max(self.least).clamp(1, bound);
         tokens(free).clamp(useful, bound)
     }
@@ -227,9 +259,7 @@ impl Book {
             plan.bound = Some(max_tokens.or(known).unwrap_or(UNBOUND).max(1));
         }
         for part in &plan.parts {
-            if let Some(entry) = self.table.get_mut(part.bucket) {
-                entry.users += 1;
-            }
+            self.table.join(part.bucket, agent);
         }
         plan
     }
@@ -288,8 +318,8 @@ impl Book {
         let pool = &mut self.pools[plan.pool];
         pool.running += 1;
         let service = service(plan.input, output);
-        let flow: FlowId = pool.queue.flow(plan.agent, plan.weight, now.at);
-        pool.queue.start(flow, service);
+        let flow: FlowId = pool.queue.flow(plan.agent, now.at);
+        pool.queue.start(flow, service, plan.weight);
         let pace = pool.paces.enter(plan.pace_key, plan.need, now.at);
         self.present(plan.agent, |agent| agent.running += 1);
         Box::new(Grant {
@@ -304,6 +334,7 @@ impl Book {
             rate: plan.rate,
             answers: plan.answers,
             service,
+            weight: plan.weight,
             prompt_bytes: plan.prompt_bytes,
             input: plan.input,
             output,
