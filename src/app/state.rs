@@ -109,6 +109,7 @@ async fn state(metrics: Arc<Metrics>, live: Arc<Live>, drain: Drain, crew: Arc<C
         "calls": calls.iter().map(call).collect::<Vec<_>>(),
         "agents": view.agents,
         "queues": view.queues,
+        "limits": view.limits,
     })
 }
 

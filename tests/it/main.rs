@@ -7,6 +7,7 @@ mod demo;
 mod gate;
 mod identity;
 mod life;
+mod limits;
 mod net;
 mod pacing;
 mod proxy;

@@ -316,7 +316,9 @@ fn a_slowed_call_keeps_no_limit_from_others_before_its_time() {
     let (looper, other) = (agent("looper"), agent("other"));
     let say = |turn| Some(Conversation { id: 1, tool: Some(ToolCall { hash: 7, turn }) });
     let Decision::Go(first) = bench.ask_in(&looper, 400, Some(1), say(3), 0.0) else { panic!() };
-    bench.book.settle(first, &answered(100, 500), at(0.0));
+    bench.book.settle(first, &End::unsent(), at(0.0));
+    let filling = bench.go(&agent("filler"), 400, Some(1), 0.0);
+    bench.book.settle(filling, &answered(100, 500), at(0.0));
     // its large call would keep the small one out for most of a minute
     let large = bench.ask_in(&looper, 2000, Some(1), say(5), 0.0);
     let small = bench.ask_in(&other, 4, Some(1), None, 0.1);

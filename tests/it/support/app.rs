@@ -35,7 +35,7 @@ pub struct App {
     pub unfinished: bool,
     /// What it must never show, beside the two canaries.
     pub secrets: Vec<String>,
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 impl App {
@@ -52,9 +52,7 @@ impl App {
     pub fn by(mut command: Command, policy: &str, args: &[&str]) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let file = directory.path().join("policy.yaml");
-        let listen = if policy.contains("listen:") { "" } else { "listen: 127.0.0.1:0\n" };
-        let policy = format!("{listen}admin: 127.0.0.1:0\n{policy}");
-        fs::write(&file, policy).expect("a policy file");
+        fs::write(&file, whole(policy)).expect("a policy file");
         let mut child = command
             .arg("--config")
             .arg(&file)
@@ -80,7 +78,7 @@ impl App {
             readers,
             unfinished: false,
             secrets: Vec::new(),
-            _directory: directory,
+            directory,
         }
     }
 
@@ -104,6 +102,20 @@ impl App {
 
     fn has_ended(&mut self) -> bool {
         self.child.try_wait().expect("its status").is_some()
+    }
+
+    /// Puts another policy in force; it must be sound.
+    pub async fn reload(&self, policy: &str) {
+        let lines = || self.events().matches("the new policy is in force").count();
+        let before = lines();
+        let (file, next) =
+            (self.directory.path().join("policy.yaml"), self.directory.path().join("next"));
+        fs::write(&next, whole(policy)).expect("a policy file");
+        fs::rename(&next, &file).expect("the policy's place");
+        // its watcher may see it before, or not at all
+        let hup = format!("kill -s HUP {}", self.pid());
+        assert!(Command::new("sh").args(["-c", &hup]).status().expect("a shell").success());
+        until("the new policy is in force", async || lines() > before).await;
     }
 
     /// Resident memory in KiB.
@@ -229,6 +241,12 @@ impl Drop for App {
         }
         assert!(self.unfinished || still.is_empty(), "calls still in flight: {still:?}");
     }
+}
+
+/// A policy with the addresses that it leaves out.
+fn whole(policy: &str) -> String {
+    let listen = if policy.contains("listen:") { "" } else { "listen: 127.0.0.1:0\n" };
+    format!("{listen}admin: 127.0.0.1:0\n{policy}")
 }
 
 fn gather(from: impl Read + Send + 'static, into: &Text) -> JoinHandle<()> {
