@@ -211,7 +211,6 @@ impl Book {
         if let Ok(clamp) = blocked
             && pool.queue.waiting() == 0
             && pool.has_room(&plan, now.at)
-            && plan.not_before <= now.at
         {
             let grant = self.grant(&plan, clamp, now);
             self.recycle(plan);
