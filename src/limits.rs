@@ -19,16 +19,15 @@ mod queue;
 mod recent;
 pub mod rules;
 pub mod runaway;
+mod sync;
 
 use std::sync::Arc;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
-
-use parking_lot::Mutex;
 
 use self::book::{Book, Unsaved};
 use self::bucket::Moment;
 use self::clock::SteadyClock;
+use self::sync::{AtomicU64, Mutex, Ordering};
 
 /// Takes what is to be written down; it calls [`Limits::saved`] or [`Limits::lose_store`] later.
 pub type Keeper = Box<dyn Fn(Vec<Unsaved>) + Send + Sync>;
@@ -95,11 +94,12 @@ impl Limits {
         }
     }
 
-    /// The same as [`Self::sweep`], for whoever of several threads comes first in each second.
+    /// The same as [`Self::sweep`], for whoever of several threads comes first in each half second.
     pub fn sweep_if_due(&self) -> bool {
         let now = self.now().at;
         let last = self.swept.load(Ordering::Relaxed);
-        let due = now.saturating_sub(last) >= bucket::SECOND;
+        // with the time of a write, a crash loses no more than a second
+        let due = now.saturating_sub(last) >= bucket::SECOND / 2;
         let mine = due
             && self.swept.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok();
         if mine {
@@ -108,7 +108,7 @@ impl Limits {
         mine
     }
 
-    /// Once a second: forgets, corrects the clock, and writes down what has changed.
+    /// Every half second: forgets, corrects the clock, and writes down what has changed.
     pub fn sweep(&self) {
         self.clock.correct();
         let unsaved = self.with(|book, now| {

@@ -211,7 +211,6 @@ impl Book {
         if let Ok(clamp) = blocked
             && pool.queue.waiting() == 0
             && pool.has_room(&plan, now.at)
-            && plan.not_before <= now.at
         {
             let grant = self.grant(&plan, clamp, now);
             self.recycle(plan);
@@ -232,7 +231,7 @@ impl Book {
         let pool = &mut self.pools[plan.pool];
         let flow = pool.queue.flow(plan.agent, now.at);
         let is_full =
-            pool.queue.waiting() >= LONGEST_QUEUE || pool.queue.waiting_in(flow) >= plan.depth;
+            pool.queue.waiting() >= LONGEST_QUEUE || pool.queue.waiting_in(flow) >= plan.depth();
         let no =
             if longest.is_zero() { Some(Why::Full) } else { is_full.then_some(Why::QueueFull) };
         if let Some(why) = no

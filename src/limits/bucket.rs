@@ -226,6 +226,10 @@ impl Bucket {
         self.held
     }
 
+    pub fn speed(&self) -> i64 {
+        self.speed
+    }
+
     pub fn running(&self) -> u32 {
         self.running
     }

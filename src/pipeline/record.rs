@@ -15,7 +15,6 @@ use super::refusal::Refusal;
 use super::worker::Worker;
 use crate::identity::Identity;
 use crate::limits::book::Settled;
-use crate::limits::rules::LimitOf;
 use crate::request_id::RequestId;
 use crate::route::Route;
 use crate::telemetry::access::Entry;
@@ -160,9 +159,8 @@ impl Record {
     }
 
     pub fn admitted(&mut self, lease: &Lease) {
-        let label = |limit: &Arc<LimitOf>| Arc::clone(&limit.label);
         let (predicted, clamp) = (lease.predicted(), lease.clamp());
-        let would_refuse = lease.would_refuse().map(label);
+        let would_refuse = lease.would_refuse().map(|limit| Arc::clone(&limit.label));
         self.note(|facts| {
             facts.queued = lease.queued;
             if predicted.is_some() {

@@ -6,8 +6,7 @@ use super::super::bucket::{Full, Moment};
 use super::plan::{Ask, Blocked, Clamp, Held, Plan};
 use super::table::Entry;
 use super::{Book, Decision, Denial, Why};
-use crate::config::Mode;
-use crate::config::RunawayAction;
+use crate::config::{Mode, RunawayAction};
 
 /// What a call that was slowed down has at least to go in.
 const TURN: Duration = Duration::from_secs(1);

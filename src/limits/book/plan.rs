@@ -101,7 +101,11 @@ impl Held {
 
     pub fn and(self, other: Self) -> Self {
         let worst = if is_worse(other.full, self.full) { other } else { self };
-        Self { own: self.own.or(other.own), strict: self.strict.or(other.strict), ..worst }
+        let strict = match (self.strict, other.strict) {
+            (Some(one), Some(two)) if is_worse(two.1, one.1) => Some(two),
+            (one, two) => one.or(two),
+        };
+        Self { own: self.own.or(other.own), strict, ..worst }
     }
 }
 
@@ -133,7 +137,8 @@ pub(super) struct Plan {
     pub agent: u64,
     pub weight: u32,
     pub class: Class,
-    pub depth: usize,
+    /// Most calls of this agent that wait. `None`: no policy says.
+    depth: Option<usize>,
     /// Most tokens of each answer: as asked, or what hard limits assume.
     pub bound: Option<u64>,
     asked: Option<u64>,
@@ -158,6 +163,10 @@ pub(super) struct Plan {
 }
 
 impl Plan {
+    pub fn depth(&self) -> usize {
+        self.depth.unwrap_or(DEPTH)
+    }
+
     /// Tokens of each answer that a hard limit has room for; at least so many that the call is of
     /// use, and then it does not fit.
     pub fn fitting(&self, bucket: &Bucket, shape: &Shape, part: &PlanPart) -> u64 {
@@ -213,7 +222,6 @@ impl Book {
             agent,
             weight: 1,
             class: subject.who.class,
-            depth: DEPTH,
             asked: max_tokens,
             answers,
             least: ask.least,
@@ -363,7 +371,7 @@ impl Plan {
         }
         if let Some(queue) = rule.queue {
             self.wait = Some(self.wait.map_or(queue.wait, |wait| wait.max(queue.wait)));
-            self.depth = self.depth.min(queue.depth);
+            self.depth = Some(self.depth.map_or(queue.depth, |depth| depth.min(queue.depth)));
         }
         for limit in &rule.limits {
             self.counts_tokens |= limit.counts_tokens();

@@ -8,7 +8,7 @@ use super::super::queue::service;
 use super::super::rules::LimitOf;
 use super::pool::PoolId;
 use super::{Book, Grant};
-use crate::config::{Measure, TokenWeights};
+use crate::config::{Measure, Mode, TokenWeights};
 use crate::wire::Usage;
 
 const TOKEN: i64 = 1000;
@@ -83,7 +83,10 @@ impl Book {
             let (limit, bucket) = (&entry.limit, &mut entry.bucket);
             bucket.refill(&limit.shape, now);
             let units = part.per_token.saturating_mul(new);
-            part.held = bucket.use_up(units, part.held, part.per_token.saturating_mul(CHUNK));
+            // a hard limit holds the worst case: a call that is at its bound takes no more
+            let ends = limit.shape.mode == Mode::Hard && units <= part.held;
+            let chunk = if ends { 0 } else { part.per_token.saturating_mul(CHUNK) };
+            part.held = bucket.use_up(units, part.held, chunk);
             part.counted = part.counted.saturating_add(units);
             if limit.cut_streams && limit.is_hard_budget() && bucket.level() >= limit.shape.capacity
             {

@@ -1,4 +1,8 @@
 //! The book as a whole: what goes, what waits, what is refused, and that all is given back.
+mod kept;
+mod random;
+mod turns;
+
 use std::task::Waker;
 
 use super::super::bucket::SECOND;
@@ -299,4 +303,36 @@ fn what_calls_used_feeds_the_guard() {
     assert!(flags.len() > 5, "{flags:?}");
     assert!(flags.iter().all(|flag| flag.action == RunawayAction::Stop));
     assert_eq!(flags.iter().filter(|flag| flag.fresh).count(), 1);
+}
+
+#[test]
+fn a_slowed_call_keeps_no_limit_from_others_before_its_time() {
+    let runaway = Runaway { repeats: 2, factor: 10.0, action: RunawayAction::Slow };
+    let tokens = limit(Measure::Tokens, 600, 60, Mode::Soft);
+    let policies = [Policy {
+        runaway: Some(runaway),
+        limits: vec![tokens],
+        per: Per::All,
+        queue: Some(Queue { wait: Duration::from_mins(2), depth: 8 }),
+        ..Policy::default()
+    }];
+    let mut bench = Bench::new(&policies, None);
+    let (looper, other) = (agent("looper"), agent("other"));
+    let say = |turn| Some(Conversation { id: 1, tool: Some(ToolCall { hash: 7, turn }) });
+    let Decision::Go(first) = bench.ask_in(&looper, 400, Some(1), say(3), 0.0) else { panic!() };
+    bench.book.settle(first, &End::unsent(), at(0.0));
+    let filling = bench.go(&agent("filler"), 400, Some(1), 0.0);
+    bench.book.settle(filling, &answered(100, 500), at(0.0));
+    // its large call would keep the small one out for most of a minute
+    let large = bench.ask_in(&looper, 2000, Some(1), say(5), 0.0);
+    let small = bench.ask_in(&other, 4, Some(1), None, 0.1);
+    let (Decision::Wait { call: large, .. }, Decision::Wait { call: small, .. }) = (large, small)
+    else {
+        panic!("there is room")
+    };
+    bench.book.advance(at(0.9));
+    assert!(bench.book.poll(small, Waker::noop()).is_some());
+    assert!(bench.book.poll(large, Waker::noop()).is_none());
+    bench.book.advance(at(60.0));
+    assert!(bench.book.poll(large, Waker::noop()).is_some());
 }

@@ -83,6 +83,11 @@ impl HeldUp {
         table: &mut Table,
         now: Moment,
     ) -> Result<Option<Clamp>, Look> {
+        // before all else: what it will ask for then is kept for nobody now
+        if plan.not_before > now.at {
+            self.wake = self.wake.min(plan.not_before);
+            return Err(Look::HeldByOwn(plan.not_before));
+        }
         match table.closed(&plan.parts) {
             Some((_, true)) => return Err(Look::HeldByOwn(u64::MAX)),
             Some((bucket, false)) => return Err(Look::HeldByShared(Gate::Bucket(bucket))),
@@ -96,9 +101,6 @@ impl HeldUp {
         let gate = Look::HeldByShared(Gate::Pace(key.0, key.1));
         if self.paces.contains(&key) {
             return Err(gate);
-        }
-        if plan.not_before > now.at {
-            return Err(Look::HeldByOwn(plan.not_before));
         }
         if let Err(until) = paces.ready(plan, now.at) {
             self.wake = self.wake.min(until);

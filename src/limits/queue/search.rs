@@ -94,7 +94,7 @@ impl FairQueue {
     }
 
     /// Classes in the order of this turn.
-    fn order(&self) -> [usize; CLASSES] {
+    pub(super) fn order(&self) -> [usize; CLASSES] {
         match self.turns % TURNS {
             turn if turn == TURNS - 1 => [2, 1, 0],
             turn if turn == TURNS / 2 - 1 => [1, 0, 2],

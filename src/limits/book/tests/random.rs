@@ -1,0 +1,338 @@
+//! Whatever happens in whatever order: nothing is lost, nothing is given back twice, and nobody waits
+//! for ever.
+use std::collections::HashMap;
+
+use proptest::prelude::*;
+
+use super::super::ledger::Unsaved;
+use super::*;
+use crate::limits::price::{PriceList, Rate};
+
+/// One thing that happens. Numbers choose among what there is.
+#[derive(Debug, Clone)]
+enum Step {
+    Ask {
+        agent: usize,
+        pool: usize,
+        bytes: u64,
+        max: Option<u64>,
+        answers: u64,
+        patience: Option<u64>,
+    },
+    Poll(usize),
+    UseUp(usize, u64),
+    Settle(usize, Fate, Option<u64>),
+    Leave(usize),
+    Pass(u64),
+    Apply(usize),
+    Sweep,
+    Write(usize),
+    LoseStore,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let fate = prop_oneof![
+        Just(Fate::Unsent),
+        Just(Fate::Rejected),
+        Just(Fate::Failed),
+        Just(Fate::Answered)
+    ];
+    let max = prop::option::of(prop_oneof![1..200_u64, Just(u64::MAX)]);
+    let patience = prop::option::weighted(0.2, 0..3_u64);
+    let ask = (0..5_usize, 0..2_usize, 0..600_u64, max, 0..4_u64, patience);
+    prop_oneof![
+        8 => ask.prop_map(|(agent, pool, bytes, max, answers, patience)| {
+            Step::Ask { agent, pool, bytes, max, answers, patience }
+        }),
+        3 => any::<usize>().prop_map(Step::Poll),
+        2 => (any::<usize>(), 0..300_u64).prop_map(|(nth, tokens)| Step::UseUp(nth, tokens)),
+        4 => (any::<usize>(), fate, prop::option::of(0..300_u64))
+            .prop_map(|(nth, fate, usage)| Step::Settle(nth, fate, usage)),
+        2 => any::<usize>().prop_map(Step::Leave),
+        3 => (0..5_000_u64).prop_map(Step::Pass),
+        1 => (0..RULES).prop_map(Step::Apply),
+        1 => Just(Step::Sweep),
+        3 => any::<usize>().prop_map(Step::Write),
+        1 => prop::bool::weighted(0.1).prop_map(|lost| if lost { Step::LoseStore } else { Step::Sweep }),
+    ]
+}
+
+const RULES: usize = 5;
+
+/// Policies of which one follows the other.
+fn rules(which: usize) -> Vec<Policy> {
+    let queue = Some(Queue { wait: Duration::from_secs(20), depth: 50 });
+    let at_once = |amount| Limit {
+        window: Window::Now,
+        ..limit(Measure::Concurrency, amount, 1, Mode::Soft)
+    };
+    let day = Window::Calendar(Calendar::Day);
+    let budget = |measure, amount, mode| Limit { window: day, ..limit(measure, amount, 1, mode) };
+    let of = |per, limits| Policy { per, limits, queue, ..Policy::default() };
+    let scale = if which == 1 { 1 } else { 2 };
+    let mut all = vec![
+        of(Per::Agent, vec![limit(Measure::Requests, 6 * scale, 6, Mode::Soft), at_once(2)]),
+        of(Per::All, vec![limit(Measure::Tokens, 2_000 * scale, 10, Mode::Soft), at_once(5)]),
+        of(Per::Session, vec![limit(Measure::OutputTokens, 300 * scale, 10, Mode::Hard)]),
+        of(Per::Team, vec![limit(Measure::InputTokens, 400, 10, Mode::Observe)]),
+        of(Per::All, vec![budget(Measure::Tokens, 40_000, Mode::Hard)]),
+        of(Per::Agent, vec![budget(Measure::OutputTokens, 9_000, Mode::Soft)]),
+        of(Per::Team, vec![budget(Measure::Spend, 1, Mode::Hard)]),
+    ];
+    match which {
+        2 => all.truncate(1),
+        3 => all.clear(),
+        4 => all.iter_mut().for_each(|policy| policy.queue = None),
+        _ => {}
+    }
+    all
+}
+
+/// A book, and all that has been given out of it.
+struct World {
+    book: Book,
+    pools: [PoolId; 2],
+    waiting: Vec<CallId>,
+    running: Vec<Box<Grant>>,
+    unsaved: Vec<Unsaved>,
+    now: Moment,
+    metrics: Metrics,
+    agents: Vec<Identity>,
+    rate: Rate,
+}
+
+impl World {
+    fn new() -> Self {
+        let mut book = Book::new();
+        let pool = |name: &str, slots| PoolRule {
+            name: name.into(),
+            slots,
+            pacing: None,
+            wait: Duration::from_secs(5),
+        };
+        let pools = [pool("one", Some(3)), pool("two", None)].map(|rule| book.pool(rule));
+        book.restore([]);
+        let team = |nth: usize| (nth % 2 == 0).then(|| "team".into());
+        let session = |nth: usize| (nth % 3 == 0).then(|| "session".into());
+        let classes = [Class::Interactive, Class::Default, Class::Batch];
+        let agents = (0..5).map(|nth| Identity {
+            team: team(nth),
+            session: session(nth),
+            class: classes[nth % 3],
+            ..agent(&format!("a{nth}"))
+        });
+        let mut world = Self {
+            book,
+            pools,
+            waiting: Vec::new(),
+            running: Vec::new(),
+            unsaved: Vec::new(),
+            now: at(0.0),
+            metrics: Metrics::new(),
+            agents: agents.collect(),
+            rate: PriceList::default().of("gpt-4o"),
+        };
+        world.apply(0);
+        world
+    }
+
+    fn apply(&mut self, which: usize) {
+        let rules = Rules::prepare(&rules(which), &self.metrics);
+        self.book.apply(Arc::new(rules), [], self.now);
+    }
+
+    fn step(&mut self, step: &Step) {
+        match *step {
+            Step::Ask { agent, pool, bytes, max, answers, patience } => {
+                let subject =
+                    Subject { who: &self.agents[agent], model: "m", route: "r", upstream: "up" };
+                let ask = Ask {
+                    subject,
+                    pool: self.pools[pool],
+                    kind: 0,
+                    reasoning: false,
+                    counted: bytes % 7 != 0,
+                    generates: bytes % 5 != 0,
+                    prompt_bytes: bytes,
+                    max_tokens: max,
+                    least: 0,
+                    answers,
+                    rate: Some(self.rate),
+                    credential: 0,
+                    patience: patience.map(Duration::from_secs),
+                    conversation: None,
+                };
+                match self.book.ask(&ask, self.now) {
+                    Decision::Go(grant) => self.running.push(grant),
+                    Decision::Wait { call, .. } => self.waiting.push(call),
+                    Decision::No(_) => {}
+                }
+            }
+            Step::Poll(nth) => {
+                let Some(at) = nth.checked_rem(self.waiting.len()) else { return };
+                if let Some(grant) = self.book.poll(self.waiting[at], Waker::noop()) {
+                    self.waiting.remove(at);
+                    self.running.push(grant);
+                }
+            }
+            Step::UseUp(nth, tokens) => {
+                let Some(at) = nth.checked_rem(self.running.len()) else { return };
+                self.book.use_up(&mut self.running[at], tokens, self.now);
+            }
+            Step::Settle(nth, fate, output) => {
+                let Some(at) = nth.checked_rem(self.running.len()) else { return };
+                let grant = self.running.swap_remove(at);
+                let usage =
+                    output.map(|output| Usage { input: output / 2, output, ..Usage::default() });
+                let end = End { fate, usage, produced: nth as u64 % 100, ..answered(0, 0) };
+                self.book.settle(grant, &end, self.now);
+            }
+            Step::Leave(nth) => {
+                let Some(at) = nth.checked_rem(self.waiting.len()) else { return };
+                self.book.leave(self.waiting.remove(at), self.now);
+            }
+            Step::Pass(ms) => self.pass(ms),
+            Step::Apply(which) => self.apply(which),
+            Step::Sweep => {
+                self.book.sweep(self.now);
+                self.unsaved.extend(self.book.take_unsaved(true, self.now));
+            }
+            Step::Write(some) => {
+                let some = some % (self.unsaved.len() + 1);
+                let done: Vec<_> = self.unsaved.drain(..some).collect();
+                self.book.saved(&done, self.now);
+            }
+            Step::LoseStore => {
+                self.unsaved.clear();
+                self.book.lose_store(self.now);
+            }
+        }
+        // as the door does after each
+        self.book.take_woken();
+        self.unsaved.extend(self.book.take_unsaved(false, self.now));
+    }
+
+    fn pass(&mut self, ms: u64) {
+        self.now.at += ms * 1_000_000;
+        self.now.wall = 1_800_000_000 + (self.now.at / SECOND) as i64;
+        if self.book.wake_at().is_some_and(|at| at <= self.now.at) {
+            self.book.advance(self.now);
+        }
+    }
+
+    /// What buckets, pools and queues say is what has been given out.
+    fn check(&mut self) {
+        let book = &self.book;
+        let turns: Vec<&Grant> =
+            book.waits.iter().filter_map(|(_, one)| one.turn.as_deref()).collect();
+        let grants: Vec<&Grant> = self.running.iter().map(|grant| &**grant).chain(turns).collect();
+        let mut of: HashMap<usize, (i64, i64, u32, u32)> = HashMap::new();
+        for part in grants.iter().flat_map(|grant| &grant.parts) {
+            let sum = of.entry(part.bucket).or_default();
+            *sum = (sum.0 + part.held, sum.1 + part.speed, sum.2 + 1, sum.3 + 1);
+        }
+        let lines = book.waits.iter().filter(|(_, one)| one.turn.is_none());
+        for part in lines.flat_map(|(_, one)| &one.plan.parts) {
+            of.entry(part.bucket).or_default().3 += 1;
+        }
+        for (at, entry) in &book.table.entries {
+            let (held, speed, running, users) = of.remove(&at).unwrap_or_default();
+            assert_eq!(entry.bucket.held(), held, "{}", entry.limit.label);
+            assert_eq!(entry.bucket.speed(), speed, "{}", entry.limit.label);
+            assert_eq!(entry.bucket.running(), running, "{}", entry.limit.label);
+            assert_eq!(entry.users, users, "{}", entry.limit.label);
+        }
+        assert!(of.is_empty());
+        for (at, pool) in book.pools.iter().enumerate() {
+            assert_eq!(pool.running, grants.iter().filter(|grant| grant.pool == at).count());
+            let waits = |one: &&Waiting| one.plan.pool == at && one.turn.is_none();
+            assert_eq!(
+                pool.queue.waiting(),
+                book.waits.iter().map(|(_, one)| one).filter(waits).count()
+            );
+        }
+        for (hash, present) in &book.agents {
+            assert_eq!(
+                present.running as usize,
+                grants.iter().filter(|grant| grant.agent == *hash).count()
+            );
+        }
+    }
+
+    /// Drives it as the program would: by the time it asks to be woken, and by writes that come
+    /// back. In the end nobody waits but for what can never be.
+    fn finish(&mut self) {
+        for round in 0..2_000 {
+            while !self.running.is_empty() {
+                self.step(&Step::Settle(0, Fate::Answered, Some(20)));
+            }
+            self.step(&Step::Write(self.unsaved.len()));
+            for nth in (0..self.waiting.len()).rev() {
+                self.step(&Step::Poll(nth));
+            }
+            self.check();
+            if !self.running.is_empty() || !self.unsaved.is_empty() {
+                continue;
+            }
+            let impossible = self.impossible();
+            if self.waiting.len() == impossible {
+                break;
+            }
+            let wake = self.book.wake_at();
+            let wake = wake.expect("calls wait, nothing runs, and nobody is to wake them");
+            // some wait for the calendar, which is looked at every second
+            let hour = if round > 30 { 3_600_000 } else { 0 };
+            self.pass((wake.saturating_sub(self.now.at) / 1_000_000 + 1).max(hour));
+        }
+        assert_eq!(self.waiting.len(), self.impossible(), "calls wait though there is room");
+        while !self.waiting.is_empty() {
+            self.step(&Step::Leave(0));
+        }
+    }
+
+    /// Waiting calls of which a limit is now too small.
+    fn impossible(&mut self) -> usize {
+        let now = self.now;
+        let Book { waits, table, .. } = &mut self.book;
+        let mut never = |waiting: &Waiting| {
+            let checked = table.check(&waiting.plan, now);
+            matches!(checked, Err(Blocked::Limit(held)) if held.full == super::super::super::bucket::Full::Never)
+        };
+        waits
+            .iter()
+            .map(|(_, one)| one)
+            .filter(|one| one.turn.is_none())
+            .filter(|one| never(one))
+            .count()
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn everything_is_given_back_once_and_nobody_waits_for_ever(
+        steps in prop::collection::vec(step(), 1..80),
+    ) {
+        let mut world = World::new();
+        for step in &steps {
+            world.step(step);
+            world.check();
+        }
+        world.finish();
+        world.check();
+        for queue in world.book.queues(world.now) {
+            prop_assert_eq!((queue.running, queue.waiting, queue.agents), (0, [0; 3], 0));
+        }
+        prop_assert!(world.book.waits.is_empty());
+        // what is empty and written down is forgotten
+        for _ in 0..4 {
+            world.pass(2 * 86_400_000);
+            world.step(&Step::Sweep);
+            world.step(&Step::Write(world.unsaved.len()));
+            world.step(&Step::Sweep);
+        }
+        prop_assert!(world.book.limits(world.now).is_empty());
+        prop_assert!(world.book.agents(world.now).is_empty());
+    }
+}
