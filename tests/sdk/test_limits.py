@@ -171,7 +171,7 @@ class Answers(Limited):
         left = []
         for _ in range(2):
             raw = create(model="gpt-sim", messages=LONG, **simulate("tokens=500"))
-            self.assertTrue(raw.parse().choices)
+            usage = raw.parse().usage
             headers = raw.headers
             self.assertEqual(headers["x-tidegate-source"], "upstream")
             self.assertEqual(headers["x-ratelimit-limit-requests"], "600")
@@ -182,7 +182,7 @@ class Answers(Limited):
                 self.assertRegex(headers[f"x-ratelimit-reset-{what}"], r"^((\d+m)?[\d.]+s|\d+ms)$")
             self.assertIn('"counted/requests";q=600;w=3600', headers["ratelimit-policy"])
             self.assertIn(f'"counted/requests";r={left[-1][0]};t=', headers["ratelimit"])
-        self.less_each_time(left)
+        self.less_is_left(left, {"requests": 600, "tokens": 40_000}, {"requests": 1, "tokens": usage.total_tokens})
 
     def test_what_is_left_is_told_in_anthropics_headers(self):
         face = self.open(Anthropic("counted-headers"))
@@ -192,7 +192,7 @@ class Answers(Limited):
         left = []
         for _ in range(2):
             raw = create(model="claude-sim", max_tokens=600, messages=LONG, **simulate("tokens=500"))
-            self.assertTrue(raw.parse().content)
+            usage = raw.parse().usage
             left.append([])
             for what, most in all_of.items():
                 header = f"anthropic-ratelimit-{what}"
@@ -202,11 +202,18 @@ class Answers(Limited):
                 away = (reset - datetime.datetime.now(datetime.UTC)).total_seconds()
                 self.assertTrue(-1 < away < 3600, away)
             self.assertNotIn("x-ratelimit-limit-requests", raw.headers)
-        self.less_each_time(left)
+        used = {"requests": 1, "input-tokens": usage.input_tokens, "output-tokens": usage.output_tokens}
+        self.less_is_left(left, all_of, used | {"tokens": usage.input_tokens + usage.output_tokens})
 
-    def less_each_time(self, left):
-        for first, then in zip(*left, strict=True):
-            self.assertLess(then, first)
+    def less_is_left(self, left, most, used):
+        """When the second call goes, what the first has used is gone, but for a little refill; more is
+        held for what is to come."""
+        for (what, limit), first, second in zip(most.items(), *left, strict=True):
+            with self.subTest(what):
+                self.assertGreater(used[what], 0)
+                self.assertTrue(0 < first < limit, first)
+                self.assertTrue(0 < second <= limit - used[what] * 0.9, second)
+        self.assertEqual([first[0] for first in left], [599, 598])
 
 
 class Streams(Limited):
