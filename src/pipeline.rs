@@ -150,7 +150,7 @@ async fn run(
     let in_dialect = |refusal| Refused { refusal, dialect };
     let who = identify::allow(snapshot, identity, route, &call).map_err(in_dialect)?;
     record.allowed(&who);
-    let mut lease = admit::admit(worker, snapshot, &ticket, &who, route, &call, &head.headers)
+    let mut lease = admit::admit(worker, snapshot, &ticket, &who, route, &call, record)
         .await
         .map_err(in_dialect)?;
     record.admitted(&lease);

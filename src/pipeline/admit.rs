@@ -13,12 +13,13 @@ use std::time::{Duration, Instant, SystemTime};
 use http::{HeaderMap, StatusCode};
 
 use super::call::Call;
+use super::record::Record;
 use super::refusal::Refusal;
 use super::worker::Worker;
-use crate::flight::Flight;
+use crate::flight::{Expired, Flight};
 use crate::identity::Identity;
 use crate::limits::Limits;
-use crate::limits::book::{Ask, Clamp, Decision, End, Fate, Grant, LimitLine, Settled};
+use crate::limits::book::{Ask, Clamp, Decision, Denial, End, Fate, Grant, LimitLine, Settled};
 use crate::limits::pace::Heard;
 use crate::limits::rules::{LimitOf, Subject};
 use crate::route::Route;
@@ -45,8 +46,6 @@ pub struct Lease {
     told: u64,
     told_at: Instant,
     credential: u64,
-    /// How long the call waited for its turn.
-    pub queued: Duration,
     /// The limits it is under, as they stood when it went.
     pub lines: Vec<LimitLine>,
 }
@@ -68,7 +67,7 @@ pub async fn admit(
     who: &Rc<Identity>,
     route: &Route,
     call: &Call,
-    headers: &HeaderMap,
+    record: &mut Record,
 ) -> Result<Lease, Refusal> {
     let upstream = &route.upstream;
     let mut lease = Lease::new(worker, upstream, who);
@@ -90,7 +89,7 @@ pub async fn admit(
         answers: call.asks.answers,
         rate: call.asks.counted.then(|| snapshot.prices.of(model)),
         credential: lease.credential,
-        patience: super::identify::patience(headers),
+        patience: call.asks.patience,
     };
     let (decision, lines) = worker.limits.with(|book, now| {
         let decision = book.ask(&ask, now);
@@ -105,15 +104,30 @@ pub async fn admit(
         Decision::Go(grant) => lease.take(grant),
         Decision::No(denial) => return Err(Refusal::limited(&denial, who)),
         Decision::Wait { call, longest } => {
-            let since = Instant::now();
             flight.queue(longest, worker.clock.now());
-            let grant = Box::pin(wait(worker, flight, upstream, call)).await?;
-            lease.queued = since.elapsed();
+            let turn = Box::pin(wait(worker, flight, upstream, call, record)).await;
+            let grant = turn.map_err(|over| over.refusal(who, longest))?;
             lease.lines = worker.limits.with(|book, now| book.limits_of(&grant, now));
             lease.take(grant);
         }
     }
     Ok(lease)
+}
+
+/// A wait that came to nothing.
+struct Over {
+    expired: Expired,
+    /// What it was for, if it was not for the upstream.
+    denial: Option<Denial>,
+}
+
+impl Over {
+    fn refusal(self, who: &Identity, longest: Duration) -> Refusal {
+        match self.expired {
+            Expired::Queued => Refusal::waited(self.denial.as_ref(), who, longest),
+            expired => Refusal::expired(expired),
+        }
+    }
 }
 
 /// Stands in line until the turn comes, or the time is up.
@@ -122,11 +136,11 @@ async fn wait(
     flight: &Flight,
     upstream: &Upstream,
     call: usize,
-) -> Result<Box<Grant>, Refusal> {
-    let place =
-        InLine { limits: &worker.limits, gauges: &upstream.shared.gauges, call: Some(call) };
-    place.gauges.waiting.fetch_add(1, Relaxed);
-    let mut place = place;
+    record: &mut Record,
+) -> Result<Box<Grant>, Over> {
+    let (limits, gauges, since) = (&*worker.limits, &upstream.shared.gauges, Instant::now());
+    gauges.waiting.fetch_add(1, Relaxed);
+    let mut place = InLine { limits, gauges, call: Some(call), record, since };
     let turn = std::future::poll_fn(|cx| {
         let Some(call) = place.call else { return Poll::Pending };
         match place.limits.with(|book, _| book.poll(call, cx.waker())) {
@@ -137,7 +151,11 @@ async fn wait(
             None => Poll::Pending,
         }
     });
-    flight.guard(turn).await.map_err(|expired| Refusal::expired(expired, &upstream.config))
+    let turn = flight.guard(turn).await;
+    turn.map_err(|expired| Over {
+        expired,
+        denial: worker.limits.with(|book, now| book.waits_for(call, now)),
+    })
 }
 
 /// A place in the queue, given up when dropped.
@@ -145,11 +163,14 @@ struct InLine<'w> {
     limits: &'w Limits,
     gauges: &'w PoolGauges,
     call: Option<usize>,
+    record: &'w mut Record,
+    since: Instant,
 }
 
 impl Drop for InLine<'_> {
     fn drop(&mut self) {
         self.gauges.waiting.fetch_sub(1, Relaxed);
+        self.record.waited(self.since.elapsed());
         if let Some(call) = self.call {
             self.limits.with(|book, now| book.leave(call, now));
         }
@@ -172,7 +193,6 @@ impl Lease {
             told: 0,
             told_at: Instant::now(),
             credential: theirs.map_or(0, |print| u64::from_be_bytes(print.0)),
-            queued: Duration::ZERO,
             lines: Vec::new(),
         }
     }
@@ -269,6 +289,11 @@ impl Lease {
     pub fn settle(mut self, came: &Came) -> Option<Settled> {
         self.produced = self.produced.max(came.produced);
         self.close(came)
+    }
+
+    /// The same, where no answer came.
+    pub fn abandon(&mut self) -> Option<Settled> {
+        self.close(&Came::default())
     }
 
     fn close(&mut self, came: &Came) -> Option<Settled> {

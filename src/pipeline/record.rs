@@ -14,7 +14,6 @@ use super::refusal::Refusal;
 use super::worker::Worker;
 use crate::identity::Identity;
 use crate::limits::book::Settled;
-use crate::limits::rules::LimitOf;
 use crate::request_id::RequestId;
 use crate::route::Route;
 use crate::telemetry::access::Entry;
@@ -162,19 +161,21 @@ impl Record {
         self.note(|facts| facts.who = Some(Rc::clone(who)));
     }
 
+    /// How long the call stood in line, whatever came of it.
+    pub fn waited(&mut self, queued: Duration) {
+        self.note(|facts| facts.queued = queued);
+    }
+
     pub fn admitted(&mut self, lease: &Lease) {
-        let label = |limit: &Arc<LimitOf>| Arc::clone(&limit.label);
-        let (predicted, clamp) = (lease.predicted(), lease.clamp());
-        let would_refuse = lease.would_refuse().map(label);
-        self.note(|facts| {
-            facts.queued = lease.queued;
-            if predicted.is_some() {
-                let held = facts.held.get_or_insert_default();
-                held.predicted = predicted;
-                held.clamped = clamp.map(|clamp| clamp.tokens);
-                held.would_refuse = would_refuse;
-            }
-        });
+        let held = Holding {
+            predicted: lease.predicted(),
+            clamped: lease.clamp().map(|clamp| clamp.tokens),
+            would_refuse: lease.would_refuse().map(|limit| Arc::clone(&limit.label)),
+            ..Holding::default()
+        };
+        if held.predicted.is_some() {
+            self.note(|facts| facts.held = Some(Box::new(held)));
+        }
     }
 
     /// What the call has cost, where a limit has counted it.

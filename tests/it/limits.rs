@@ -46,7 +46,8 @@ fn simulator() -> Simulator {
 fn policy(url: &str, more: &str, policies: &str) -> String {
     format!(
         "{PRICES}upstreams: {{ up: {{ pacing: off, {more} url: '{url}' }} }}\n\
-         routes: [{{ to: up }}]\npolicies:\n{policies}"
+         routes: [{{ to: up }}]\n{}{policies}",
+        if policies.is_empty() { "" } else { "policies:\n" }
     )
 }
 

@@ -3,6 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::bucket::{Full, Moment};
+use super::super::queue::CallId;
 use super::plan::{Ask, Blocked, Clamp, Plan};
 use super::table::Entry;
 use super::{Book, Decision, Denial, Why};
@@ -92,6 +93,29 @@ impl Book {
 
     /// Says no, and counts it where it belongs.
     pub(super) fn refuse(&mut self, plan: Plan, mut denial: Denial, now: Moment) -> Decision {
+        self.tell(&plan, &mut denial, now);
+        self.release(plan);
+        Decision::No(denial)
+    }
+
+    /// What a call waits for whose time is up; it counts as refused by that. It is still in line, and
+    /// to [`Self::leave`].
+    pub fn waits_for(&mut self, call: CallId, now: Moment) -> Option<Denial> {
+        let plan = std::mem::take(&mut self.waits.get_mut(call)?.plan);
+        let blocked = self.table.check(&plan, now);
+        let mut denial = self.denial_of(&plan, &blocked, now);
+        if let Err(Blocked::Limit { full: Full::For(nanos), .. }) = blocked {
+            denial.retry = Some(Duration::from_nanos(nanos));
+        }
+        self.tell(&plan, &mut denial, now);
+        if let Some(waiting) = self.waits.get_mut(call) {
+            waiting.plan = plan;
+        }
+        Some(denial)
+    }
+
+    /// Adds how all limits stand, and counts the refusal.
+    fn tell(&mut self, plan: &Plan, denial: &mut Denial, now: Moment) {
         let buckets = plan.parts.iter().map(|part| part.bucket);
         denial.lines =
             buckets.filter_map(|at| self.table.get_mut(at).map(|entry| entry.line(now))).collect();
@@ -105,7 +129,5 @@ impl Book {
                 entry.limit.count.refused();
             }
         }
-        self.release(plan);
-        Decision::No(denial)
     }
 }

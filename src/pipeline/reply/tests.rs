@@ -331,7 +331,7 @@ fn a_refusal_is_recorded_as_what_it_was() {
             let snapshot = world.worker.snapshot();
             let Match { route, endpoint, .. } = route(&snapshot);
             record.routed(route, endpoint.kind);
-            let refusal = Refusal::expired_here(expired);
+            let refusal = Refusal::expired(expired);
             drop(refusal.answer(Dialect::OpenAi, record));
             let lines = world.lines();
             assert_eq!((lines.len(), lines[0]["outcome"].as_str()), (1, Some(outcome)));

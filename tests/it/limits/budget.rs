@@ -123,7 +123,8 @@ async fn a_model_without_a_price_is_refused_where_a_hard_budget_applies() {
     assert_eq!(refused.head.get("x-should-retry"), Some("false"));
     assert_eq!(simulator.seen().requests, 0);
     app.line().await;
-    let (app, _simulator) = limited("", "  - { name: soft, limits: { spend: $30/day } }\n");
+    let (app, _simulator) =
+        limited("", "  - { name: soft, per: all, limits: { spend: $30/day } }\n");
     assert_eq!(ask(app.addr, &by("a", CHAT, "", &unknown)).await.status, 200);
     quiet(&app).await;
     assert!(used(&app, "soft", "spend", "") > 0, "unknown is not free");
@@ -182,7 +183,8 @@ async fn a_stream_that_goes_past_a_budget_is_ended_with_the_dialects_error() {
         (OLLAMA, ollama, LINES_HEAD, "\"error\""),
     ] {
         let origin = endless(event, head).await;
-        let limits = "  - { name: cut, limits: { spend: $0.5/day hard }, cut_streams: true }\n";
+        let limits =
+            "  - { name: cut, per: all, limits: { spend: $0.5/day hard }, cut_streams: true }\n";
         let app = App::start(&policy(&origin.url(), "", limits));
         let answer = ask(app.addr, &by("a", path, "", STREAM)).await;
         assert_eq!(answer.status, 200, "{path}");
@@ -211,7 +213,8 @@ async fn a_stream_that_goes_past_a_budget_is_ended_with_the_dialects_error() {
 
 #[tokio::test]
 async fn without_cut_streams_a_stream_goes_on_and_the_next_call_is_refused() {
-    let (app, _simulator) = limited("", "  - { name: keep, limits: { spend: $0.5/day hard } }\n");
+    let (app, _simulator) =
+        limited("", "  - { name: keep, per: all, limits: { spend: $0.5/day hard } }\n");
     // the simulator keeps to the bound that is put in
     let answer = ask(app.addr, &by("a", CHAT, "tokens=5000", STREAM)).await;
     assert_eq!((answer.status, answer.end), (200, End::Whole));

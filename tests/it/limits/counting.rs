@@ -20,10 +20,10 @@ async fn tokens_weigh_what_the_policy_says() {
     let app = App::start(&policy(
         &origin.url(),
         "",
-        "  - { name: light, limits: { tokens: 1M/day calendar, input_tokens: 1M/day calendar, \
+        "  - { name: light, per: all, limits: { tokens: 1M/day calendar, input_tokens: 1M/day calendar, \
          output_tokens: 1M/day calendar }, token_weights: { cached_input: 10%, reasoning: 50% } }\n\
-         \x20 - { name: full, limits: { tokens: 1M/day calendar } }\n\
-         \x20 - { name: free, limits: { tokens: 1M/day calendar }, \
+         \x20 - { name: full, per: all, limits: { tokens: 1M/day calendar } }\n\
+         \x20 - { name: free, per: all, limits: { tokens: 1M/day calendar }, \
          token_weights: { cached_input: 0%, reasoning: 0% } }\n",
     ));
     assert_eq!(ask(app.addr, &by("a", CHAT, "", PLAIN)).await.status, 200);
@@ -40,7 +40,7 @@ async fn tokens_weigh_what_the_policy_says() {
     let app = App::start(&policy(
         &origin.url(),
         "",
-        "  - { name: light, limits: { tokens: 1M/day calendar }, \
+        "  - { name: light, per: all, limits: { tokens: 1M/day calendar }, \
          token_weights: { cached_input: 10%, cache_write: 200% } }\n",
     ));
     assert_eq!(ask(app.addr, &by("a", MESSAGES, "", PLAIN)).await.status, 200);
@@ -101,7 +101,7 @@ async fn log_metrics_and_state_agree_on_what_200_calls_cost() {
     let (app, _simulator) = limited(
         "concurrency: 50, ",
         "  - { name: each, per: agent, limits: { spend: $900/day hard, requests: 9k/day calendar } }\n\
-         \x20 - { name: all, limits: { spend: $2/day } }\n",
+         \x20 - { name: all, per: all, limits: { spend: $2/day } }\n",
     );
     mixed(&app).await;
     quiet(&app).await;

@@ -39,7 +39,7 @@ fn flood(
 
 #[tokio::test]
 async fn one_of_forty_that_floods_does_not_slow_the_others() {
-    let (app, _simulator) = limited("concurrency: 8, ", "  []\n");
+    let (app, _simulator) = limited("concurrency: 8, ", "");
     let stop = Arc::default();
     let mut load = JoinSet::new();
     flood(&mut load, &app, "flood", 100, &stop);
@@ -76,7 +76,7 @@ async fn one_of_forty_that_floods_does_not_slow_the_others() {
 
 #[tokio::test]
 async fn where_all_are_busy_the_flooder_gets_no_more_than_the_others() {
-    let (app, _simulator) = limited("concurrency: 8, ", "  []\n");
+    let (app, _simulator) = limited("concurrency: 8, ", "");
     let stop = Arc::default();
     let mut load = JoinSet::new();
     let flooder = flood(&mut load, &app, "flood", 100, &stop);

@@ -8,7 +8,7 @@ use crate::support::client::{Client, End};
 
 const LIMITS: &str = "  - name: own\n    per: agent\n    limits: { tokens: 50M/day calendar, \
      requests: 10k/day calendar, spend: $9000/day hard, concurrency: 100 }\n    \
-     queue: { wait: 20s }\n  - name: both\n    limits: { output_tokens: 9M/min, \
+     queue: { wait: 20s }\n  - name: both\n    per: all\n    limits: { output_tokens: 9M/min, \
      input_tokens: 9M/min, concurrency: 400 }\n    queue: { wait: 20s }\n";
 
 /// How a client goes.

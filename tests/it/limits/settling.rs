@@ -26,7 +26,7 @@ async fn a_failure_of_the_backend_gives_its_output_back_and_a_refusal_all_tokens
         quiet(&app).await;
         let [requests, input, output, spent] = bill(&app, &agent);
         assert_eq!((requests, output), (1, 0), "{status}");
-        assert!((10..100).contains(&input), "what was sent may have been billed: {input}");
+        assert!((5..100).contains(&input), "what was sent may have been billed: {input}");
         assert_eq!(spent, input);
     }
     for status in ["400", "401", "404", "422", "429"] {
@@ -100,7 +100,7 @@ async fn what_no_backend_reports_is_estimated_and_charged() {
     quiet(&app).await;
     let [requests, input, output, spent] = bill(&app, "a");
     assert_eq!(requests, 1);
-    assert!((10..100).contains(&input), "{input}");
+    assert!((5..100).contains(&input), "{input}");
     assert!((100..400).contains(&output), "of 200 tokens: {output}");
     assert_eq!(spent, input + output);
     app.line().await;

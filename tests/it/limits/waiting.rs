@@ -197,7 +197,7 @@ async fn who_is_waited_for_goes_before_what_nobody_waits_for() {
     let class = |class| format!("x-claude-code-request-class: {class}\r\n");
     let (main, sub, auxiliary) = (class("main"), class("subagent"), class("auxiliary"));
     let got = order(
-        "  []\n",
+        "",
         &[
             ("b1", &auxiliary),
             ("d1", &sub),
