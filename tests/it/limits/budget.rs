@@ -13,6 +13,7 @@ use super::{
 use crate::support::app::App;
 use crate::support::client::{Client, End, ask};
 use crate::support::origin::{Origin, STREAM as STREAM_HEAD, chunk};
+use crate::support::until;
 
 /// Input and output of a chat answer, as the simulator itself counts them.
 fn tokens(answer: &[u8]) -> Option<u64> {
@@ -206,8 +207,8 @@ async fn a_stream_that_goes_past_a_budget_is_ended_with_the_dialects_error() {
         quiet(&app).await;
         let spent = used(&app, "cut", "spend", "");
         // a step of what passes unseen, no more
-        assert!((500_000_000..620_000_000).contains(&spent), "{path}: {spent}");
-        assert_eq!(origin.open(), 0, "the backend is told to stop");
+        assert!((400_000_000..620_000_000).contains(&spent), "{path}: {spent}");
+        until("the backend is told to stop", async || origin.open() == 0).await;
     }
 }
 
