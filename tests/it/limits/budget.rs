@@ -152,14 +152,13 @@ async fn a_soft_budget_goes_by_predictions_and_debt_is_not_forgiven() {
 /// A backend that takes no notice of any bound: so many events, and on.
 async fn endless(event: &'static str, stream: &'static [u8]) -> Origin {
     Origin::start(move |mut conn| async move {
-        while conn.request().await.is_some() {
+        if conn.request().await.is_some() {
             conn.send(stream).await;
             for _ in 0..400 {
                 conn.send(&chunk(event)).await;
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
             conn.until_gone().await;
-            return;
         }
     })
     .await

@@ -19,12 +19,10 @@ fn lines(agent: &str, team: &str, session: &str) -> String {
 async fn each_scope_has_buckets_of_its_own() {
     let simulator = simulator();
     let scopes = ["agent", "team", "session", "credential", "model", "route", "upstream", "all"];
-    let policies: String = scopes
-        .iter()
-        .map(|per| {
-            format!("  - {{ name: {per}, per: {per}, limits: {{ requests: 90/day calendar }} }}\n")
-        })
-        .collect();
+    let policy = |per: &&str| {
+        format!("  - {{ name: {per}, per: {per}, limits: {{ requests: 90/day calendar }} }}\n")
+    };
+    let policies = scopes.iter().map(policy).collect::<Vec<_>>().concat();
     let url = format!("http://{}", simulator.addr);
     let app = App::start(&format!(
         "{PRICES}agents: {{ team_header: x-team-id }}\n\
