@@ -2,7 +2,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::bucket::{Full, Moment};
+use super::super::bucket::{Full, Moment, Refill};
 use super::super::queue::CallId;
 use super::plan::{Ask, Blocked, Clamp, Plan};
 use super::table::Entry;
@@ -29,7 +29,7 @@ impl Book {
                 (Some(Duration::from_nanos(nanos)), Why::Spent)
             }
             Full::For(nanos) => (Some(Duration::from_nanos(nanos)), Why::Full),
-            Full::UntilFree => (None, Why::Full),
+            Full::UntilFree => (entry.pays_off(), Why::Full),
         };
         let denial = |why| Denial {
             why,
@@ -42,7 +42,8 @@ impl Book {
         }
         let Some(queue) = entry.limit.queue else { return Some(denial(why)) };
         let longest = plan.patience.map_or(queue.wait, |patience| patience.min(queue.wait));
-        retry.is_some_and(|retry| retry > longest).then(|| denial(why))
+        let refills = matches!(full, Full::For(_));
+        retry.is_some_and(|retry| refills && retry > longest).then(|| denial(why))
     }
 
     /// How long a call will stand in line at most.
@@ -129,5 +130,16 @@ impl Book {
                 entry.limit.count.refused();
             }
         }
+    }
+}
+
+impl Entry {
+    /// Until what is used of a steady rate has refilled; a hint, where nobody knows when what is held
+    /// comes free.
+    fn pays_off(&self) -> Option<Duration> {
+        let shape = &self.limit.shape;
+        let Refill::Steady { .. } = shape.refill else { return None };
+        let nanos = self.bucket.resets_in(shape, Moment::default());
+        (nanos > 0).then(|| Duration::from_nanos(nanos))
     }
 }
