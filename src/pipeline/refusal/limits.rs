@@ -7,6 +7,7 @@ use http::StatusCode;
 use super::{Refusal, Retry, Source};
 use crate::agents::Unknown;
 use crate::config::{Measure, Per};
+use crate::flight::Expired;
 use crate::identity::Identity;
 use crate::limits::book::{Denial, Why};
 use crate::limits::rules::LimitOf;
@@ -107,6 +108,31 @@ impl Refusal {
                 Retry::After(denial.retry.unwrap_or(A_WHILE))
             }
         };
+        refusal
+    }
+
+    /// The time to wait in line is over. Without a limit that was full it is the upstream's places
+    /// that were.
+    pub fn waited(denial: Option<&Denial>, who: &Identity, longest: Duration) -> Self {
+        let mut refusal = Self::expired(Expired::Queued);
+        let seconds = longest.as_secs_f64();
+        let Some((denial, (limit, label))) = denial.and_then(|it| Some((it, it.limit.as_ref()?)))
+        else {
+            refusal.message =
+                format!("The upstream had no free place for this call within {seconds} s.").into();
+            return refusal;
+        };
+        refusal.message = format!(
+            "The limit `{}` {} had no room for this call of `{}` within {seconds} s ({}).",
+            limit.label,
+            whose(limit, label),
+            who.agent,
+            noun(limit.measure)
+        )
+        .into();
+        refusal.limit = Some(Arc::clone(&limit.label));
+        refusal.standing.clone_from(&denial.standing);
+        refusal.retry = Retry::After(denial.retry.unwrap_or(A_WHILE));
         refusal
     }
 }
