@@ -110,6 +110,15 @@ pub struct About {
     pub upstream: Option<Arc<str>>,
     pub operation: &'static str,
     pub model: Option<Rc<str>>,
+    pub agent: Option<Arc<str>>,
+    /// Its number in the queue, while it waits there.
+    pub in_line: Option<usize>,
+}
+
+impl About {
+    pub fn new(request_id: RequestId, operation: &'static str) -> Self {
+        Self { request_id, upstream: None, operation, model: None, agent: None, in_line: None }
+    }
 }
 
 impl Flight {

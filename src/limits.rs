@@ -2,7 +2,8 @@
 //!
 //! [`book`] holds every bucket and queue; [`rules`] are the policies, prepared; [`bucket`] is the
 //! arithmetic of one limit, [`queue`] that of fairness. [`price`] knows what tokens cost, [`predict`]
-//! how many there will be, [`pace`] how fast a backend lets us go.
+//! how many there will be, [`pace`] how fast a backend lets us go; [`runaway`] tells an agent that goes
+//! round in circles.
 //!
 //! [`Limits`] is the book under its one lock, with a clock: what the rest of the program holds. Nothing
 //! here knows HTTP statuses or sockets.
@@ -15,7 +16,9 @@ pub mod predict;
 mod prehashed;
 pub mod price;
 mod queue;
+mod recent;
 pub mod rules;
+pub mod runaway;
 
 use std::sync::Arc;
 use std::sync::OnceLock;

@@ -150,6 +150,7 @@ async fn run(
     let in_dialect = |refusal| Refused { refusal, dialect };
     let who = identify::allow(snapshot, identity, route, &call).map_err(in_dialect)?;
     record.identified(&who);
+    ticket.describe(|about| about.agent = Some(Arc::clone(&who.agent)));
     let mut lease = admit::admit(worker, snapshot, &ticket, &who, route, &call, &head.headers)
         .await
         .map_err(in_dialect)?;
@@ -174,12 +175,7 @@ fn begin(
     endpoint: &Endpoint<'_>,
     record: &Record,
 ) -> Ticket {
-    let about = About {
-        request_id: record.id,
-        upstream: None,
-        operation: endpoint.kind.operation(),
-        model: None,
-    };
+    let about = About::new(record.id, endpoint.kind.operation());
     let timeouts = crate::config::Timeouts::unbounded();
     worker.flights.begin(&worker.clock, limits(snapshot, &timeouts), about)
 }

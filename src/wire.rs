@@ -5,7 +5,7 @@
 //! [`Edits`] a request's bound and its wish for usage, [`Hide`] the event that this wish brings.
 //!
 //! On the way in: [`endpoint()`] reads the path, [`view()`] looks into the body,
-//! [`last_tool_call`] into the conversation. On the way out: [`quota()`] reads the head, a
+//! [`conversation()`] into what was said. On the way out: [`quota()`] reads the head, a
 //! [`Meter`] watches the answer go by. Where we must say no, [`error_body`] and [`error_event`]
 //! say it in the caller's dialect.
 mod anthropic;
@@ -33,7 +33,7 @@ pub use meter::{Ending, Form, Meter, form};
 pub use quota::{Allowance, Quota, quota};
 pub use splice::{Edits, Wish};
 pub use split::{Event, Line, MAX_EVENT, NdJsonSplit, SseSplit};
-pub use tools::{ToolCall, last_tool_call};
+pub use tools::{Conversation, ToolCall, conversation, last_tool_call};
 pub use usage::Usage;
 pub use view::{View, ViewFault, view};
 

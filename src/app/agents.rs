@@ -9,10 +9,12 @@ use crate::telemetry::metrics::Metrics;
 use crate::telemetry::view::{AgentView, AgentsView, LimitView, PaceView, QueueView};
 
 const MILLION: u64 = 1_000_000;
+/// Most buckets that are shown beside those of the agents.
+const MOST_LIMITS: usize = 1_000;
 
 pub fn view(limits: &Limits, metrics: &Metrics) -> AgentsView {
     let (present, lines, queues) =
-        limits.with(|book, now| (book.agents(), book.limits(now), book.queues(now)));
+        limits.with(|book, now| (book.agents(now), book.limits(now), book.queues(now)));
     let now = limits.now().at;
     let mut agents: Vec<_> = metrics.agents().iter().map(AgentView::of).collect();
     let mut at: HashMap<(String, String), usize> = agents
@@ -45,7 +47,18 @@ pub fn view(limits: &Limits, metrics: &Metrics) -> AgentsView {
         };
         agent.limits = lines.iter().filter(holds).map(limit).collect();
     }
-    AgentsView { agents, queues: queues.iter().map(|line| queue(line, now)).collect() }
+    let queues = queues.iter().map(|line| queue(line, now)).collect();
+    AgentsView { agents, queues, limits: fullest(lines).iter().map(limit).collect() }
+}
+
+fn fullest(mut lines: Vec<LimitLine>) -> Vec<LimitLine> {
+    let share = |line: &LimitLine| {
+        (i128::from(line.used) + i128::from(line.held)) * 1_000_000
+            / i128::from(line.capacity.max(1))
+    };
+    lines.sort_by_cached_key(|line| std::cmp::Reverse(share(line)));
+    lines.truncate(MOST_LIMITS);
+    lines
 }
 
 fn limit(line: &LimitLine) -> LimitView {
@@ -57,6 +70,7 @@ fn limit(line: &LimitLine) -> LimitView {
         per: line.per.as_str().to_owned(),
         scope: line.scope.to_string(),
         used: line.used / scale,
+        held: line.held / scale,
         limit: line.capacity / scale,
         resets_in_ms: (line.measure != Measure::Concurrency).then_some(line.resets_in / MILLION),
         mode: line.mode.as_str().to_owned(),

@@ -13,6 +13,7 @@ use super::worker::{Crew, Message};
 use crate::admin::{Doors, KeysDoor, Readiness};
 use crate::drain::{Drain, Stage};
 use crate::flight::Seen;
+use crate::limits::Limits;
 use crate::snapshot::Live;
 use crate::store::Store;
 use crate::telemetry::metrics::Metrics;
@@ -108,6 +109,7 @@ async fn state(metrics: Arc<Metrics>, live: Arc<Live>, drain: Drain, crew: Arc<C
         "calls": calls.iter().map(call).collect::<Vec<_>>(),
         "agents": view.agents,
         "queues": view.queues,
+        "limits": view.limits,
     })
 }
 
@@ -157,6 +159,8 @@ fn call(seen: &Report) -> Value {
         "upstream": seen.upstream.as_deref(),
         "operation": seen.operation,
         "model": seen.model,
+        "agent": seen.agent.as_deref(),
+        "position": seen.position,
         "stage": seen.stage,
         "age_ms": seen.age.as_millis() as u64,
         "bytes": seen.bytes,
@@ -169,14 +173,21 @@ pub struct Report {
     upstream: Option<Arc<str>>,
     operation: &'static str,
     model: Option<String>,
+    agent: Option<Arc<str>>,
+    /// Calls before it in its agent's line.
+    position: Option<usize>,
     stage: &'static str,
     age: Duration,
     bytes: u64,
 }
 
-impl From<Seen> for Report {
-    fn from(seen: Seen) -> Self {
+impl Report {
+    pub fn of(seen: Seen, limits: &Limits) -> Self {
+        let in_line = seen.about.in_line;
+        let position = in_line.and_then(|call| limits.with(|book, _| book.position(call)));
         Self {
+            position,
+            agent: seen.about.agent,
             request_id: seen.about.request_id.as_str().to_owned(),
             upstream: seen.about.upstream,
             operation: seen.about.operation,

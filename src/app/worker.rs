@@ -263,9 +263,10 @@ impl Shift {
         while let Some(message) = messages.recv().await {
             match message {
                 Message::Report(to) => {
+                    let list = self.worker.flights.list().into_iter();
+                    let report = |seen| Report::of(seen, &self.worker.limits);
                     // nobody may be waiting any more
-                    let _ =
-                        to.send(self.worker.flights.list().into_iter().map(Report::from).collect());
+                    let _ = to.send(list.map(report).collect());
                 }
                 Message::Connection { entrance, socket, peer } => {
                     let stream = match socket {

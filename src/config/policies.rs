@@ -136,7 +136,8 @@ pub struct Runaway {
     pub action: RunawayAction,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The gentlest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RunawayAction {
     Observe,
     /// Each further call waits a little longer.

@@ -14,7 +14,7 @@ fn limits(bound: Duration) -> Limits {
 }
 
 fn about() -> About {
-    About { request_id: RequestIds::new().next(), upstream: None, operation: "", model: None }
+    About::new(RequestIds::new().next(), "")
 }
 
 /// A call in a list of its own, begun on a clock that stands at zero.

@@ -11,6 +11,7 @@
 //! Debt stays. Time is an argument, nothing here waits, wakes or allocates for a call that goes at
 //! once, but for its list of parts, which is used again.
 mod deny;
+mod ledger;
 mod plan;
 mod pool;
 mod settle;
@@ -25,10 +26,10 @@ use std::time::Duration;
 
 use slab::Slab;
 
+pub use self::ledger::{Saved, SavedKey, Unsaved};
 pub use self::plan::{Ask, Clamp};
 pub use self::pool::{PoolId, PoolRule};
 pub use self::settle::{End, Fate, Settled};
-pub use self::table::{Saved, SavedKey, Unsaved};
 pub use self::view::{AgentLine, LimitLine, QueueLine, Standing};
 
 use self::plan::{Blocked, Plan, PlanPart};
@@ -41,6 +42,7 @@ use super::prehashed::Prehashed;
 use super::price::Rate;
 use super::queue::{CallId, FlowId};
 use super::rules::{LimitOf, Rules};
+use super::runaway::{Caller, Flag, Guard};
 use crate::identity::Class;
 
 /// Most calls that wait for one upstream.
@@ -55,6 +57,7 @@ pub struct Book {
     pools: Vec<Pool>,
     waits: Slab<Waiting>,
     predictor: Predictor,
+    guard: Guard,
     hasher: RandomState,
     agents: Prehashed<u64, view::Present>,
     /// When somebody who waits is to be looked at again.
@@ -91,8 +94,11 @@ pub struct Grant {
     agent: u64,
     history: History,
     rate: Option<Rate>,
+    /// Under a guard against loops.
+    guarded: Option<Caller>,
     answers: u64,
     service: u64,
+    weight: u32,
     prompt_bytes: u64,
     /// Predicted tokens.
     pub input: u64,
@@ -103,6 +109,7 @@ pub struct Grant {
     pub clamp: Option<Clamp>,
     /// A limit in observe mode that would have refused it.
     pub would_refuse: Option<Arc<LimitOf>>,
+    pub runaway: Option<Flag>,
     /// A hard budget of it wants streams ended that go past it.
     pub cuts: bool,
     /// Some limit counts its tokens.
@@ -131,6 +138,7 @@ pub struct Denial {
     pub retry: Option<Duration>,
     /// All limits that the call is under, as they stand.
     pub standing: Vec<Standing>,
+    pub runaway: Option<Flag>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -146,6 +154,8 @@ pub enum Why {
     Unpriced,
     /// The budget cannot be written down.
     Unsaved,
+    /// Its session runs away, and a policy stops that.
+    Runaway,
 }
 
 /// A call in line.
@@ -174,6 +184,9 @@ impl Book {
         }
         self.table.apply(&rules, now);
         self.rules = rules;
+        for pool in &mut self.pools {
+            pool.queue.unpark_all();
+        }
         self.drain_all(now);
     }
 
@@ -189,8 +202,8 @@ impl Book {
             return self.refuse(plan, denial, now);
         }
         let blocked = self.table.check(&plan, now);
-        if let Err(Blocked::Limit { bucket, full, .. }) = blocked
-            && let Some(denial) = self.may_not_wait(&plan, bucket, full)
+        if let Err(Blocked::Limit(held)) = &blocked
+            && let Some(denial) = self.may_not_wait(&plan, held)
         {
             return self.refuse(plan, denial, now);
         }
@@ -198,6 +211,7 @@ impl Book {
         if let Ok(clamp) = blocked
             && pool.queue.waiting() == 0
             && pool.has_room(&plan, now.at)
+            && plan.not_before <= now.at
         {
             let grant = self.grant(&plan, clamp, now);
             self.recycle(plan);
@@ -206,7 +220,8 @@ impl Book {
         self.wait(plan, &blocked, now)
     }
 
-    /// Puts a call in line, and lets those go who can.
+    /// Puts a call in line, and lets those go who can: it may be the first of them, as who stands
+    /// there already may wait for something else.
     fn wait(
         &mut self,
         plan: Plan,
@@ -214,16 +229,20 @@ impl Book {
         now: Moment,
     ) -> Decision {
         let longest = self.patience(&plan, blocked, now);
-        let flow = self.pools[plan.pool].queue.flow(plan.agent, plan.weight, now.at);
-        let queue = &self.pools[plan.pool].queue;
-        let too_many = queue.waiting() >= LONGEST_QUEUE || queue.waiting_in(flow) >= plan.depth;
-        if too_many || longest.is_zero() {
-            let why = if longest.is_zero() { Why::Full } else { Why::QueueFull };
+        let pool = &mut self.pools[plan.pool];
+        let flow = pool.queue.flow(plan.agent, now.at);
+        let is_full =
+            pool.queue.waiting() >= LONGEST_QUEUE || pool.queue.waiting_in(flow) >= plan.depth;
+        let no =
+            if longest.is_zero() { Some(Why::Full) } else { is_full.then_some(Why::QueueFull) };
+        if let Some(why) = no
+            && (blocked.is_err() || !pool.has_room(&plan, now.at))
+        {
             let denial = Denial { why, ..self.denial_of(&plan, blocked, now) };
             return self.refuse(plan, denial, now);
         }
-        if let Err(Blocked::Limit { bucket, .. }) = blocked {
-            self.table.hold_up(*bucket);
+        if let Err(Blocked::Limit(held)) = blocked {
+            self.table.hold_up(held.bucket);
         }
         self.present(plan.agent, |agent| agent.waiting += 1);
         let (pool, class) = (plan.pool, plan.class);
@@ -231,13 +250,22 @@ impl Book {
         let call = self.waits.insert(waiting);
         self.pools[pool].queue.push(flow, class, call);
         self.drain(pool, now);
-        match self.waits.get_mut(call).and_then(|waiting| waiting.turn.take()) {
-            Some(grant) => {
-                self.waits.remove(call);
-                Decision::Go(grant)
-            }
-            None => Decision::Wait { call, longest },
+        if let Some(grant) = self.waits.get_mut(call).and_then(|waiting| waiting.turn.take()) {
+            self.waits.remove(call);
+            return Decision::Go(grant);
         }
+        let Some(why) = no else { return Decision::Wait { call, longest } };
+        let plan = self.take_from_line(call);
+        let denial = Denial { why, ..self.denial_of(&plan, blocked, now) };
+        self.refuse(plan, denial, now)
+    }
+
+    /// A call that has not had its turn leaves the line.
+    fn take_from_line(&mut self, call: CallId) -> Plan {
+        let Waiting { plan, flow, class, .. } = self.waits.remove(call);
+        self.pools[plan.pool].queue.remove(flow, class, call);
+        self.present(plan.agent, |agent| agent.waiting = agent.waiting.saturating_sub(1));
+        plan
     }
 
     /// Whether a waiting call's turn has come; else `waker` is told when it does.
@@ -255,15 +283,15 @@ impl Book {
 
     /// A waiting call gives up. If its turn had come, that is undone.
     pub fn leave(&mut self, call: CallId, now: Moment) {
-        let Some(waiting) = self.waits.try_remove(call) else { return };
-        let pool = waiting.plan.pool;
-        if let Some(grant) = waiting.turn {
+        let Some(waiting) = self.waits.get_mut(call) else { return };
+        if let Some(grant) = waiting.turn.take() {
+            self.waits.remove(call);
             self.settle(grant, &End::unsent(), now);
             return;
         }
-        self.pools[pool].queue.remove(waiting.flow, waiting.class, call);
-        self.present(waiting.plan.agent, |agent| agent.waiting = agent.waiting.saturating_sub(1));
-        self.release(waiting.plan);
+        let plan = self.take_from_line(call);
+        let pool = plan.pool;
+        self.release(plan);
         // another call of this agent may be next in line
         self.drain(pool, now);
     }

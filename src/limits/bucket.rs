@@ -12,6 +12,8 @@ use super::calendar::Periods;
 use crate::config::Mode;
 
 pub const SECOND: u64 = 1_000_000_000;
+/// Periods that are made up for at once: hours of a year.
+const MOST_PERIODS: u32 = 24 * 366;
 
 /// A moment, in two clocks: one that never goes back, and the calendar's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -105,9 +107,15 @@ impl Bucket {
                 }
             }
             Refill::Calendar(periods) => {
+                // each period takes off a capacity, and debt goes along into the next
+                for _ in 0..MOST_PERIODS {
+                    if now.wall < self.resets || self.level == 0 {
+                        break;
+                    }
+                    self.level = self.level.saturating_sub(shape.capacity).max(0);
+                    self.resets = periods.end_after(self.resets);
+                }
                 if now.wall >= self.resets {
-                    // debt goes along into the next period
-                    self.level = (self.level - shape.capacity).max(0);
                     self.resets = periods.end_after(now.wall);
                 }
             }
@@ -129,7 +137,10 @@ impl Bucket {
             return Err(Full::Never);
         }
         let share = self.share(shape, demand);
-        let of = |units: i64| (units as f64 * share).ceil() as i64;
+        // a whole is exact, however large
+        let of = |units: i64| {
+            if share < 1.0 { (units as f64 * share).ceil() as i64 } else { units }
+        };
         let growth = of(self.held.saturating_add(demand.growth));
         let together = self.level.saturating_add(demand.now).saturating_add(growth);
         let mut over = together.saturating_sub(shape.capacity);
@@ -166,6 +177,17 @@ impl Bucket {
             }
             Refill::Calendar(_) if over > self.held => Full::For(self.resets_in(shape, now).max(1)),
             _ => Full::UntilFree,
+        }
+    }
+
+    /// Of a wait of so many nanoseconds, what is left if all that run end now and use no more.
+    pub fn wait_if_freed(&self, shape: &Shape, nanos: u64) -> u64 {
+        match &shape.refill {
+            Refill::Steady { amount, per } => {
+                let held = self.held as u128 * u128::from(*per) / (*amount).max(1) as u128;
+                nanos.saturating_sub(u64::try_from(held).unwrap_or(u64::MAX))
+            }
+            _ => nanos,
         }
     }
 

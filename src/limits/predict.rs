@@ -5,19 +5,18 @@
 //! times a ratio that each model teaches by what it reports. Speed and the time to the first token
 //! are kept a model, too. A tokenizer is not used: an exact count costs more than all the rest of an
 //! admission, and the backend's own count corrects the estimate at the end.
-//! All is O(1), without a clock and without I/O; memory is bounded ([`recent`]), and what has not
+//! All is O(1), without a clock and without I/O; memory is bounded ([`super::recent`]), and what has not
 //! been taught for longest is forgotten first.
 use std::time::Duration;
 
+use super::recent::Recent;
 use crate::wire::Usage;
 
 mod histogram;
-mod recent;
 #[cfg(test)]
 mod tests;
 
 use histogram::Histogram;
-use recent::Recent;
 
 /// Whose history a prediction comes from: hashes of names, and what kind of call it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]

@@ -3,31 +3,34 @@
 //! Virtual token counters (Sheng et al., "Fairness in Serving Large Language Models", OSDI 2024): each
 //! agent has a counter of the service it got, divided by its weight, and the lowest goes first. What
 //! a call will produce is predicted when it starts and set right when it ends. An agent that comes
-//! back is lifted to the lowest of those that wait: idling saves nothing up. Calls of one agent go in
-//! order of arrival. Classes are strict, but for one turn in [`TURNS`] that goes to the last one.
+//! back is lifted to the lowest of those that wait: idling saves nothing up. Calls of one agent and
+//! class go in order of arrival. Classes are strict, but for one turn in twenty for each lower one.
 //!
-//! An agent whose calls are held up by a limit of its own is parked: it keeps its place, costs no
-//! further look, and holds up nobody.
-use std::collections::{BTreeSet, VecDeque};
+//! A lane (one agent's calls of one class) that a limit of its own holds up is parked: it costs no
+//! further look and holds up nobody. Lanes that the same shared limit holds up stand behind one
+//! [`Gate`]; only the first of them is looked at, so a look costs by gates and not by agents.
+mod search;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use slab::Slab;
 
 use super::prehashed::Prehashed;
 use crate::identity::Class;
 
-/// One grant in so many goes to the last class that waits: no class starves.
-const TURNS: u32 = 20;
-/// Of one agent's waiting calls, how many are looked at: the first may be held up by a limit that
-/// the next is not under.
-const LOOKS: usize = 4;
+/// Of one lane's waiting calls, how many are looked at: the first may be held up by a limit that the
+/// next is not under.
+const LOOKS: usize = 16;
 /// What a token of output counts, where one of input counts 1.
 const OUTPUT_WEIGHT: u64 = 4;
 /// Counters are in thousandths.
 const FINE: u64 = 1000;
+/// Tokens of one call that count; more is nonsense, and would push its agent out for ever.
+const MOST_TOKENS: u64 = 1 << 32;
 /// An agent that neither waits nor runs is forgotten after this, in nanoseconds.
 const FORGET: u64 = 60 * 1_000_000_000;
-/// A parked agent is looked at again at least this often.
-const LOOK_AGAIN: u64 = 1_000_000_000;
+/// Whoever waits is looked at again at least this often.
+pub const LOOK_AGAIN: u64 = 1_000_000_000;
 
 /// A waiting call, as its owner names it.
 pub type CallId = usize;
@@ -35,7 +38,14 @@ pub type FlowId = usize;
 
 /// The service a call is worth, in virtual tokens.
 pub fn service(input: u64, output: u64) -> u64 {
-    input.saturating_add(output.saturating_mul(OUTPUT_WEIGHT)).saturating_mul(FINE)
+    (input.min(MOST_TOKENS) + output.min(MOST_TOKENS) * OUTPUT_WEIGHT) * FINE
+}
+
+/// What holds up several agents at once: a full bucket, or the pace of a backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Gate {
+    Bucket(usize),
+    Pace(u64, u64),
 }
 
 /// What a look at a waiting call found.
@@ -44,62 +54,67 @@ pub enum Look {
     Go,
     /// A limit that only its own agent fills; when it may have refilled.
     HeldByOwn(u64),
-    /// Something that others use as well.
-    HeldByShared,
+    /// Something that others use as well. Whoever stands behind the same is held up too.
+    HeldByShared(Gate),
+}
+
+/// Calls of one agent and class.
+#[derive(Debug, Default)]
+struct Lane {
+    calls: VecDeque<CallId>,
+    place: Place,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Place {
+    /// Nobody waits in it.
+    #[default]
+    Out,
+    /// May go, or stands behind a gate.
+    Ready(Option<Gate>),
+    /// Not looked at before that.
+    Parked(u64),
 }
 
 /// Calls of one agent.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Flow {
     agent: u64,
-    weight: u32,
     counter: u64,
     running: u32,
-    lines: [VecDeque<CallId>; 3],
-    parked: Option<u64>,
+    lanes: [Lane; CLASSES],
     /// It waits or runs.
     active: bool,
     used: u64,
 }
 
-impl Flow {
-    fn waits(&self) -> bool {
-        self.lines.iter().any(|line| !line.is_empty())
-    }
-}
+const CLASSES: usize = Class::ALL.len();
+
+/// Lanes by counter.
+type Lanes = BTreeSet<(u64, FlowId)>;
 
 #[derive(Debug, Default)]
 pub struct FairQueue {
     flows: Slab<Flow>,
     by_agent: Prehashed<u64, FlowId>,
-    /// Agents with waiting calls of a class, by counter; the parked ones are not there.
-    ready: [BTreeSet<(u64, FlowId)>; 3],
-    parked: BTreeSet<(u64, FlowId)>,
+    /// Lanes of a class by what they stand behind; no set is empty.
+    ready: [BTreeMap<Option<Gate>, Lanes>; CLASSES],
+    parked: BTreeSet<(u64, FlowId, usize)>,
     /// The counter of whoever was served last.
     served: u64,
-    waiting: [usize; 3],
+    waiting: [usize; CLASSES],
     active: u32,
     turns: u32,
 }
 
 impl FairQueue {
     /// The flow of an agent.
-    pub fn flow(&mut self, agent: u64, weight: u32, now: u64) -> FlowId {
+    pub fn flow(&mut self, agent: u64, now: u64) -> FlowId {
         if let Some(flow) = self.by_agent.get(&agent) {
-            let of = &mut self.flows[*flow];
-            (of.weight, of.used) = (weight.max(1), now);
+            self.flows[*flow].used = now;
             return *flow;
         }
-        let flow = self.flows.insert(Flow {
-            agent,
-            weight: weight.max(1),
-            counter: 0,
-            running: 0,
-            lines: Default::default(),
-            parked: None,
-            active: false,
-            used: now,
-        });
+        let flow = self.flows.insert(Flow { agent, used: now, ..Flow::default() });
         self.by_agent.insert(agent, flow);
         flow
     }
@@ -114,7 +129,7 @@ impl FairQueue {
 
     /// Calls of one agent that wait.
     pub fn waiting_in(&self, flow: FlowId) -> usize {
-        self.flows[flow].lines.iter().map(VecDeque::len).sum()
+        self.flows[flow].lanes.iter().map(|lane| lane.calls.len()).sum()
     }
 
     /// Agents that wait or run.
@@ -125,11 +140,15 @@ impl FairQueue {
     /// A call joins its agent's line.
     pub fn push(&mut self, flow: FlowId, class: Class, call: CallId) {
         self.lift(flow);
-        let of = &mut self.flows[flow];
-        of.lines[class as usize].push_back(call);
-        self.waiting[class as usize] += 1;
+        let class = class as usize;
+        let calls = &mut self.flows[flow].lanes[class].calls;
+        calls.push_back(call);
+        let is_seen = calls.len() <= LOOKS;
+        self.waiting[class] += 1;
         // it may not be under the limit that the others wait for
-        self.unpark(flow);
+        if is_seen {
+            self.put(flow, class, Place::Ready(None));
+        }
     }
 
     /// An agent that becomes active starts where the others are.
@@ -138,7 +157,8 @@ impl FairQueue {
             return;
         }
         self.active += 1;
-        let lowest = self.ready.iter().filter_map(|ready| ready.first()).map(|(at, _)| *at).min();
+        let lanes = self.ready.iter().flat_map(BTreeMap::values);
+        let lowest = lanes.filter_map(|lanes| lanes.first()).map(|(at, _)| *at).min();
         let floor = lowest.unwrap_or(self.served);
         let of = &mut self.flows[flow];
         of.active = true;
@@ -147,156 +167,139 @@ impl FairQueue {
 
     /// A call leaves the line without having gone. `false`: it was not there.
     pub fn remove(&mut self, flow: FlowId, class: Class, call: CallId) -> bool {
-        let line = &mut self.flows[flow].lines[class as usize];
-        let Some(at) = line.iter().position(|waiting| *waiting == call) else { return false };
-        line.remove(at);
-        self.left(flow, class);
+        let class = class as usize;
+        let calls = &self.flows[flow].lanes[class].calls;
+        let Some(at) = calls.iter().position(|waiting| *waiting == call) else { return false };
+        self.take_out(flow, class, at);
         self.rest(flow);
         true
+    }
+
+    fn take_out(&mut self, flow: FlowId, class: usize, at: usize) {
+        let calls = &mut self.flows[flow].lanes[class].calls;
+        calls.remove(at);
+        let is_empty = calls.is_empty();
+        self.waiting[class] -= 1;
+        if is_empty {
+            self.put(flow, class, Place::Out);
+        } else if at < LOOKS {
+            // what stood behind it may go
+            self.put(flow, class, Place::Ready(None));
+        }
     }
 
     /// An agent that neither waits nor runs is active no more.
     fn rest(&mut self, flow: FlowId) {
         let of = &mut self.flows[flow];
-        if of.active && of.running == 0 && !of.waits() {
+        let waits = of.lanes.iter().any(|lane| !lane.calls.is_empty());
+        if of.active && of.running == 0 && !waits {
             of.active = false;
             self.active -= 1;
         }
     }
 
-    fn left(&mut self, flow: FlowId, class: Class) {
-        self.waiting[class as usize] -= 1;
-        let of = &self.flows[flow];
-        if of.lines[class as usize].is_empty() {
-            self.ready[class as usize].remove(&(of.counter, flow));
-        }
-        if let Some(until) = of.parked.filter(|_| !of.waits()) {
-            self.parked.remove(&(until, flow));
-            self.flows[flow].parked = None;
-        }
-    }
-
     /// How many calls of its agent and class stand before it.
     pub fn position(&self, flow: FlowId, class: Class, call: CallId) -> Option<usize> {
-        self.flows[flow].lines[class as usize].iter().position(|waiting| *waiting == call)
+        let calls = &self.flows[flow].lanes[class as usize].calls;
+        calls.iter().position(|waiting| *waiting == call)
     }
 
     /// A call goes: its agent is charged.
-    pub fn start(&mut self, flow: FlowId, service: u64) {
+    pub fn start(&mut self, flow: FlowId, service: u64, weight: u32) {
         self.lift(flow);
         self.served = self.flows[flow].counter;
         self.flows[flow].running += 1;
-        self.charge(flow, |counter, weight| counter.saturating_add(service / weight));
+        let charge = service / u64::from(weight.max(1));
+        self.charge(flow, |counter| counter.saturating_add(charge));
     }
 
-    /// It is over. `predicted` and `actual` are the services charged and gotten.
-    pub fn end(&mut self, flow: FlowId, predicted: u64, actual: u64, now: u64) {
-        self.charge(flow, |counter, weight| {
-            (counter + actual / weight).saturating_sub(predicted / weight)
+    /// It is over. `predicted` and `actual` are the services charged and gotten, by the same weight.
+    pub fn end(&mut self, flow: FlowId, predicted: u64, actual: u64, weight: u32, now: u64) {
+        let weight = u64::from(weight.max(1));
+        self.charge(flow, |counter| {
+            counter.saturating_add(actual / weight).saturating_sub(predicted / weight)
         });
         let of = &mut self.flows[flow];
         of.running = of.running.saturating_sub(1);
         of.used = now;
         self.rest(flow);
-        self.unpark(flow);
     }
 
-    fn charge(&mut self, flow: FlowId, change: impl FnOnce(u64, u64) -> u64) {
+    fn charge(&mut self, flow: FlowId, change: impl FnOnce(u64) -> u64) {
+        let places = self.flows[flow].lanes.each_ref().map(|lane| lane.place);
+        for class in 0..CLASSES {
+            self.put(flow, class, Place::Out);
+        }
         let of = &mut self.flows[flow];
-        let before = of.counter;
-        of.counter = change(before, u64::from(of.weight));
-        for (class, line) in of.lines.iter().enumerate() {
-            if !line.is_empty() && self.ready[class].remove(&(before, flow)) {
-                self.ready[class].insert((of.counter, flow));
+        of.counter = change(of.counter);
+        for (class, place) in places.into_iter().enumerate() {
+            self.put(flow, class, place);
+        }
+    }
+
+    /// Moves a lane to another place.
+    fn put(&mut self, flow: FlowId, class: usize, to: Place) {
+        let of = &mut self.flows[flow];
+        let at = (of.counter, flow);
+        match std::mem::replace(&mut of.lanes[class].place, to) {
+            Place::Out => {}
+            Place::Ready(gate) => {
+                if let Some(lanes) = self.ready[class].get_mut(&gate) {
+                    lanes.remove(&at);
+                    if lanes.is_empty() {
+                        self.ready[class].remove(&gate);
+                    }
+                }
+            }
+            Place::Parked(until) => {
+                self.parked.remove(&(until, flow, class));
+            }
+        }
+        match to {
+            Place::Out => {}
+            Place::Ready(gate) => {
+                self.ready[class].entry(gate).or_default().insert(at);
+            }
+            Place::Parked(until) => {
+                self.parked.insert((until, flow, class));
             }
         }
     }
 
-    /// Makes an agent's calls be looked at again.
-    fn unpark(&mut self, flow: FlowId) {
-        let of = &mut self.flows[flow];
-        if let Some(until) = of.parked.take() {
-            self.parked.remove(&(until, flow));
-        }
-        for (class, line) in of.lines.iter().enumerate() {
-            if !line.is_empty() {
-                self.ready[class].insert((of.counter, flow));
+    /// What held up an agent's calls alone may do so no more.
+    pub fn unpark(&mut self, agent: u64) {
+        let Some(flow) = self.by_agent.get(&agent).copied() else { return };
+        for class in 0..CLASSES {
+            if let Place::Parked(_) = self.flows[flow].lanes[class].place {
+                self.put(flow, class, Place::Ready(None));
             }
         }
     }
 
-    fn park(&mut self, flow: FlowId, until: u64) {
-        let of = &mut self.flows[flow];
-        for (class, ready) in self.ready.iter_mut().enumerate() {
-            if !of.lines[class].is_empty() {
-                ready.remove(&(of.counter, flow));
+    /// Whatever was found before, all are looked at again.
+    pub fn unpark_all(&mut self) {
+        let flows: Vec<FlowId> = self.flows.iter().map(|(flow, _)| flow).collect();
+        for flow in flows {
+            for class in 0..CLASSES {
+                if self.flows[flow].lanes[class].place != Place::Out {
+                    self.put(flow, class, Place::Ready(None));
+                }
             }
         }
-        of.parked = Some(until);
-        self.parked.insert((until, flow));
     }
 
     /// Those whose time has come are looked at again.
     pub fn advance(&mut self, now: u64) {
-        while let Some((until, flow)) = self.parked.first().copied()
+        while let Some((until, flow, class)) = self.parked.first().copied()
             && until <= now
         {
-            self.unpark(flow);
+            self.put(flow, class, Place::Ready(None));
         }
     }
 
     /// When somebody parked is to be looked at again.
     pub fn wake_at(&self) -> Option<u64> {
-        self.parked.first().map(|(until, _)| *until)
-    }
-
-    /// Takes the next call out of its line: the first, by class and counter, that `look` lets go.
-    /// Agents with `share` calls running are passed over.
-    pub fn take(
-        &mut self,
-        now: u64,
-        share: Option<u32>,
-        mut look: impl FnMut(CallId) -> Look,
-    ) -> Option<(FlowId, CallId)> {
-        let mut parking = Vec::new();
-        let mut found = None;
-        let order = self.order();
-        'search: for class in order {
-            for (_, flow) in &self.ready[class] {
-                let of = &self.flows[*flow];
-                if share.is_some_and(|share| of.running >= share) {
-                    continue;
-                }
-                let mut until = Some(u64::MAX);
-                for call in of.lines[class].iter().take(LOOKS) {
-                    match look(*call) {
-                        Look::Go => {
-                            found = Some((*flow, class, *call));
-                            break 'search;
-                        }
-                        Look::HeldByOwn(at) => until = until.map(|until| until.min(at)),
-                        Look::HeldByShared => until = None,
-                    }
-                }
-                let one_class = of.lines.iter().filter(|line| !line.is_empty()).count() == 1;
-                if let Some(until) = until.filter(|_| one_class) {
-                    parking.push((*flow, until.min(now + LOOK_AGAIN).max(now + 1)));
-                }
-            }
-        }
-        for (flow, until) in parking {
-            self.park(flow, until);
-        }
-        let (flow, class, call) = found?;
-        self.flows[flow].lines[class].retain(|waiting| *waiting != call);
-        self.left(flow, CLASSES[class]);
-        self.turns = self.turns.wrapping_add(1);
-        Some((flow, call))
-    }
-
-    /// Classes in the order of this turn.
-    fn order(&self) -> [usize; 3] {
-        if self.turns % TURNS == TURNS - 1 { [2, 1, 0] } else { [0, 1, 2] }
+        self.parked.first().map(|(until, ..)| *until)
     }
 
     /// Forgets agents that have long been gone.
@@ -311,8 +314,6 @@ impl FairQueue {
         });
     }
 }
-
-const CLASSES: [Class; 3] = Class::ALL;
 
 #[cfg(test)]
 mod tests;

@@ -3,6 +3,7 @@
 //! A bucket outlives a reload as long as its limit means the same: the same calls, per the same
 //! thing, of the same measure, over the same time. Amount, burst and mode may change; what has been
 //! used stays used.
+use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
@@ -77,18 +78,27 @@ const SLOW: Duration = Duration::from_hours(1);
 
 impl Rules {
     pub fn prepare(policies: &[Policy], metrics: &Metrics) -> Self {
-        let rule = |policy| Arc::new(Rule::prepare(policy, metrics));
+        let mut known = HashMap::new();
+        let rule = |policy| Arc::new(Rule::prepare(policy, metrics, &mut known));
         Self { all: policies.iter().map(rule).collect() }
     }
 
     pub fn is_empty(&self) -> bool {
         self.all.is_empty()
     }
+
+    /// Whether a guard against loops looks at this call, and so has to know its conversation.
+    pub fn guards(&self, call: &Subject<'_>) -> bool {
+        self.all.iter().any(|rule| rule.runaway.is_some() && rule.matches(call))
+    }
 }
 
 impl Rule {
-    fn prepare(policy: &Policy, metrics: &Metrics) -> Self {
-        let limit = |limit| Arc::new(LimitOf::prepare(policy, limit, metrics));
+    fn prepare(policy: &Policy, metrics: &Metrics, known: &mut Known) -> Self {
+        let limit = |limit| {
+            let id = identity(policy, limit, known);
+            Arc::new(LimitOf::prepare(policy, limit, id, metrics))
+        };
         let limits = policy.limits.iter().map(limit);
         Self {
             name: Arc::clone(&policy.name),
@@ -122,7 +132,7 @@ impl Rule {
 }
 
 impl LimitOf {
-    fn prepare(policy: &Policy, limit: &Limit, metrics: &Metrics) -> Self {
+    fn prepare(policy: &Policy, limit: &Limit, id: [u8; 16], metrics: &Metrics) -> Self {
         let (refill, window) = match limit.window {
             Window::Rate(per) => {
                 let nanos = u64::try_from(per.as_nanos()).unwrap_or(u64::MAX).max(1);
@@ -142,7 +152,6 @@ impl LimitOf {
         let label = format!("{}/{}", policy.name, limit.measure.as_str());
         // names of policies are letters, digits and a few marks
         let named = format!("\"{label}\"");
-        let id = identity(policy, limit);
         Self {
             count: metrics.limit(&policy.name, limit.measure.as_str(), limit.mode.as_str()),
             key: key(&id),
@@ -167,11 +176,6 @@ impl LimitOf {
         }
     }
 
-    /// Whether only one agent's calls can fill it.
-    pub fn is_private(&self) -> bool {
-        matches!(self.per, Per::Agent | Per::Session | Per::Credential)
-    }
-
     /// Whether it is never to be overrun, and money.
     pub fn is_hard_budget(&self) -> bool {
         self.shape.mode == Mode::Hard && matches!(self.shape.refill, Refill::Calendar(_))
@@ -183,14 +187,26 @@ impl LimitOf {
     }
 }
 
-/// A hash of what a limit means.
-fn identity(policy: &Policy, limit: &Limit) -> [u8; 16] {
+/// How many limits there are of each meaning.
+type Known = HashMap<[u8; 16], u32>;
+
+/// A hash of what a limit means; of several that mean the same (one that is enforced, and a lower
+/// one that only watches), each has its own.
+fn identity(policy: &Policy, limit: &Limit, known: &mut Known) -> [u8; 16] {
     let Policy { matches, per, time_zone, .. } = policy;
     let meaning = (matches, per, limit.measure, limit.window, time_zone);
-    let hash = blake3::hash(format!("{meaning:?}").as_bytes());
-    let mut id = [0; 16];
-    id.copy_from_slice(&hash.as_bytes()[..16]);
-    id
+    let short = |hash: blake3::Hash| {
+        let mut id = [0; 16];
+        id.copy_from_slice(&hash.as_bytes()[..16]);
+        id
+    };
+    let first = short(blake3::hash(format!("{meaning:?}").as_bytes()));
+    let before = known.entry(first).or_insert(0);
+    *before += 1;
+    match *before {
+        1 => first,
+        nth => short(blake3::Hasher::new().update(&first).update(&nth.to_le_bytes()).finalize()),
+    }
 }
 
 fn key(id: &[u8; 16]) -> u64 {
@@ -230,6 +246,14 @@ impl<'s> Scope<'s> {
         self.team.hash(&mut hasher);
         self.name.hash(&mut hasher);
         hasher.finish()
+    }
+
+    /// Tells a hasher which one it is: names that read alike as a label are not the same.
+    pub fn name_to(&self, hasher: &mut blake3::Hasher) {
+        let team = self.team.unwrap_or_default();
+        hasher.update(&[1 + u8::from(self.team.is_some())]);
+        hasher.update(&(team.len() as u64).to_le_bytes());
+        hasher.update(team.as_bytes()).update(self.name.as_bytes());
     }
 
     /// As people read it: `growth/researcher`.

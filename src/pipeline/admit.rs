@@ -21,6 +21,7 @@ use crate::limits::Limits;
 use crate::limits::book::{Ask, Clamp, Decision, End, Fate, Grant, Settled, Standing};
 use crate::limits::pace::Heard;
 use crate::limits::rules::{LimitOf, Subject};
+use crate::limits::runaway::Flag;
 use crate::route::Route;
 use crate::snapshot::Snapshot;
 use crate::telemetry::metrics::PoolGauges;
@@ -47,6 +48,8 @@ pub struct Lease {
     credential: u64,
     /// How long the call waited for its turn.
     pub queued: Duration,
+    /// The guard against loops has flagged it.
+    pub runaway: bool,
     /// The limits it is under, as they stood when it went.
     pub standing: Vec<Standing>,
 }
@@ -77,8 +80,9 @@ pub async fn admit(
         return Ok(lease);
     }
     let model = call.model().unwrap_or("");
+    let subject = Subject { who, model, route: &route.name, upstream: &upstream.config.name };
     let ask = Ask {
-        subject: Subject { who, model, route: &route.name, upstream: &upstream.config.name },
+        subject,
         pool: upstream.pool,
         kind: call.kind as u8,
         reasoning: call.asks.reasoning,
@@ -91,29 +95,48 @@ pub async fn admit(
         rate: call.asks.counted.then(|| snapshot.prices.of(model)),
         credential: lease.credential,
         patience: super::identify::patience(headers),
+        conversation: if snapshot.rules.guards(&subject) { call.conversation() } else { None },
     };
-    let (decision, standing) = worker.limits.with(|book, now| {
+    let (runaway, decision, standing) = worker.limits.with(|book, now| {
         let decision = book.ask(&ask, now);
         let standing = match &decision {
             Decision::Go(grant) => book.standing(grant, now),
             _ => Vec::new(),
         };
-        (decision, standing)
+        (book.runaway(&decision), decision, standing)
     });
     lease.standing = standing;
+    if let Some(flag) = runaway {
+        lease.runaway = true;
+        notice(worker, who, &flag);
+    }
     match decision {
         Decision::Go(grant) => lease.take(grant),
         Decision::No(denial) => return Err(Refusal::limited(&denial, who)),
         Decision::Wait { call, longest } => {
             let since = Instant::now();
             flight.queue(longest, worker.clock.now());
+            flight.describe(|about| about.in_line = Some(call));
             let grant = Box::pin(wait(worker, flight, upstream, call)).await?;
             lease.queued = since.elapsed();
+            flight.describe(|about| about.in_line = None);
             lease.standing = worker.limits.with(|book, now| book.standing(&grant, now));
             lease.take(grant);
         }
     }
     Ok(lease)
+}
+
+/// An agent runs away: counted with each call, told once.
+fn notice(worker: &Worker, who: &Identity, flag: &Flag) {
+    let action = flag.action.as_str();
+    worker.metrics.runaway(action);
+    if flag.fresh {
+        let team = who.team.as_deref().unwrap_or("");
+        let session = who.session.as_deref().unwrap_or("");
+        let pattern = flag.pattern.as_str();
+        tracing::warn!(agent = &*who.agent, team, session, pattern, action, "an agent runs away");
+    }
 }
 
 /// Stands in line until the turn comes, or the time is up.
@@ -173,6 +196,7 @@ impl Lease {
             told_at: Instant::now(),
             credential: theirs.map_or(0, |print| u64::from_be_bytes(print.0)),
             queued: Duration::ZERO,
+            runaway: false,
             standing: Vec::new(),
         }
     }

@@ -3,6 +3,7 @@
 //! Calls that we know are read whole, because their model may stand in the last line; every other
 //! body streams through untouched. What is read is forwarded as it came: the view borrows.
 use std::borrow::Cow;
+use std::ops::Range;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Instant;
@@ -18,7 +19,7 @@ use crate::agents::Hints;
 use crate::flight::{Flight, Stage};
 use crate::snapshot::Snapshot;
 use crate::upstream::outgoing::Outgoing;
-use crate::wire::{Dialect, Endpoint, Kind, View, ViewFault, view};
+use crate::wire::{self, Conversation, Dialect, Endpoint, Kind, View, ViewFault, view};
 
 /// Most memory taken on a client's word before bytes have come.
 const TRUSTED: u64 = 1024 * 1024;
@@ -35,6 +36,8 @@ pub struct Call {
     pub asks: Asks,
     /// What the body says of its session.
     pub hints: Option<Box<Said>>,
+    /// Where the conversation stands in the body.
+    messages: Option<Range<usize>>,
     /// When the last byte of the body had come; our own time begins there.
     pub complete: Option<Instant>,
 }
@@ -119,6 +122,7 @@ impl Call {
             model: None,
             asks: Asks::default(),
             hints: None,
+            messages: None,
             complete: None,
         }
     }
@@ -153,7 +157,7 @@ impl Call {
             }
         } else {
             match view(kind, &whole) {
-                Ok(view) => call.look(&view),
+                Ok(view) => call.look(&view, &whole),
                 Err(fault @ ViewFault::Duplicate { .. }) => {
                     return Err(Refusal::unreadable(&fault));
                 }
@@ -171,7 +175,7 @@ impl Call {
         Ok(call)
     }
 
-    fn look(&mut self, view: &View<'_>) {
+    fn look(&mut self, view: &View<'_>, body: &[u8]) {
         if let Some(stream) = view.stream {
             self.stream = stream;
         }
@@ -192,6 +196,16 @@ impl Call {
             usage: view.include_usage == Some(true),
         };
         self.hints = Said::of(view);
+        self.messages = view.messages.map(|messages| {
+            let at = messages.as_ptr().addr() - body.as_ptr().addr();
+            at..at + messages.len()
+        });
+    }
+
+    /// What was said until now. Looks at each message, so ask it only where it matters.
+    pub fn conversation(&self) -> Option<Conversation> {
+        let Sending::Whole(body) = &self.body else { return None };
+        wire::conversation(self.kind, body.get(self.messages.clone()?)?)
     }
 
     pub fn model(&self) -> Option<&str> {

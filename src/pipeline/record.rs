@@ -169,7 +169,7 @@ impl Record {
                 let held = facts.held.get_or_insert_default();
                 held.predicted = predicted;
                 held.clamped = clamp.map(|clamp| clamp.tokens);
-                held.would_refuse = would_refuse;
+                (held.would_refuse, held.runaway) = (would_refuse, lease.runaway);
             }
         });
     }
@@ -250,12 +250,13 @@ impl Record {
     pub fn refused(&mut self, refusal: &Refusal) {
         self.worker.metrics.refused(refusal.source(), refusal.code());
         self.say(refusal);
-        let limit = refusal.limit().cloned();
+        let (limit, runaway) = (refusal.limit().cloned(), refusal.is_runaway());
         self.note(|facts| {
             facts.error = Some(refusal.code());
             facts.refused = Some(refusal.outcome());
-            if limit.is_some() {
-                facts.held.get_or_insert_default().limited_by = limit;
+            if limit.is_some() || runaway {
+                let held = facts.held.get_or_insert_default();
+                (held.limited_by, held.runaway) = (limit, runaway || held.runaway);
             }
         });
     }

@@ -55,6 +55,7 @@ pub struct Refusal {
     close: bool,
     /// The limit that said no.
     limit: Option<Arc<str>>,
+    runaway: bool,
     /// What the caller is told of it.
     standing: Vec<Standing>,
     /// For our log alone.
@@ -99,6 +100,7 @@ impl Refusal {
             },
             close: false,
             limit: None,
+            runaway: false,
             standing: Vec::new(),
             cause: None,
         }

@@ -14,6 +14,8 @@ use crate::identity::Rung;
 pub struct AgentsView {
     pub agents: Vec<AgentView>,
     pub queues: Vec<QueueView>,
+    /// Buckets of all limits, the fullest first; not all of very many.
+    pub limits: Vec<LimitView>,
 }
 
 /// One agent of one team, since the start of the process.
@@ -54,6 +56,8 @@ pub struct LimitView {
     pub scope: String,
     /// May be more than `limit`: debt.
     pub used: i64,
+    /// Reserved by running calls, beside what is used.
+    pub held: i64,
     pub limit: i64,
     /// Until nothing of it is used. `None`: when the calls end.
     pub resets_in_ms: Option<u64>,

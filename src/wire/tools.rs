@@ -10,6 +10,10 @@ use super::json::{Elements, Raw};
 
 /// How many messages from the end are looked into; a tool's results stand behind its call.
 const NEAR: usize = 16;
+/// How many messages tell a conversation from another: the system's word, and the user's first.
+const BEGINNING: usize = 2;
+/// How many bytes of each. What clients add to a message later (marks for a cache) stands at its end.
+const ENOUGH: usize = 1024;
 
 /// A model's call of a tool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -18,6 +22,15 @@ pub struct ToolCall {
     pub hash: u64,
     /// Messages of the conversation: grows with each turn.
     pub turn: u64,
+}
+
+/// Where a conversation stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Conversation {
+    /// Of how it begins, so the same as long as it grows.
+    pub id: u64,
+    /// What its model did last, if that was to call a tool.
+    pub tool: Option<ToolCall>,
 }
 
 /// What a message says of tools.
@@ -30,6 +43,24 @@ enum Said<'a> {
         name: Raw<'a>,
         arguments: Raw<'a>,
     },
+}
+
+/// The conversation in `messages`, which is [`super::View::messages`] of a call of this kind.
+/// `None`: this kind has no tools, or there is no list.
+pub fn conversation(kind: Kind, messages: &[u8]) -> Option<Conversation> {
+    if !has_tools(kind) {
+        return None;
+    }
+    let mut hasher = blake3::Hasher::new();
+    for message in Raw(messages).elements()?.take(BEGINNING) {
+        hasher.update(&message.0[..message.0.len().min(ENOUGH)]);
+    }
+    Some(Conversation { id: first_bytes(&hasher), tool: last_tool_call(kind, messages) })
+}
+
+fn has_tools(kind: Kind) -> bool {
+    use Kind::{Chat, Generate, Messages, OllamaChat, Responses, StreamGenerate};
+    matches!(kind, Chat | Responses | Messages | Generate | StreamGenerate | OllamaChat)
 }
 
 /// The last tool call in `messages`, which is [`super::View::messages`] of a call of this kind.
@@ -65,6 +96,10 @@ fn hash(name: Raw<'_>, arguments: Raw<'_>) -> u64 {
     hasher.update(&(name.0.len() as u64).to_le_bytes());
     hasher.update(name.0);
     hasher.update(arguments.0);
+    first_bytes(&hasher)
+}
+
+fn first_bytes(hasher: &blake3::Hasher) -> u64 {
     let mut first = [0; 8];
     hasher.finalize_xof().fill(&mut first);
     u64::from_le_bytes(first)

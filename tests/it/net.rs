@@ -11,7 +11,7 @@ use tidegate::config::{self, Host, Http2, Origin, Pacing, ProxyRule, Upstream, U
 use tidegate::wire::Dialect;
 
 /// An upstream with nothing special; the tests change what they are about.
-fn upstream() -> Upstream {
+pub fn upstream() -> Upstream {
     let second = Duration::from_secs(1);
     Upstream {
         name: "test".into(),

@@ -3,24 +3,33 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::bucket::{Full, Moment};
-use super::plan::{Ask, Blocked, Clamp, Plan};
+use super::plan::{Ask, Blocked, Clamp, Held, Plan};
 use super::table::Entry;
 use super::{Book, Decision, Denial, Why};
+use crate::config::Mode;
+use crate::config::RunawayAction;
+
+/// What a call that was slowed down has at least to go in.
+const TURN: Duration = Duration::from_secs(1);
 
 impl Book {
     /// What no waiting will change.
     pub(super) fn impossible(plan: &Plan, ask: &Ask<'_>) -> Option<Denial> {
+        let refusal =
+            |why| Denial { why, limit: None, retry: None, standing: Vec::new(), runaway: None };
+        if plan.runaway.is_some_and(|flag| flag.action == RunawayAction::Stop) {
+            return Some(refusal(Why::Runaway));
+        }
         let unpriced = plan.hard_money && ask.counted && ask.rate.is_none_or(|rate| !rate.known);
-        unpriced.then_some(Denial {
-            why: Why::Unpriced,
-            limit: None,
-            retry: None,
-            standing: Vec::new(),
-        })
+        unpriced.then(|| refusal(Why::Unpriced))
     }
 
     /// A limit that is full, and whose policy has no queue, or none long enough.
-    pub(super) fn may_not_wait(&self, plan: &Plan, bucket: usize, full: Full) -> Option<Denial> {
+    pub(super) fn may_not_wait(&self, plan: &Plan, held: &Held) -> Option<Denial> {
+        let (bucket, full) = match (held.full, held.strict) {
+            (Full::Never, _) | (_, None) => (held.bucket, held.full),
+            (_, Some(strict)) => strict,
+        };
         let entry = self.table.get(bucket)?;
         let (retry, why) = match full {
             Full::Never => (None, Why::TooLarge),
@@ -30,18 +39,27 @@ impl Book {
             Full::For(nanos) => (Some(Duration::from_nanos(nanos)), Why::Full),
             Full::UntilFree => (None, Why::Full),
         };
-        let denial = |why| Denial {
+        let denial = Denial {
             why,
             limit: Some((Arc::clone(&entry.limit), entry.label.clone())),
             retry,
             standing: Vec::new(),
+            runaway: None,
         };
-        if full == Full::Never {
-            return Some(denial(Why::TooLarge));
-        }
-        let Some(queue) = entry.limit.queue else { return Some(denial(why)) };
+        let Some(queue) = entry.limit.queue.filter(|_| full != Full::Never) else {
+            return Some(denial);
+        };
         let longest = plan.patience.map_or(queue.wait, |patience| patience.min(queue.wait));
-        retry.is_some_and(|retry| retry > longest).then(|| denial(why))
+        let shape = &entry.limit.shape;
+        let soonest = match full {
+            // what it holds is the worst case, and most of that comes back
+            Full::For(nanos) if shape.mode == Mode::Hard => {
+                entry.bucket.wait_if_freed(shape, nanos)
+            }
+            Full::For(nanos) => nanos,
+            Full::UntilFree | Full::Never => 0,
+        };
+        (Duration::from_nanos(soonest) > longest).then_some(denial)
     }
 
     /// How long a call will stand in line at most.
@@ -53,17 +71,25 @@ impl Book {
     ) -> Duration {
         let pool = &self.pools[plan.pool];
         let longest = match blocked {
-            Err(Blocked::Limit { bucket, .. }) => self
+            Err(Blocked::Limit(held)) => self
                 .table
-                .get(*bucket)
+                .get(held.bucket)
                 .and_then(|entry| entry.limit.queue)
                 .map_or(Duration::ZERO, |queue| queue.wait),
             _ => plan.wait.unwrap_or(pool.rule.wait),
         };
+        // what slows it down comes before its turn, and takes nothing off that
+        let longest = match plan.not_before.saturating_sub(now.at) {
+            0 => longest,
+            slowed => longest.max(TURN).saturating_add(Duration::from_nanos(slowed)),
+        };
         let longest = plan.patience.map_or(longest, |patience| patience.min(longest));
         // a pause that is longer than anybody waits is told at once
         match pool.paces.ready(plan, now.at) {
-            Err(until) if until != u64::MAX && Duration::from_nanos(until - now.at) > longest => {
+            Err(until)
+                if until != u64::MAX
+                    && Duration::from_nanos(until.saturating_sub(now.at)) > longest =>
+            {
                 Duration::ZERO
             }
             _ => longest,
@@ -77,7 +103,7 @@ impl Book {
         now: Moment,
     ) -> Denial {
         let limit = match blocked {
-            Err(Blocked::Limit { bucket, .. }) => self.table.get(*bucket),
+            Err(Blocked::Limit(held)) => self.table.get(held.bucket),
             _ => None,
         };
         let paused = self.pools[plan.pool].paces.ready(plan, now.at).err();
@@ -87,12 +113,14 @@ impl Book {
             limit: limit.map(|entry| (Arc::clone(&entry.limit), entry.label.clone())),
             retry,
             standing: Vec::new(),
+            runaway: None,
         }
     }
 
     /// Says no, and counts it where it belongs.
     pub(super) fn refuse(&mut self, plan: Plan, mut denial: Denial, now: Moment) -> Decision {
         let buckets = plan.parts.iter().map(|part| part.bucket);
+        denial.runaway = plan.runaway;
         denial.standing = self.table.standing(buckets, now);
         if let Some((limit, label)) = &denial.limit {
             let refusing = plan.parts.iter().map(|part| part.bucket).find(|at| {

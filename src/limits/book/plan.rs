@@ -7,10 +7,13 @@ use super::super::predict::Subject as History;
 use super::super::price::Rate;
 use super::super::queue::{FlowId, service};
 use super::super::rules::{LimitOf, Rule, Scope, Subject};
+use super::super::runaway::{Caller, Flag};
 use super::pool::PoolId;
+use super::table::Entry;
 use super::{Book, Grant};
 use crate::config::{Measure, Mode, Per};
 use crate::identity::Class;
+use crate::wire::Conversation;
 
 /// A thousandth of a token is a token bucket's unit.
 const TOKEN: i64 = 1000;
@@ -51,6 +54,8 @@ pub struct Ask<'a> {
     pub credential: u64,
     /// The longest that the caller will wait. `None`: it does not say.
     pub patience: Option<Duration>,
+    /// Where a guard against loops looks at it.
+    pub conversation: Option<Conversation>,
 }
 
 /// What the forwarded call must say of its output.
@@ -65,14 +70,48 @@ pub struct Clamp {
 /// Why a plan does not fit.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Blocked {
-    Limit {
-        bucket: usize,
-        full: Full,
-        /// Only this agent's calls fill it.
-        own: bool,
-    },
+    Limit(Held),
     /// It fits, but the budget is not yet on disk.
-    Unsaved,
+    Unsaved {
+        bucket: usize,
+    },
+}
+
+/// The limits that are in the way.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Held {
+    /// The one that will be for longest.
+    pub bucket: usize,
+    pub full: Full,
+    /// One that only this agent's calls fill.
+    pub own: Option<usize>,
+    /// One that has no queue.
+    pub strict: Option<(usize, Full)>,
+}
+
+impl Held {
+    pub fn found(bucket: usize, full: Full, entry: &Entry) -> Self {
+        Self {
+            bucket,
+            full,
+            own: entry.is_own().then_some(bucket),
+            strict: entry.limit.queue.is_none().then_some((bucket, full)),
+        }
+    }
+
+    pub fn and(self, other: Self) -> Self {
+        let worst = if is_worse(other.full, self.full) { other } else { self };
+        Self { own: self.own.or(other.own), strict: self.strict.or(other.strict), ..worst }
+    }
+}
+
+fn is_worse(full: Full, than: Full) -> bool {
+    let rank = |full| match full {
+        Full::Never => u64::MAX,
+        Full::For(nanos) => nanos,
+        Full::UntilFree => 0,
+    };
+    rank(full) > rank(than)
 }
 
 /// What is asked of one bucket.
@@ -108,6 +147,10 @@ pub(super) struct Plan {
     pub patience: Option<Duration>,
     /// A policy's own wait; longer than the pool's or not.
     pub wait: Option<Duration>,
+    pub runaway: Option<Flag>,
+    guarded: Option<Caller>,
+    /// It is slowed down until then.
+    pub not_before: u64,
     hard: bool,
     pub hard_money: bool,
     cuts: bool,
@@ -115,17 +158,14 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    pub fn uses_any(&self, buckets: &[usize]) -> bool {
-        !buckets.is_empty() && self.parts.iter().any(|part| buckets.contains(&part.bucket))
-    }
-
     /// Tokens of each answer that a hard limit has room for; at least so many that the call is of
     /// use, and then it does not fit.
     pub fn fitting(&self, bucket: &Bucket, shape: &Shape, part: &PlanPart) -> u64 {
         let Some(bound) = self.bound.filter(|_| part.per_token > 0) else { return u64::MAX };
         let each = part.per_token.saturating_mul(count(self.answers)).max(1);
         let tokens = |units: i64| (units / each).max(0) as u64;
-        let free = shape.capacity - bucket.level() - bucket.held() - part.demand.now;
+        let taken = bucket.level().saturating_add(bucket.held()).saturating_add(part.demand.now);
+        let free = shape.capacity.saturating_sub(taken);
         let useful = USEFUL.min(tokens(shape.capacity) / 4).max(self.least).clamp(1, bound);
         tokens(free).clamp(useful, bound)
     }
@@ -190,9 +230,16 @@ impl Book {
             ..Plan::default()
         };
         let rules = std::sync::Arc::clone(&self.rules);
+        let mut seen = None;
         let mut whose = [None; Per::ALL.len()];
         for rule in rules.all.iter().filter(|rule| rule.matches(subject)) {
             plan.obey(rule);
+            if let Some(runaway) = &rule.runaway {
+                let caller = Caller { agent, session: self.session_hash(subject.who) };
+                let see = || self.guard.see(caller, ask.conversation, now.at);
+                seen.get_or_insert_with(see).judge(runaway);
+                plan.guarded = Some(caller);
+            }
             for limit in &rule.limits {
                 if limit.counts_tokens() && !ask.counted {
                     continue;
@@ -204,14 +251,15 @@ impl Book {
                 plan.parts.push(part);
             }
         }
+        plan.runaway = seen.and_then(|seen| self.guard.decide(&seen));
+        let wait = plan.runaway.map_or(0, |flag| flag.wait.as_nanos() as u64);
+        plan.not_before = if wait > 0 { now.at.saturating_add(wait) } else { 0 };
         if plan.hard && ask.generates {
             let known = ask.rate.and_then(|rate| rate.max_output);
             plan.bound = Some(max_tokens.or(known).unwrap_or(UNBOUND).max(1));
         }
         for part in &plan.parts {
-            if let Some(entry) = self.table.get_mut(part.bucket) {
-                entry.users += 1;
-            }
+            self.table.join(part.bucket, agent);
         }
         plan
     }
@@ -270,8 +318,8 @@ impl Book {
         let pool = &mut self.pools[plan.pool];
         pool.running += 1;
         let service = service(plan.input, output);
-        let flow: FlowId = pool.queue.flow(plan.agent, plan.weight, now.at);
-        pool.queue.start(flow, service);
+        let flow: FlowId = pool.queue.flow(plan.agent, now.at);
+        pool.queue.start(flow, service, plan.weight);
         let pace = pool.paces.enter(plan.pace_key, plan.need, now.at);
         self.present(plan.agent, |agent| agent.running += 1);
         Box::new(Grant {
@@ -286,12 +334,15 @@ impl Book {
             rate: plan.rate,
             answers: plan.answers,
             service,
+            weight: plan.weight,
             prompt_bytes: plan.prompt_bytes,
             input: plan.input,
             output,
             produced: 0,
             clamp,
             would_refuse,
+            runaway: plan.runaway,
+            guarded: plan.guarded,
             cuts: plan.cuts,
             counts_tokens: plan.counts_tokens,
         })

@@ -90,6 +90,9 @@ impl Book {
                 goes_on = false;
             }
             entry.touch();
+            if entry.is_past_mark() {
+                self.table.ledgers.want(part.bucket);
+            }
         }
         goes_on || !grant.cuts
     }
@@ -150,11 +153,14 @@ impl Book {
             entry.bucket.leave(part.held, part.speed, used.saturating_sub(part.counted));
             entry.users = entry.users.saturating_sub(1);
             entry.touch();
+            if entry.is_past_mark() {
+                self.table.ledgers.want(part.bucket);
+            }
         }
         let pool = &mut self.pools[grant.pool];
         pool.running = pool.running.saturating_sub(1);
         let actual = service(usage.input, usage.output);
-        pool.queue.end(grant.flow, grant.service, actual, now.at);
+        pool.queue.end(grant.flow, grant.service, actual, grant.weight, now.at);
         if let Some(pace) = grant.pace {
             let need = Need { input_tokens: usage.input, output_tokens: usage.output };
             pool.paces.leave(pace, (end.fate == Fate::Answered).then_some(need), now.at);
@@ -170,13 +176,18 @@ impl Book {
             };
             self.predictor.learn(grant.history, &sample);
         }
+        let tokens = usage.input.saturating_add(usage.output);
+        if let Some(caller) = grant.guarded.filter(|_| tokens > 0) {
+            let known = grant.rate.is_some_and(|rate| rate.known);
+            self.guard.settled(caller, tokens, settled.spend.filter(|_| known), now.at);
+        }
         self.present(grant.agent, |agent| agent.running = agent.running.saturating_sub(1));
         let mut parts = grant.parts;
         parts.clear();
         if self.spare.len() < super::SPARE {
             self.spare.push(parts);
         }
-        self.drain_waiting(now);
+        self.drain_waiting(grant.agent, now);
         settled
     }
 
@@ -211,10 +222,11 @@ impl Book {
         u64::try_from(made).unwrap_or(u64::MAX).min(grant.output)
     }
 
-    /// Lets calls go that waited for what was given back.
-    fn drain_waiting(&mut self, now: Moment) {
+    /// Lets calls go that waited for what an agent has given back.
+    fn drain_waiting(&mut self, agent: u64, now: Moment) {
         for at in 0..self.pools.len() {
             if self.pools[at].queue.waiting() > 0 {
+                self.pools[at].queue.unpark(agent);
                 self.drain(at, now);
             }
         }

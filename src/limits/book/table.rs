@@ -1,48 +1,25 @@
 //! All buckets: found by limit and by whose they are, made when first asked for, forgotten when they
 //! are as good as new.
 //!
-//! Bounded: what clients invent can fill the table, and then shares one bucket a limit. Budgets that
-//! outlive the process are written down ahead of what is spent: a mark that stands above what is
-//! used and held is on disk before a call may go, so that a crash can lose no debit.
+//! Bounded: what clients invent can fill the table, and then shares one bucket a limit. A bucket whose
+//! limit has left the policy holds nobody up, and goes on where it stood if the limit comes back.
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use slab::Slab;
 
-use super::super::bucket::{Bucket, Demand, Full, Moment, Refill};
+use super::super::bucket::{Bucket, Moment};
 use super::super::prehashed::Prehashed;
 use super::super::rules::{LimitOf, Rules, Scope, Subject};
 use super::Part;
-use super::plan::{Blocked, Clamp, Plan};
+use super::ledger::{Ledger, Ledgers};
+use super::plan::{Blocked, Clamp, Held, Plan, PlanPart};
 use crate::config::Mode;
 
 /// Most buckets.
 const MOST: usize = 200_000;
 /// How many are looked at in one sweep.
 const SWEPT: usize = 2_000;
-/// A bucket's name in the store: limit, and whose.
-pub type SavedKey = [u8; 16];
-
-/// A budget as it is written down.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Saved {
-    pub level: i64,
-    /// End of its period, in Unix seconds; 0 for a rate.
-    pub resets: i64,
-    /// When it was written, in Unix seconds.
-    pub wall: i64,
-}
-
-/// What is to be written down.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unsaved {
-    pub key: SavedKey,
-    pub saved: Saved,
-    /// Which bucket, for [`super::Book::saved`].
-    pub bucket: usize,
-    /// A call may be waiting for it.
-    pub urgent: bool,
-}
 
 /// One bucket, and what is known of it.
 pub(super) struct Entry {
@@ -56,34 +33,44 @@ pub(super) struct Entry {
     pub refused: u64,
     pub would_refuse: u64,
     pub waited: u64,
-    ledger: Option<Ledger>,
+    pub(super) ledger: Option<Ledger>,
     /// Its limit is gone from the policy.
     dead: bool,
+    users_are: Users,
+    /// In which round of turns somebody was found to wait for it.
+    closed: u64,
 }
 
-/// How much of a lasting bucket is on disk.
-struct Ledger {
-    key: SavedKey,
-    /// What is spent and held may rise to this without another write.
-    mark: i64,
-    /// Handed over, not yet on disk; one at a time, so that a low mark never overtakes a high one.
-    under_way: bool,
-    /// What a waiting call needs it to be.
-    needed: i64,
-    dirty: bool,
+/// Whose calls a bucket has seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Users {
+    Nobody,
+    One(u64),
+    Several,
 }
 
-#[derive(Default)]
 pub(super) struct Table {
-    entries: Slab<Entry>,
+    pub(super) entries: Slab<Entry>,
     /// By limit, and whose.
     index: Prehashed<(u64, u64), usize>,
-    /// What a store gave back at the start.
-    restored: HashMap<SavedKey, Saved>,
-    /// There is a store: budgets are written down.
-    pub durable: bool,
+    pub ledgers: Ledgers,
+    /// Most entries.
+    pub(super) most: usize,
     swept: usize,
-    unsaved: Vec<usize>,
+    round: u64,
+}
+
+impl Default for Table {
+    fn default() -> Self {
+        Self {
+            entries: Slab::new(),
+            index: Prehashed::default(),
+            ledgers: Ledgers::default(),
+            most: MOST,
+            swept: 0,
+            round: 0,
+        }
+    }
 }
 
 impl Table {
@@ -128,24 +115,15 @@ impl Table {
         if let Some(at) = self.index.get(&key) {
             return *at;
         }
-        let (key, label) = if self.entries.len() < MOST {
-            (key, Scope::of(limit.per, subject).label())
-        } else {
-            ((limit.key, u64::MAX), Arc::from("other"))
-        };
+        let own = self.entries.len() < self.most;
+        let scope = Scope::of(limit.per, subject);
+        let (key, label) =
+            if own { (key, scope.label()) } else { ((limit.key, u64::MAX), Arc::from("other")) };
         if let Some(at) = self.index.get(&key) {
             return *at;
         }
         let mut bucket = Bucket::new(&limit.shape, now);
-        let mut ledger = None;
-        if self.durable && limit.lasting {
-            let name = saved_key(&limit.id, &label);
-            if let Some(saved) = self.restored.remove(&name) {
-                restore(&mut bucket, limit, &saved, now);
-            }
-            let mark = bucket.level();
-            ledger = Some(Ledger { key: name, mark, under_way: false, needed: 0, dirty: false });
-        }
+        let ledger = self.ledgers.open(limit, own.then_some(&scope), &mut bucket, now);
         let entry = Entry {
             limit: Arc::clone(limit),
             label,
@@ -157,23 +135,63 @@ impl Table {
             waited: 0,
             ledger,
             dead: false,
+            users_are: Users::Nobody,
+            closed: 0,
         };
         let at = self.entries.insert(entry);
         self.index.insert(key, at);
         at
     }
 
+    /// A call of this agent waits or runs with a bucket.
+    pub fn join(&mut self, at: usize, agent: u64) {
+        let Some(entry) = self.entries.get_mut(at) else { return };
+        entry.users += 1;
+        entry.users_are = match entry.users_are {
+            Users::Nobody => Users::One(agent),
+            Users::One(known) if known == agent => Users::One(agent),
+            _ => Users::Several,
+        };
+    }
+
+    /// A new round of turns: nobody is known to wait for anything.
+    pub fn begin_round(&mut self) {
+        self.round += 1;
+    }
+
+    /// Somebody waits for a bucket: until the round is over it is not taken from under him.
+    pub fn close(&mut self, at: usize) {
+        if let Some(entry) = self.entries.get_mut(at) {
+            entry.closed = self.round;
+        }
+    }
+
+    /// A bucket of these that somebody waits for, the agent's own first; and whether it is that.
+    pub fn closed(&self, parts: &[PlanPart]) -> Option<(usize, bool)> {
+        let mut found = None;
+        for part in parts {
+            let Some(entry) = self.entries.get(part.bucket) else { continue };
+            if entry.closed == self.round && !entry.dead {
+                if entry.is_own() {
+                    return Some((part.bucket, true));
+                }
+                found = found.or(Some((part.bucket, false)));
+            }
+        }
+        found
+    }
+
     /// Whether all buckets of a plan have room; with the bound on its output that makes it fit.
     pub fn check(&mut self, plan: &Plan, now: Moment) -> Result<Option<Clamp>, Blocked> {
         let mut bound = plan.bound;
-        let mut blocked: Option<(usize, Full, bool)> = None;
-        let mut unsaved = false;
+        let mut held_up = None::<Held>;
+        let mut unsaved = None;
         for part in &plan.parts {
             let Some(entry) = self.entries.get_mut(part.bucket) else { continue };
+            entry.bucket.refill(&entry.limit.shape, now);
             if entry.dead {
                 continue;
             }
-            entry.bucket.refill(&entry.limit.shape, now);
             let mode = entry.limit.shape.mode;
             let demand = if mode == Mode::Hard {
                 let tokens = plan.fitting(&entry.bucket, &entry.limit.shape, part);
@@ -186,21 +204,19 @@ impl Table {
                 Ok(()) => {}
                 Err(_) if mode == Mode::Observe => {}
                 Err(full) => {
-                    let own = entry.limit.is_private();
-                    if blocked.is_none_or(|(_, worst, _)| is_worse(full, worst)) {
-                        blocked = Some((part.bucket, full, own));
-                    }
+                    let found = Held::found(part.bucket, full, entry);
+                    held_up = Some(held_up.map_or(found, |known| known.and(found)));
                 }
             }
             if mode == Mode::Hard && !entry.covers(&demand) {
-                unsaved = true;
-                self.unsaved.push(part.bucket);
+                unsaved = unsaved.or(Some(part.bucket));
+                self.ledgers.want(part.bucket);
             }
         }
-        match blocked {
-            Some((bucket, full, own)) => Err(Blocked::Limit { bucket, full, own }),
-            None if unsaved => Err(Blocked::Unsaved),
-            None => Ok(plan.clamp(bound)),
+        match (held_up, unsaved) {
+            (Some(held), _) => Err(Blocked::Limit(held)),
+            (None, Some(bucket)) => Err(Blocked::Unsaved { bucket }),
+            (None, None) => Ok(plan.clamp(bound)),
         }
     }
 
@@ -256,129 +272,19 @@ impl Table {
         for at in self.swept..end {
             let Some(entry) = self.entries.get_mut(at) else { continue };
             entry.bucket.refill(&entry.limit.shape, now);
-            let written = entry.ledger.as_ref().is_none_or(|own| !own.dirty && !own.under_way);
-            if entry.users == 0 && (entry.dead || (entry.bucket.is_idle() && written)) {
+            let written = entry.ledger.as_ref().is_none_or(Ledger::is_written);
+            if entry.users == 0 && entry.bucket.is_idle() && written {
                 let entry = self.entries.remove(at);
                 self.index.remove(&entry.key);
             }
         }
         self.swept = if end >= self.entries.capacity() { 0 } else { end };
     }
-
-    /// What a store has kept, before the first call.
-    pub fn restore(&mut self, all: impl IntoIterator<Item = (SavedKey, Saved)>) {
-        self.restored.extend(all);
-        self.durable = true;
-    }
-
-    /// What is to be written down now: what calls wait for, and with `all` what has changed.
-    pub fn take_unsaved(&mut self, all: bool, now: Moment) -> Vec<Unsaved> {
-        let urgent = std::mem::take(&mut self.unsaved);
-        let mut unsaved = Vec::new();
-        for at in urgent {
-            let Some(entry) = self.entries.get_mut(at) else { continue };
-            unsaved.extend(entry.write_down(at, true, now));
-        }
-        if all {
-            for (at, entry) in &mut self.entries {
-                entry.bucket.refill(&entry.limit.shape, now);
-                unsaved.extend(entry.write_down(at, false, now));
-            }
-        }
-        unsaved
-    }
-
-    /// A mark is on disk.
-    pub fn saved(&mut self, one: &Unsaved) {
-        if let Some(entry) = self.entries.get_mut(one.bucket)
-            && let Some(ledger) = &mut entry.ledger
-            && ledger.key == one.key
-        {
-            (ledger.mark, ledger.under_way) = (one.saved.level, false);
-        }
-    }
-
-    /// Nothing can be written down any more: budgets go on in memory.
-    pub fn lose_store(&mut self) {
-        self.durable = false;
-        for (_, entry) in &mut self.entries {
-            entry.ledger = None;
-        }
-    }
 }
 
 impl Entry {
-    /// It has changed since it was written down.
-    pub fn touch(&mut self) {
-        if let Some(ledger) = &mut self.ledger {
-            ledger.dirty = true;
-        }
+    /// Only one agent's calls fill it.
+    pub fn is_own(&self) -> bool {
+        matches!(self.users_are, Users::One(_))
     }
-
-    /// Whether what is on disk covers this demand as well.
-    fn covers(&mut self, demand: &Demand) -> bool {
-        if !self.limit.is_hard_budget() {
-            return true;
-        }
-        let after = self.bucket.level() + self.bucket.held() + demand.now + demand.growth;
-        let Some(ledger) = &mut self.ledger else { return true };
-        let covered = after <= ledger.mark;
-        if !covered {
-            ledger.needed = ledger.needed.max(after);
-        }
-        covered
-    }
-
-    /// What to write: of a hard budget in use, a step above all that is used and held.
-    fn write_down(&mut self, at: usize, urgent: bool, now: Moment) -> Option<Unsaved> {
-        let hard = self.limit.is_hard_budget();
-        let step = if hard { (self.limit.shape.capacity / 64).max(1) } else { 0 };
-        let used = self.bucket.level() + if hard { self.bucket.held() } else { 0 };
-        let (resets, running) = (self.bucket.resets, self.bucket.running() > 0);
-        let ledger = self.ledger.as_mut()?;
-        if ledger.under_way || !(urgent || ledger.dirty) {
-            return None;
-        }
-        let needed = std::mem::take(&mut ledger.needed);
-        let level = if urgent || running { used.max(needed).saturating_add(step) } else { used };
-        ledger.dirty = urgent || running;
-        ledger.under_way = true;
-        // a lower mark holds from now on, a higher one once it is on disk
-        ledger.mark = ledger.mark.min(level);
-        let saved = Saved { level, resets, wall: now.wall };
-        Some(Unsaved { key: ledger.key, saved, bucket: at, urgent })
-    }
-}
-
-/// As it would be, had the process not ended.
-fn restore(bucket: &mut Bucket, limit: &LimitOf, saved: &Saved, now: Moment) {
-    // a clock that went back neither refills nor expires
-    let away = now.wall.saturating_sub(saved.wall).max(0);
-    let level = match &limit.shape.refill {
-        Refill::Steady { amount, per } => {
-            let nanos = u128::from(away as u64) * 1_000_000_000;
-            let refilled = nanos * (*amount as u128) / u128::from(*per);
-            saved.level.saturating_sub(i64::try_from(refilled).unwrap_or(i64::MAX)).max(0)
-        }
-        _ => saved.level,
-    };
-    bucket.restore(level, saved.resets);
-    bucket.refill(&limit.shape, now);
-}
-
-fn is_worse(full: Full, than: Full) -> bool {
-    let rank = |full| match full {
-        Full::Never => u64::MAX,
-        Full::For(nanos) => nanos,
-        Full::UntilFree => 0,
-    };
-    rank(full) > rank(than)
-}
-
-fn saved_key(limit: &[u8; 16], label: &str) -> SavedKey {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(limit).update(label.as_bytes());
-    let mut key = [0; 16];
-    key.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
-    key
 }

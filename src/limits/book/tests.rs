@@ -4,10 +4,12 @@ use std::task::Waker;
 use super::super::bucket::SECOND;
 use super::super::rules::Subject;
 use super::*;
-use crate::config::{Calendar, Limit, Measure, Mode, Per, Policy, Queue, Window};
+use crate::config::{
+    Calendar, Limit, Matcher, Measure, Mode, Per, Policy, Queue, Runaway, RunawayAction, Window,
+};
 use crate::identity::{Identity, Rung};
 use crate::telemetry::metrics::Metrics;
-use crate::wire::Usage;
+use crate::wire::{Conversation, ToolCall, Usage};
 
 pub fn at(seconds: f64) -> Moment {
     Moment { at: (seconds * SECOND as f64) as u64, wall: 1_800_000_000 + seconds as i64 }
@@ -53,6 +55,17 @@ impl Bench {
 
     /// A call of so many bytes (four to a token) and a bound.
     pub fn ask(&mut self, who: &Identity, bytes: u64, max: Option<u64>, now: f64) -> Decision {
+        self.ask_in(who, bytes, max, None, now)
+    }
+
+    pub fn ask_in(
+        &mut self,
+        who: &Identity,
+        bytes: u64,
+        max: Option<u64>,
+        conversation: Option<Conversation>,
+        now: f64,
+    ) -> Decision {
         let subject = Subject { who, model: "m", route: "r", upstream: "up" };
         let ask = Ask {
             subject,
@@ -68,6 +81,7 @@ impl Bench {
             rate: None,
             credential: 0,
             patience: None,
+            conversation,
         };
         self.book.ask(&ask, at(now))
     }
@@ -200,4 +214,89 @@ fn a_hard_budget_is_on_disk_before_it_is_used() {
         panic!()
     };
     assert!(after.line(1.0).used >= 100_000);
+}
+
+#[test]
+fn a_slowed_loop_waits_on_its_own_and_holds_nobody_up() {
+    let runaway = Runaway { repeats: 2, factor: 10.0, action: RunawayAction::Slow };
+    let policies = [Policy { runaway: Some(runaway), ..Policy::default() }];
+    let mut bench = Bench::new(&policies, Some(1));
+    let (looper, other) = (agent("looper"), agent("other"));
+    let say = |turn| Some(Conversation { id: 1, tool: Some(ToolCall { hash: 7, turn }) });
+    let Decision::Go(first) = bench.ask_in(&looper, 40, None, say(3), 0.0) else { panic!() };
+    bench.book.settle(first, &answered(10, 10), at(0.0));
+    let decision = bench.ask_in(&looper, 40, None, say(5), 0.0);
+    assert!(bench.book.runaway(&decision).is_some_and(|flag| flag.fresh));
+    let Decision::Wait { call, longest } = decision else { panic!("{decision:?}") };
+    // a second for its fault, and as long as anybody for a place
+    assert_eq!(longest, Duration::from_secs(11));
+    assert_eq!(bench.book.agents(at(0.0)).iter().filter(|one| one.runaway).count(), 1);
+    for turn in 0..5 {
+        let grant = bench.go(&other, 40, None, 0.1 * f64::from(turn));
+        assert_eq!(grant.runaway, None);
+        bench.book.settle(grant, &answered(10, 10), at(0.1 * f64::from(turn)));
+    }
+    assert!(bench.book.poll(call, Waker::noop()).is_none());
+    let wake = bench.book.wake_at().unwrap();
+    assert!(wake <= SECOND, "{wake}");
+    bench.book.advance(at(1.0));
+    let grant = bench.book.poll(call, Waker::noop()).unwrap();
+    assert!(grant.runaway.is_some());
+    // who leaves while it waits leaves nothing behind
+    bench.book.settle(grant, &answered(10, 10), at(1.0));
+    let Decision::Wait { call, .. } = bench.ask_in(&looper, 40, None, say(7), 1.0) else {
+        panic!()
+    };
+    bench.book.leave(call, at(1.5));
+    assert_eq!((bench.book.waiting(), bench.book.queues(at(1.5))[0].running), (0, 0));
+}
+
+#[test]
+fn a_stopped_loop_holds_nothing() {
+    let runaway = Runaway { repeats: 2, factor: 10.0, action: RunawayAction::Stop };
+    let limits = vec![limit(Measure::Requests, 60, 60, Mode::Soft)];
+    let policies = [Policy { runaway: Some(runaway), limits, ..Policy::default() }];
+    let mut bench = Bench::new(&policies, None);
+    let who = agent("a");
+    let say = |turn| Some(Conversation { id: 1, tool: Some(ToolCall { hash: 7, turn }) });
+    let Decision::Go(first) = bench.ask_in(&who, 40, None, say(3), 0.0) else { panic!() };
+    let decision = bench.ask_in(&who, 40, None, say(5), 0.0);
+    let Decision::No(denial) = &decision else { panic!("{decision:?}") };
+    assert_eq!((denial.why, denial.retry), (Why::Runaway, None));
+    bench.book.settle(first, &End::unsent(), at(0.0));
+    assert_eq!((bench.line(0.0).used, bench.line(0.0).held), (0, 0));
+}
+
+#[test]
+fn what_calls_used_feeds_the_guard() {
+    let stop = |action| Runaway { repeats: 5, factor: 10.0, action };
+    let policies = [RunawayAction::Observe, RunawayAction::Stop].map(|action| Policy {
+        runaway: Some(stop(action)),
+        matches: Matcher { model: Some("m".into()), ..Matcher::default() },
+        ..Policy::default()
+    });
+    let mut bench = Bench::new(&policies, None);
+    let who = agent("a");
+    let mut now = 0.0;
+    let mut call = |bench: &mut Bench, tokens: u64| {
+        now += 5.0;
+        let decision = bench.ask(&who, 40, None, now);
+        let flag = bench.book.runaway(&decision);
+        match decision {
+            Decision::Go(grant) => {
+                let end = answered(tokens / 2, tokens / 2);
+                bench.book.settle(grant, &end, at(now));
+            }
+            Decision::No(denial) => assert_eq!(denial.why, Why::Runaway),
+            Decision::Wait { .. } => panic!("it waits"),
+        }
+        flag
+    };
+    for _ in 0..240 {
+        assert_eq!(call(&mut bench, 1000), None);
+    }
+    let flags: Vec<_> = (0..20).filter_map(|_| call(&mut bench, 40_000)).collect();
+    assert!(flags.len() > 5, "{flags:?}");
+    assert!(flags.iter().all(|flag| flag.action == RunawayAction::Stop));
+    assert_eq!(flags.iter().filter(|flag| flag.fresh).count(), 1);
 }

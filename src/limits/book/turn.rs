@@ -1,8 +1,8 @@
 //! Whose turn it is: goes through a queue, and lets go who can.
 use super::super::bucket::{Full, Moment};
-use super::super::queue::{CallId, Look};
+use super::super::queue::{CallId, Gate, LOOK_AGAIN, Look};
 use super::Book;
-use super::plan::{Blocked, Clamp, Plan};
+use super::plan::{Blocked, Clamp, Held, Plan};
 use super::pool::{Paces, PoolId};
 use super::table::Table;
 
@@ -20,7 +20,8 @@ impl Book {
             return;
         }
         self.pools[at].queue.advance(now.at);
-        let mut held_up = HeldUp { buckets: Vec::new(), wake: u64::MAX };
+        self.table.begin_round();
+        let mut held_up = HeldUp { paces: Vec::new(), wake: u64::MAX };
         while let Some((call, clamp)) = self.next(at, &mut held_up, now) {
             let waiting = &mut self.waits[call];
             let plan = std::mem::take(&mut waiting.plan);
@@ -53,7 +54,7 @@ impl Book {
         let paces = &pool.paces;
         let mut clamp = None;
         let (_, call) = pool.queue.take(now.at, share, |call| {
-            let Some(waiting) = waits.get(call) else { return Look::HeldByShared };
+            let Some(waiting) = waits.get(call) else { return Look::HeldByOwn(u64::MAX) };
             match held_up.look(&waiting.plan, paces, table, now) {
                 Ok(found) => {
                     clamp = found;
@@ -66,15 +67,15 @@ impl Book {
     }
 }
 
-/// What one round through a queue has found full.
+/// What one round through a queue has found full, beside the buckets that the table has closed.
 struct HeldUp {
-    /// Somebody waits for these already: they are not taken from under them.
-    buckets: Vec<usize>,
+    paces: Vec<(u64, u64)>,
     wake: u64,
 }
 
 impl HeldUp {
-    /// Whether a waiting call may go.
+    /// Whether a waiting call may go. What holds it up is kept for it: who comes after it in the
+    /// round and asks for the same waits as well, be it for less.
     fn look(
         &mut self,
         plan: &Plan,
@@ -82,32 +83,48 @@ impl HeldUp {
         table: &mut Table,
         now: Moment,
     ) -> Result<Option<Clamp>, Look> {
-        if plan.uses_any(&self.buckets) {
-            return Err(Look::HeldByShared);
+        match table.closed(&plan.parts) {
+            Some((_, true)) => return Err(Look::HeldByOwn(u64::MAX)),
+            Some((bucket, false)) => return Err(Look::HeldByShared(Gate::Bucket(bucket))),
+            None => {}
+        }
+        let checked = table.check(plan, now);
+        if let Err(Blocked::Limit(held)) = checked {
+            return Err(self.hold(&held, table, now));
+        }
+        let key = plan.pace_key;
+        let gate = Look::HeldByShared(Gate::Pace(key.0, key.1));
+        if self.paces.contains(&key) {
+            return Err(gate);
+        }
+        if plan.not_before > now.at {
+            return Err(Look::HeldByOwn(plan.not_before));
         }
         if let Err(until) = paces.ready(plan, now.at) {
             self.wake = self.wake.min(until);
-            return Err(Look::HeldByShared);
+            self.paces.push(key);
+            return Err(gate);
         }
-        match table.check(plan, now) {
-            Ok(clamp) => Ok(clamp),
-            Err(Blocked::Limit { full, own: true, .. }) => {
-                Err(Look::HeldByOwn(until(full, now.at)))
-            }
-            Err(Blocked::Limit { bucket, full, own: false }) => {
-                self.wake = self.wake.min(until(full, now.at));
-                self.buckets.push(bucket);
-                Err(Look::HeldByShared)
-            }
-            Err(Blocked::Unsaved) => Err(Look::HeldByShared),
-        }
+        checked.map_err(|blocked| match blocked {
+            Blocked::Limit(held) => self.hold(&held, table, now),
+            Blocked::Unsaved { bucket } => Look::HeldByShared(Gate::Bucket(bucket)),
+        })
     }
-}
 
-/// When to look again at a bucket that is full.
-fn until(full: Full, now: u64) -> u64 {
-    match full {
-        Full::For(nanos) => now.saturating_add(nanos),
-        Full::UntilFree | Full::Never => u64::MAX,
+    fn hold(&mut self, held: &Held, table: &mut Table, now: Moment) -> Look {
+        let until = match held.full {
+            // it can only run out of time, and is in nobody's way
+            Full::Never => return Look::HeldByOwn(u64::MAX),
+            Full::For(nanos) => now.at.saturating_add(nanos),
+            // another call's end is told; a calendar that turns is not
+            Full::UntilFree => u64::MAX,
+        };
+        if let Some(own) = held.own {
+            table.close(own);
+            return Look::HeldByOwn(until);
+        }
+        table.close(held.bucket);
+        self.wake = self.wake.min(until.min(now.at.saturating_add(LOOK_AGAIN)));
+        Look::HeldByShared(Gate::Bucket(held.bucket))
     }
 }

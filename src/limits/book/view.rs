@@ -1,11 +1,13 @@
 //! What people want to see of the book: agents, their limits, and the queues.
+use std::collections::HashSet;
 use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
 
 use super::super::bucket::Moment;
 use super::super::pace::State;
 use super::super::rules::LimitOf;
-use super::Book;
+use super::super::runaway::Flag;
+use super::{Book, Decision};
 use crate::config::{Measure, Mode, Per};
 use crate::identity::{Class, Identity};
 
@@ -21,8 +23,6 @@ pub(super) struct Present {
     team: Option<Arc<str>>,
     pub running: u32,
     pub waiting: u32,
-    /// The guard against loops has flagged one of its last calls.
-    pub runaway: bool,
     used: u64,
 }
 
@@ -33,6 +33,7 @@ pub struct AgentLine {
     pub team: Option<Arc<str>>,
     pub running: u32,
     pub waiting: u32,
+    /// The guard against loops has flagged one of its sessions.
     pub runaway: bool,
 }
 
@@ -91,11 +92,15 @@ impl Book {
             agent.used = now.at;
         } else if self.agents.len() < MOST_AGENTS {
             let (agent, team) = (Arc::clone(&who.agent), who.team.clone());
-            let present =
-                Present { agent, team, running: 0, waiting: 0, runaway: false, used: now.at };
+            let present = Present { agent, team, running: 0, waiting: 0, used: now.at };
             self.agents.insert(hash, present);
         }
         hash
+    }
+
+    /// A session's number; of an agent that tells none, the agent's own.
+    pub(super) fn session_hash(&self, who: &Identity) -> u64 {
+        self.name_hash(&(&who.team, &who.agent, &who.session))
     }
 
     pub(super) fn present(&mut self, agent: u64, edit: impl FnOnce(&mut Present)) {
@@ -110,15 +115,16 @@ impl Book {
         });
     }
 
-    pub fn agents(&self) -> Vec<AgentLine> {
-        let line = |agent: &Present| AgentLine {
+    pub fn agents(&self, now: Moment) -> Vec<AgentLine> {
+        let flagged: HashSet<u64> = self.guard.flagged(now.at).collect();
+        let line = |(hash, agent): (&u64, &Present)| AgentLine {
             agent: Arc::clone(&agent.agent),
             team: agent.team.clone(),
             running: agent.running,
             waiting: agent.waiting,
-            runaway: agent.runaway,
+            runaway: flagged.contains(hash),
         };
-        self.agents.values().map(line).collect()
+        self.agents.iter().map(line).collect()
     }
 
     pub fn limits(&mut self, now: Moment) -> Vec<LimitLine> {
@@ -135,6 +141,15 @@ impl Book {
             paces: pool.paces.states(now.at),
         };
         self.pools.iter().map(line).collect()
+    }
+
+    /// What the guard against loops makes of a call that has asked to go.
+    pub fn runaway(&self, decision: &Decision) -> Option<Flag> {
+        match decision {
+            Decision::Go(grant) => grant.runaway,
+            Decision::Wait { call, .. } => self.waits.get(*call)?.plan.runaway,
+            Decision::No(denial) => denial.runaway,
+        }
     }
 
     /// The limits that a running call is under, as they stand now.

@@ -2,6 +2,7 @@ use std::collections::HashSet;
 
 use proptest::prelude::*;
 
+use super::super::recent::Recent;
 use super::*;
 
 const MODEL: u64 = 7;

@@ -77,8 +77,14 @@ impl Refusal {
         );
         let mut refusal =
             Self::new(StatusCode::TOO_MANY_REQUESTS, "runaway", Source::Agent, message);
+        refusal.runaway = true;
         refusal.retry = Retry::No;
         refusal
+    }
+
+    /// The guard against loops has flagged the call, whatever refused it.
+    pub fn is_runaway(&self) -> bool {
+        self.runaway
     }
 
     /// A limit, or a queue, that has no room.
@@ -89,12 +95,14 @@ impl Refusal {
             Why::TooLarge => (StatusCode::BAD_REQUEST, "request_exceeds_limit"),
             Why::Spent => (StatusCode::PAYMENT_REQUIRED, "insufficient_quota"),
             Why::Unpriced => (StatusCode::FORBIDDEN, "model_unpriced"),
+            Why::Runaway => return Self::runaway(who),
         };
         let mut refusal = Self::new(status, code, Source::Agent, message(denial, who));
         refusal.limit = denial.limit.as_ref().map(|(limit, _)| Arc::clone(&limit.label));
         refusal.standing.clone_from(&denial.standing);
+        refusal.runaway = denial.runaway.is_some();
         refusal.retry = match denial.why {
-            Why::TooLarge | Why::Spent | Why::Unpriced => Retry::No,
+            Why::TooLarge | Why::Spent | Why::Unpriced | Why::Runaway => Retry::No,
             Why::Full | Why::QueueFull | Why::Unsaved => {
                 Retry::After(denial.retry.unwrap_or(A_WHILE))
             }

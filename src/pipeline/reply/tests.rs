@@ -112,7 +112,7 @@ impl World {
         let long = Duration::from_secs(30);
         let limits =
             Limits { reading: long, queued: long, first_byte: long, idle: long, total: long };
-        let about = About { request_id: record.id, upstream: None, operation: "chat", model: None };
+        let about = About::new(record.id, "chat");
         self.worker.flights.begin(&self.worker.clock, limits, about)
     }
 

@@ -55,12 +55,7 @@ impl World {
             idle: Duration::from_secs(30),
             total: Duration::from_secs(30),
         };
-        let about = About {
-            request_id: RequestIds::new().next(),
-            upstream: None,
-            operation: "",
-            model: None,
-        };
+        let about = About::new(RequestIds::new().next(), "");
         self.flights.begin(&self.pools.clock, limits, about)
     }
 

@@ -92,6 +92,26 @@ fn only_the_end_is_looked_into() {
 }
 
 #[test]
+fn a_conversation_is_known_by_how_it_begins() {
+    for (kind, messages, _) in ALL {
+        let of = |messages: &str| conversation(kind, format!("[{messages}]").as_bytes()).unwrap();
+        let one = of(messages);
+        assert_eq!(one.tool, found(kind, messages));
+        let grown = of(&format!("{messages},{messages}"));
+        assert_eq!(grown.id, one.id, "{kind:?}");
+        // the other begins with another word
+        let other = of(&messages.replacen("user", "User", 1).replacen("assistant", "Assistant", 1));
+        assert_ne!(other.id, one.id, "{kind:?}");
+    }
+    // a mark that clients move on, at the end of a long message
+    let long = format!("{{\"role\":\"user\",\"content\":\"{}\"", "x".repeat(ENOUGH));
+    let of = |end: &str| conversation(Kind::Messages, format!("[{long}{end}]").as_bytes());
+    assert_eq!(of("}"), of(",\"cache_control\":{}}"));
+    assert_eq!(conversation(Kind::Embeddings, b"[]"), None);
+    assert_eq!(conversation(Kind::Responses, b"\"hi\""), None);
+}
+
+#[test]
 fn what_is_no_conversation_has_no_call() {
     for messages in
         ["\"hi\"", "[]", "[", "[1,null,\"x\",[]]", "{}", "", "[{\"role\":\"assistant\"}]"]

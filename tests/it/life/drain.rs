@@ -136,3 +136,25 @@ async fn what_is_left_after_the_drain_is_cut_and_recorded() {
     std::io::Read::read_to_string(&mut stdout, &mut lines).unwrap();
     assert_eq!(lines.lines().count(), 5, "one line for each call: {lines}");
 }
+
+#[tokio::test]
+async fn a_call_in_line_gets_its_turn_while_draining() {
+    let backend = backend();
+    let limits = "server: { drain: { delay: 0s, timeout: 20s } }\n\
+         policies: [{ limits: { concurrency: 1 }, queue: { wait: 15s } }]\n\
+         routes: [{ to: llm }]";
+    let mut sidecar = Sidecar::start(&policy(&backend, limits)).await;
+    let running = streams(sidecar.addr, 1, "tokens=40; gap=20ms").await;
+    let waiting = tokio::spawn(ask(sidecar.addr, chat(CHAT, "tokens=3")));
+    let waits = async || ask(sidecar.admin, get("/state")).await.1.contains("\"stage\":\"queued\"");
+    crate::support::until("it stands in line", waits).await;
+    sidecar.signal("TERM");
+    sidecar.logged("no new calls are taken").await;
+    refuses(sidecar.addr).await;
+    for response in running {
+        assert!(whole(response).await.expect("a whole stream").ends_with("data: [DONE]\n\n"));
+    }
+    let (status, body) = waiting.await.unwrap();
+    assert_eq!(status, 200, "{body}");
+    assert_eq!(sidecar.ended().await.code(), Some(0));
+}

@@ -3,7 +3,8 @@ use std::fs;
 use std::path::PathBuf;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType,
+    date_time_ymd,
 };
 use tempfile::TempDir;
 
@@ -33,10 +34,14 @@ impl Authority {
         self.directory.path().join("ca.pem")
     }
 
-    /// A pair in files called after `file`, for these names, with its last day.
+    /// A pair in files called after `file`, for these names and URIs, with its last day.
     pub fn issue(&self, file: &str, names: &[&str], not_after: (i32, u8, u8)) -> Pair {
-        let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
+        let (uris, names): (Vec<&str>, Vec<&str>) =
+            names.iter().partition(|name| name.contains("://"));
+        let names: Vec<_> = names.into_iter().map(str::to_owned).collect();
         let mut params = CertificateParams::new(names).unwrap();
+        let uris = uris.into_iter().map(|uri| SanType::URI(uri.try_into().unwrap()));
+        params.subject_alt_names.extend(uris);
         params.not_before = date_time_ymd(2020, 1, 1);
         params.not_after = date_time_ymd(not_after.0, not_after.1, not_after.2);
         let key = KeyPair::generate().unwrap();

@@ -27,13 +27,15 @@ type Text = Arc<Mutex<Vec<String>>>;
 pub struct App {
     child: Child,
     pub addr: SocketAddr,
-    admin: SocketAddr,
+    pub admin: SocketAddr,
     access: Text,
     events: Text,
     readers: Vec<JoinHandle<()>>,
     /// Whether calls of a test may still be going on when it ends.
     pub unfinished: bool,
-    _directory: tempfile::TempDir,
+    /// What it must never show, beside the two canaries.
+    pub secrets: Vec<String>,
+    directory: tempfile::TempDir,
 }
 
 impl App {
@@ -43,12 +45,15 @@ impl App {
     }
 
     pub fn with(policy: &str, args: &[&str]) -> Self {
+        Self::by(Command::new(env!("CARGO_BIN_EXE_tidegate")), policy, args)
+    }
+
+    /// By a command that the arguments are added to.
+    pub fn by(mut command: Command, policy: &str, args: &[&str]) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let file = directory.path().join("policy.yaml");
-        let listen = if policy.contains("listen:") { "" } else { "listen: 127.0.0.1:0\n" };
-        let policy = format!("{listen}admin: 127.0.0.1:0\n{policy}");
-        fs::write(&file, policy).expect("a policy file");
-        let mut child = Command::new(env!("CARGO_BIN_EXE_tidegate"))
+        fs::write(&file, whole(policy)).expect("a policy file");
+        let mut child = command
             .arg("--config")
             .arg(&file)
             .args(args)
@@ -72,12 +77,45 @@ impl App {
             events,
             readers,
             unfinished: false,
-            _directory: directory,
+            secrets: Vec::new(),
+            directory,
         }
     }
 
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Ends it as `kill -9` does.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("it can be ended");
+        self.child.wait().expect("it ends");
+    }
+
+    /// Asks it to end, and waits until it has.
+    pub async fn end(&mut self) {
+        let id = self.pid().to_string();
+        let sent = Command::new("kill").args(["-s", "TERM", &id]).status().expect("kill runs");
+        assert!(sent.success());
+        until("it ends", async || self.has_ended()).await;
+    }
+
+    fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("its status").is_some()
+    }
+
+    /// Puts another policy in force; it must be sound.
+    pub async fn reload(&self, policy: &str) {
+        let lines = || self.events().matches("the new policy is in force").count();
+        let before = lines();
+        let (file, next) =
+            (self.directory.path().join("policy.yaml"), self.directory.path().join("next"));
+        fs::write(&next, whole(policy)).expect("a policy file");
+        fs::rename(&next, &file).expect("the policy's place");
+        // its watcher may see it before, or not at all
+        let hup = format!("kill -s HUP {}", self.pid());
+        assert!(Command::new("sh").args(["-c", &hup]).status().expect("a shell").success());
+        until("the new policy is in force", async || lines() > before).await;
     }
 
     /// Resident memory in KiB.
@@ -87,7 +125,8 @@ impl App {
         line.trim().trim_end_matches(" kB").parse().expect("a number")
     }
 
-    fn admin(&self, path: &str) -> String {
+    /// What the admin listener answers.
+    pub fn page(&self, path: &str) -> String {
         let mut stream = TcpStream::connect(self.admin).expect("the admin listener");
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         let host = self.admin;
@@ -101,7 +140,7 @@ impl App {
 
     /// The sum of a metric's samples whose labels hold all of `labels` (`outcome="complete"`).
     pub fn metric(&self, name: &str, labels: &[&str]) -> f64 {
-        let text = self.admin("/metrics");
+        let text = self.page("/metrics");
         let samples = text.lines().filter_map(|line| {
             let rest = line.strip_prefix(name)?;
             let (found, value) = if let Some(rest) = rest.strip_prefix('{') {
@@ -116,7 +155,7 @@ impl App {
     }
 
     pub fn state(&self) -> Value {
-        serde_json::from_str(&self.admin("/state")).expect("the state as JSON")
+        serde_json::from_str(&self.page("/state")).expect("the state as JSON")
     }
 
     /// What `/state` says of the first upstream.
@@ -166,10 +205,10 @@ impl App {
 impl Drop for App {
     #[expect(clippy::print_stderr, reason = "the test harness shows it with the failure")]
     fn drop(&mut self) {
-        let shown = if std::thread::panicking() {
+        let shown = if std::thread::panicking() || self.has_ended() {
             String::new()
         } else {
-            format!("{}\n{}", self.admin("/metrics"), self.admin("/state"))
+            format!("{}\n{}", self.page("/metrics"), self.page("/state"))
         };
         let in_flight =
             shown.lines().filter(|line| line.starts_with("tidegate_requests_in_flight"));
@@ -195,12 +234,19 @@ impl Drop for App {
             .into_iter()
             .chain([("events", &self.events())])
         {
-            for canary in [AGENT_KEY, UPSTREAM_KEY] {
+            let secrets = self.secrets.iter().map(String::as_str);
+            for canary in [AGENT_KEY, UPSTREAM_KEY].into_iter().chain(secrets) {
                 assert!(!text.contains(canary), "a key is shown in {what}");
             }
         }
         assert!(self.unfinished || still.is_empty(), "calls still in flight: {still:?}");
     }
+}
+
+/// A policy with the addresses that it leaves out.
+fn whole(policy: &str) -> String {
+    let listen = if policy.contains("listen:") { "" } else { "listen: 127.0.0.1:0\n" };
+    format!("{listen}admin: 127.0.0.1:0\n{policy}")
 }
 
 fn gather(from: impl Read + Send + 'static, into: &Text) -> JoinHandle<()> {

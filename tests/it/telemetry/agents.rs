@@ -67,6 +67,7 @@ fn state() -> Value {
             .map(|one| AgentView { limits: vec![limit.clone()], ..AgentView::of(one) })
             .collect(),
         queues: vec![QueueView { upstream: "openai".to_owned(), depth: 1, ..Default::default() }],
+        ..AgentsView::default()
     };
     let mut state = serde_json::to_value(view).expect("JSON");
     state["stage"] = "serving".into();

@@ -52,6 +52,12 @@ impl<K: Copy + Eq + Hash, V: Default> Recent<K, V> {
         &mut self.entries[place].value
     }
 
+    /// To change it, which is no touch either.
+    pub(super) fn get_mut(&mut self, key: &K) -> Option<&mut V> {
+        let place = *self.places.get(key)?;
+        Some(&mut self.entries[place].value)
+    }
+
     /// In no order that means anything.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
         self.entries.iter().map(|entry| (&entry.key, &*entry.value))
