@@ -1,11 +1,12 @@
 //! `tidegate demo`: the sidecar at work on a machine without a key and without a network.
 //!
 //! The real thing in one process: a simulated backend, the sidecar in front of it as it runs
-//! without a policy file (every vendor's address is the simulator's), and a client that calls over
-//! real sockets. What the table says comes from the sidecar's own records: its access log goes into
-//! a channel instead of to stdout. After the show it keeps serving, and every further call is a
-//! line of that table. On a terminal the answers flow at a readable pace; elsewhere nothing waits
-//! and nothing is styled.
+//! without a policy file (every vendor's address is the simulator's) but for what the acts about
+//! limits need (`demo/policy.rs`), and agents that call over real sockets. What the tables say
+//! comes from the sidecar's own records: its access log goes into a channel instead of to stdout.
+//! After the show it keeps serving, and every further call is shown as a line of the first table.
+//! On a terminal the answers flow at a readable pace; elsewhere nothing waits but for limits, and
+//! nothing is styled.
 mod client;
 mod policy;
 mod records;

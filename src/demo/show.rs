@@ -206,7 +206,10 @@ impl Show<'_> {
     async fn burst(&mut self) -> io::Result<()> {
         let label = "8 agents at once, medians";
         self.heading("8 agents at once")?;
-        self.note("Two for each dialect. A digit is a token for that agent, as it arrived:")?;
+        self.note(
+            "Two for each dialect. Anthropic's, 2 and 6, first wait out the pause that its 529",
+        )?;
+        self.note("asked for. A digit is a token for that agent, as it arrived:")?;
         let (sender, mut arrived) = unbounded_channel();
         let mut agents = tokio::task::JoinSet::new();
         for agent in 0..BURST {

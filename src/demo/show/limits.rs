@@ -11,6 +11,8 @@ use super::super::policy::{BUDGET, PLACES, SMALL, SPENDER};
 use super::super::table::dollars;
 use super::Show;
 
+const CHAT: &str = "/v1/chat/completions";
+const MODEL: &str = "gpt-4o-mini";
 /// Calls at once of the agent that floods.
 const FLOOD: usize = 16;
 /// Calls of the agent beside it.
@@ -26,6 +28,7 @@ impl Show<'_> {
     /// Two agents share a backend, and one of them floods it.
     pub(super) async fn flood(&mut self) -> io::Result<()> {
         self.heading("Two agents, one small backend")?;
+        self.note(&format!("POST {SMALL}{CHAT}  {MODEL}, max_tokens {ANSWER}"))?;
         self.note(&format!(
             "It takes {PLACES} calls at once. flood sends {FLOOD}, then helper sends {HELP}. The agent that"
         ))?;
@@ -58,18 +61,17 @@ impl Show<'_> {
 
     /// An agent calls until its money is spent.
     pub(super) async fn budget(&mut self) -> io::Result<()> {
-        let path = "/v1/chat/completions";
         let body = json!({
             "model": "gpt-4o", "max_tokens": WANTED,
             "messages": [{"role": "user", "content": "Tell me of the tide."}],
         });
-        self.title("An agent with a budget", path, &body)?;
+        self.title("An agent with a budget", CHAT, &body)?;
         self.note(BUDGET)?;
         let simulate = self.paced("tokens=400", 0);
         let mut client = Client::new(self.to).called(SPENDER);
         let mut records = Vec::new();
         for _ in 0..MOST {
-            let answer = client.ask(path, Some(&body), &simulate).await?;
+            let answer = client.ask(CHAT, Some(&body), &simulate).await?;
             let (id, served) = (answer.id.clone(), answer.status.is_success());
             let said = answer.body().await?;
             let record = self.records.of(&id).await?;
@@ -115,11 +117,11 @@ async fn call(
 ) -> io::Result<(&'static str, String)> {
     let body = json!({
         // bounded, so that even of the first calls no more is expected than they use
-        "model": "gpt-4o-mini", "max_tokens": ANSWER,
+        "model": MODEL, "max_tokens": ANSWER,
         "messages": [{"role": "user", "content": format!("I am {agent}.")}],
     });
     let mut client = Client::new(to).called(agent);
-    let path = format!("{SMALL}/v1/chat/completions");
+    let path = format!("{SMALL}{CHAT}");
     let answer = client.ask(&path, Some(&body), &simulate).await?;
     let id = answer.id.clone();
     answer.body().await?;
