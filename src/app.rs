@@ -179,10 +179,14 @@ impl Running {
         if let Some(admin) = self.admin_handle {
             admin.stop();
         }
-        if let Some(store) = &self.shared.lasting.store
-            && !store.close(STORE_END)
-        {
-            tracing::error!("the store could not be written to its end");
+        if let Some(store) = &self.shared.lasting.store {
+            // what is on its way goes first: a budget is written once at a time
+            store.flush(STORE_END);
+            self.shared.lasting.limits.sweep();
+            store.flush(STORE_END);
+            if !store.close(STORE_END) {
+                tracing::error!("the store could not be written to its end");
+            }
         }
         self.log.close(Duration::from_secs(1));
     }

@@ -95,11 +95,12 @@ impl Limits {
         }
     }
 
-    /// The same as [`Self::sweep`], for whoever of several threads comes first in each second.
+    /// The same as [`Self::sweep`], for whoever of several threads comes first in each half second.
     pub fn sweep_if_due(&self) -> bool {
         let now = self.now().at;
         let last = self.swept.load(Ordering::Relaxed);
-        let due = now.saturating_sub(last) >= bucket::SECOND;
+        // with the time of a write, a crash loses no more than a second
+        let due = now.saturating_sub(last) >= bucket::SECOND / 2;
         let mine = due
             && self.swept.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok();
         if mine {
@@ -108,7 +109,7 @@ impl Limits {
         mine
     }
 
-    /// Once a second: forgets, corrects the clock, and writes down what has changed.
+    /// Every half second: forgets, corrects the clock, and writes down what has changed.
     pub fn sweep(&self) {
         self.clock.correct();
         let unsaved = self.with(|book, now| {

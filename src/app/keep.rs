@@ -1,13 +1,19 @@
 //! What outlives the process: budgets and keys, between the store and those who use them.
+use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
 
 use crate::agents::{self, StoredKey};
 use crate::limits::Limits;
 use crate::limits::book::{Saved, SavedKey, Unsaved};
-use crate::store::{KeyRecord, Op, Store, StoreError, Table};
+use crate::store::{Failed, KeyRecord, Op, Store, StoreError, Table};
 
 /// A budget that was last written down so long ago is over, whatever its period; in seconds.
 const FORGOTTEN: i64 = 40 * 24 * 3600;
+/// Budgets of one write, and of those under way together: the store takes more than twice that.
+const CHUNK: usize = 1000;
+const ROOM: usize = 4000;
 
 /// Budgets go on where they stood, and are written down from now on.
 pub fn budgets(store: &Arc<Store>, limits: &Arc<Limits>) -> Result<(), StoreError> {
@@ -20,25 +26,92 @@ pub fn budgets(store: &Arc<Store>, limits: &Arc<Limits>) -> Result<(), StoreErro
         }
     }
     limits.with(|book, _| book.restore(kept));
-    let (to, of) = (Arc::clone(store), Arc::downgrade(limits));
-    limits.keep_with(Box::new(move |unsaved| write(&to, &of, unsaved)));
+    let keeper = Keeper::new(store, limits);
+    limits.keep_with(Box::new(move |unsaved| keeper.write(unsaved)));
     Ok(())
 }
 
-fn write(store: &Store, limits: &Weak<Limits>, unsaved: Vec<Unsaved>) {
-    let ops =
-        unsaved.iter().map(|one| Op::put(Table::Budgets, one.key, line(&one.saved))).collect();
-    let limits = Weak::clone(limits);
-    store.write(ops, move |done| {
-        let Some(limits) = limits.upgrade() else { return };
+/// Hands budgets to the store, in writes that it takes whatever else waits there.
+struct Keeper {
+    store: Arc<Store>,
+    limits: Weak<Limits>,
+    line: Mutex<Line>,
+    /// Of itself, for what the writer calls.
+    own: Weak<Self>,
+}
+
+/// What is to be written; the urgent ones, for which calls wait, at the end.
+#[derive(Default)]
+struct Line {
+    unsaved: VecDeque<Unsaved>,
+    under_way: usize,
+}
+
+impl Keeper {
+    fn new(store: &Arc<Store>, limits: &Arc<Limits>) -> Arc<Self> {
+        Arc::new_cyclic(|own| Self {
+            store: Arc::clone(store),
+            limits: Arc::downgrade(limits),
+            line: Mutex::default(),
+            own: Weak::clone(own),
+        })
+    }
+
+    fn write(&self, unsaved: Vec<Unsaved>) {
+        let mut line = self.line.lock();
+        for one in unsaved {
+            if one.urgent { line.unsaved.push_back(one) } else { line.unsaved.push_front(one) }
+        }
+        drop(line);
+        self.go_on();
+    }
+
+    /// Writes what there is room for.
+    fn go_on(&self) {
+        while let Some(unsaved) = self.next() {
+            let write = |one: &Unsaved| Op::put(Table::Budgets, one.key, line(&one.saved));
+            let ops = unsaved.iter().map(write).collect();
+            let own = Weak::clone(&self.own);
+            self.store.write(ops, move |done| {
+                if let Some(own) = own.upgrade() {
+                    own.written(unsaved, done);
+                }
+            });
+        }
+    }
+
+    fn next(&self) -> Option<Vec<Unsaved>> {
+        let mut line = self.line.lock();
+        if line.unsaved.is_empty() || line.under_way >= ROOM {
+            return None;
+        }
+        let count = line.unsaved.len().min(CHUNK);
+        let rest = line.unsaved.len() - count;
+        line.under_way += count;
+        Some(line.unsaved.split_off(rest).into())
+    }
+
+    fn written(&self, unsaved: Vec<Unsaved>, done: Result<(), Failed>) {
+        let mut line = self.line.lock();
+        line.under_way = line.under_way.saturating_sub(unsaved.len());
+        if done == Err(Failed::Full) {
+            // others fill the store: again, when the next budgets are to be written
+            line.unsaved.extend(unsaved);
+            return;
+        }
+        drop(line);
+        let Some(limits) = self.limits.upgrade() else { return };
         match done {
-            Ok(()) => limits.saved(&unsaved),
+            Ok(()) => {
+                limits.saved(&unsaved);
+                self.go_on();
+            }
             Err(error) => {
                 tracing::error!(%error, "budgets cannot be written down, and are kept in memory only");
                 limits.lose_store();
             }
         }
-    });
+    }
 }
 
 /// Level, end of the period, and when it was written; each eight bytes.
@@ -78,6 +151,49 @@ fn stored(record: &KeyRecord) -> StoredKey {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn unsaved(count: usize) -> Vec<Unsaved> {
+        let one = |bucket: usize| {
+            let mut key = [0; 16];
+            key[..8].copy_from_slice(&bucket.to_le_bytes());
+            let saved = Saved { level: 1, resets: 0, wall: 0 };
+            Unsaved { key, saved, bucket, urgent: bucket.is_multiple_of(7) }
+        };
+        (0..count).map(one).collect()
+    }
+
+    #[test]
+    fn more_budgets_than_the_store_takes_at_once_are_all_written() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Arc::new(Store::open(directory.path()).unwrap());
+        let limits = Limits::new();
+        budgets(&store, &limits).unwrap();
+        let keeper = Keeper::new(&store, &limits);
+        keeper.write(unsaved(25_000));
+        let from = std::time::Instant::now();
+        while store.scan(Table::Budgets).unwrap().len() < 25_000 {
+            assert!(from.elapsed().as_secs() < 20, "{:?}", store.figures());
+        }
+        assert!(store.healthy() && store.figures().refused == 0);
+        assert_eq!(keeper.line.lock().unsaved.len(), 0);
+    }
+
+    #[test]
+    fn a_store_that_others_fill_is_asked_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Arc::new(Store::open(directory.path()).unwrap());
+        let limits = Limits::new();
+        let keeper = Keeper::new(&store, &limits);
+        let one = unsaved(1);
+        keeper.line.lock().under_way = 1;
+        keeper.written(one, Err(Failed::Full));
+        let line = keeper.line.lock();
+        assert_eq!((line.unsaved.len(), line.under_way), (1, 0));
+        drop(line);
+        keeper.write(unsaved(3).split_off(1));
+        assert!(store.flush(std::time::Duration::from_secs(5)));
+        assert_eq!(store.scan(Table::Budgets).unwrap().len(), 3);
+    }
 
     #[test]
     fn a_budget_reads_as_it_was_written() {

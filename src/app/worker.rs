@@ -35,8 +35,11 @@ use crate::telemetry::access::AccessLog;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::call::warm;
 
-/// How often idle connections are looked at, and how long a quiet worker sleeps.
+/// How often idle connections are looked at.
 const SLOW_TICK: Duration = Duration::from_secs(1);
+/// How long a quiet worker sleeps. What the last calls used is written down when it wakes, which
+/// must be within a second.
+const QUIET: Duration = Duration::from_millis(400);
 /// A worker whose last sign of life is older stands still.
 const ALIVE: Duration = Duration::from_secs(10);
 
@@ -327,15 +330,15 @@ impl Shift {
                 self.door.connections.sweep(now, &bounds(&snapshot));
                 worker.pools.sweep();
                 self.follow(&mut known, &snapshot);
-                if worker.limits.sweep_if_due() {
-                    show_queues(&worker.limits, &snapshot);
-                }
+            }
+            if worker.limits.sweep_if_due() {
+                show_queues(&worker.limits, &worker.snapshot());
             }
             if worker.flights.is_empty() {
                 worker.lines.borrow_mut().flush();
                 tokio::select! {
                     () = worker.flights.sleep() => {}
-                    () = tokio::time::sleep(SLOW_TICK) => continue,
+                    () = tokio::time::sleep(QUIET) => continue,
                 }
             }
             worker.lines.borrow_mut().flush_if_due(unix_ms());

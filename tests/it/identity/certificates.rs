@@ -27,7 +27,6 @@ async fn over_tls(app: &App, ca: &Authority, pair: Option<&Pair>, lines: &str) -
         ca: Some(ca.ca()),
         cert: pair.map(|pair| pair.cert.clone()),
         key: pair.map(|pair| pair.key.clone()),
-        ..UpstreamTls::default()
     };
     let upstream =
         tidegate::config::Upstream { tls, http2: Http2::Never, ..crate::net::upstream() };

@@ -4,6 +4,7 @@ use std::process::{Output, Stdio};
 
 use super::*;
 use crate::support::client::{Client, request};
+use crate::support::h2;
 
 #[tokio::test]
 async fn a_key_is_known_wherever_it_stands_and_goes_no_further() {
@@ -42,6 +43,23 @@ async fn a_key_is_known_wherever_it_stands_and_goes_no_further() {
         let told = (at(&line, "agent"), at(&line, "team"), at(&line, "rung"));
         assert_eq!(told, ("researcher", "growth", "key"), "{line}");
     }
+}
+
+#[tokio::test]
+async fn http2_carries_keys_as_well() {
+    let origin = origin().await;
+    let (key, line) = new_key(&["--agent", "researcher"]);
+    let mut app = App::start(&policy(&origin, &format!("agents: {{ keys: [{line}] }}\n")));
+    app.secrets.push(key.clone());
+    let client = h2::Client::connect(app.addr).await;
+    for (lines, status) in [(&[("x-tidegate-key", &*key)][..], 200), (&[], 401)] {
+        let (response, mut stream) = client.begin(CHAT, lines, false).await;
+        stream.send_data(BODY.into(), true).unwrap();
+        assert_eq!(h2::finish(response).await.status, status);
+    }
+    let reached = origin.take();
+    assert!(reached.len() == 1 && !format!("{reached:?}").contains("tgk_"), "{reached:?}");
+    assert_eq!(at(&app.lines(2).await[0], "agent"), "researcher");
 }
 
 #[tokio::test]
@@ -116,6 +134,7 @@ fn made(output: &Output) -> (String, String) {
 }
 
 #[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "a test may wait for the disk")]
 async fn stored_keys_live_with_and_without_a_running_instance() {
     let directory = tempfile::tempdir().unwrap();
     let state = directory.path().join("state");

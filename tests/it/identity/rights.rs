@@ -1,8 +1,10 @@
 //! What a key opens and what not: 401 and 403, in the words of each dialect.
 use super::*;
 
+type Shape = fn(&Value) -> bool;
+
 /// Path, and whether the body has the shape of that dialect's errors.
-fn shapes() -> [(&'static str, fn(&Value) -> bool); 5] {
+fn shapes() -> [(&'static str, Shape); 5] {
     [
         (CHAT, |body| body["error"]["code"].is_string() && body["error"]["type"].is_string()),
         ("/v1/responses", |body| body["error"]["code"].is_string()),

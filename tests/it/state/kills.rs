@@ -93,31 +93,40 @@ async fn a_small_hard_budget_is_never_overrun_however_often_it_dies() {
 
 #[tokio::test]
 async fn a_soft_budget_loses_a_second_at_most() {
-    let directory = tempfile::tempdir().unwrap();
-    let (origin, calls) = backend().await;
-    let policy = policy(&origin, Some(directory.path()), "spend: $100000/month");
     for kill in 0..4 {
+        let directory = tempfile::tempdir().unwrap();
+        let (origin, calls) = backend().await;
+        let policy = policy(&origin, Some(directory.path()), "spend: $100000/month");
         let mut app = App::start(&policy);
         app.unfinished = true;
         let clients = load(app.addr, 2);
         let from = Instant::now();
-        let (mut then, whole) = (Vec::new(), millis(1200..2500));
+        let whole = millis(1600..2600);
+        // of each write, what had been spent when the one before it was seen: all of it is in it
+        let (mut written, mut spent_then, mut least) = (0, 0, 0);
         while from.elapsed() < whole {
-            then.push((Instant::now(), calls.load(Relaxed)));
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            let spent = calls.load(Relaxed);
+            let commits = app.state()["store"]["commits"].as_u64().unwrap();
+            if commits > written {
+                (written, least, spent_then) = (commits, spent_then, spent);
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        let killed = Instant::now();
+        let ran = from.elapsed();
         app.kill();
         clients.join_all().await;
         let all = calls.load(Relaxed);
         let app = App::start(&policy);
         assert_eq!(chat(app.addr).await.status, 200);
         let spent = used(&app) / COST;
-        // a second, and what a busy machine needs to write it down
-        let old = then.iter().rev().find(|(at, _)| killed - *at > Duration::from_millis(1350));
-        let least = old.map_or(0, |(_, calls)| *calls);
-        assert!(spent >= least && spent <= all + 1, "{kill}: {spent} of {least} to {all} calls");
+        // two may have been on their way
+        assert!(
+            spent + 2 >= least && spent <= all + 1,
+            "{kill}: {spent} of {least} to {all} calls"
+        );
+        // twice as often as promised, for machines that have more to do
+        assert!(written >= ran.as_secs(), "{kill}: {written} writes in {ran:?}");
+        assert!(written > 0 && least > 0, "{kill}: {written} writes, {least} calls");
         app.lines(1).await;
     }
-    assert!(calls.load(Relaxed) > 100);
 }
