@@ -152,7 +152,10 @@ fn message(denial: &Denial, who: &Identity) -> String {
         Why::TooLarge => {
             format!("The request needs more {what} than the limit `{name}` {whose} allows at once.")
         }
-        Why::Spent => format!("The budget `{name}` {whose} is spent until {}.", when(denial.retry)),
+        Why::Spent => format!(
+            "The budget `{name}` {whose} is spent; it begins anew in {}.",
+            when(denial.retry)
+        ),
         Why::QueueFull => {
             format!(
                 "The limit `{name}` {whose} is reached ({what}), and as many calls wait as may."
