@@ -3,11 +3,12 @@ use super::*;
 
 fn queued(limits: Vec<Limit>, per: Per) -> Policy {
     let queue = Some(Queue { wait: Duration::from_secs(30), depth: 10_000 });
-    Policy { limits, per, queue, ..Policy::default() }
+    Policy { per, limits, queue, ..Policy::default() }
 }
 
-fn burst(one: Limit, burst: i64) -> Limit {
-    Limit { burst: Some(burst * one.measure.scale()), ..one }
+fn burst(mut one: Limit, burst: i64) -> Limit {
+    one.burst = Some(burst * one.measure.scale());
+    one
 }
 
 fn at_once(amount: i64) -> Limit {
