@@ -67,6 +67,14 @@ const LONGEST_WAIT: Duration = Duration::from_mins(1);
 /// The status that logs give a call whose client left before an answer.
 pub const CLIENT_GONE: u16 = 499;
 
+/// Where the SDKs look for the id of a request; the answer is ours, so no backend has said one.
+fn request_id(dialect: Dialect) -> HeaderName {
+    HeaderName::from_static(match dialect {
+        Dialect::Anthropic => "request-id",
+        _ => "x-request-id",
+    })
+}
+
 /// Whether a body ended because its connection did, rather than by a fault in its framing.
 fn has_left(cause: &(dyn std::error::Error + 'static)) -> bool {
     use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
@@ -324,13 +332,17 @@ impl Refusal {
         let mut reply = Reply::ours(self.status, body);
         let headers = &mut reply.headers;
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Ok(id) = HeaderValue::from_str(record.id.as_str()) {
+            headers.insert(request_id(dialect), id);
+        }
         told::tell(headers, dialect, &self.standing);
         if let Retry::After(wait) = self.retry {
             // SDKs sleep as long as they are told, or raise above two minutes
             let told = wait.min(LONGEST_WAIT);
             let seconds = told.as_millis().div_ceil(1000).max(1) as u64;
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-            let millis = HeaderValue::from(told.as_millis().max(1) as u64);
+            // rounded up: who comes back too early is refused again
+            let millis = HeaderValue::from(told.as_nanos().div_ceil(1_000_000).max(1) as u64);
             headers.insert(HeaderName::from_static("retry-after-ms"), millis);
         }
         let too_long = matches!(self.retry, Retry::After(wait) if wait > LONGEST_WAIT);

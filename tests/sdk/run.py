@@ -1,10 +1,14 @@
 """Runs the SDK tests: a simulator, the sidecar in front of it, the Python and the Node tests, the
 command line tools; then the sidecar's pages and logs are kept for the search for the canary.
+Limits are tested with a second sidecar (limits.yaml), whose agents have tidegate keys; the backend's
+key, which only that sidecar has, is the canary.
 
     tests/run sdk                                        as part of the suite
     TIDEGATE_BIN=... tests/sdk/run.py [test_openai ...]  some of it, with the venv's Python
+    TIDEGATE_BIN=... tests/sdk/run.py limits             all of limits, Node and the queue too
 """
 
+import collections
 import json
 import os
 import pathlib
@@ -13,9 +17,12 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
+
+import origin
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -33,10 +40,17 @@ server:
   write_timeout: 5s
   drain: {{ delay: 100ms, timeout: 5s }}
 upstreams:
-  openai: {{ url: "http://127.0.0.1:{backend}" }}
-  anthropic: {{ url: "http://127.0.0.1:{backend}" }}
+  # what a test makes the backend say of its limits is not to slow down the next one
+  openai: {{ url: "http://127.0.0.1:{backend}", pacing: off }}
+  anthropic: {{ url: "http://127.0.0.1:{backend}", pacing: off }}
 telemetry: {{ level: debug, form: json }}
 """
+# for each kind of agent in limits.yaml, and each SDK
+KINDS = (
+    "quick slow budget unpriced small bound bound-more line narrow "
+    "counted-key counted-headers counted-stream counted-usage"
+).split()
+SDKS = ("openai", "anthropic", "langchain", "node")
 
 
 def free_ports(count):
@@ -59,23 +73,34 @@ def get(url, headers=None):
 
 
 class Servers:
-    """The two processes; ended by their own ids, and their output kept."""
+    """The processes; ended by their own ids, and their output kept."""
 
     def __init__(self):
-        proxy, admin, backend = free_ports(3)
-        self.proxy, self.admin, self.backend = (f"http://127.0.0.1:{port}" for port in (proxy, admin, backend))
+        ports = free_ports(6)
+        self.proxy, self.admin, self.backend, self.limits, self.limits_admin, self.origin = (
+            f"http://127.0.0.1:{port}" for port in ports
+        )
+        proxy, admin, backend, limits, limits_admin, beside = ports
         policy = LOGS / "config.yaml"
         policy.write_text(POLICY.format(proxy=proxy, admin=admin, backend=backend))
         self.running = {}
         self.start("simulator", "simulate", "--listen", f"127.0.0.1:{backend}")
         self.start("tidegate", "run", "-c", str(policy))
+        origin.serve(beside)
+        self.keys, agents = make_keys()
+        policy = LOGS / "limits.yaml"
+        policy.write_text((HERE / "limits.yaml").read_text() + agents)
+        values = {"LIMITS_PROXY": limits, "LIMITS_ADMIN": limits_admin, "BACKEND": backend, "ORIGIN": beside}
+        environment = {name: str(value) for name, value in values.items()} | {"UPSTREAM_KEY": CANARY}
+        self.start("limits", "run", "-c", str(policy), **environment)
         self.wait(f"{self.backend}/simulate/seen")
         self.wait(f"{self.admin}/readyz")
+        self.wait(f"{self.limits_admin}/readyz")
 
-    def start(self, name, *arguments):
+    def start(self, name, *arguments, **environment):
         with open(LOGS / f"{name}.stdout", "wb") as out, open(LOGS / f"{name}.stderr", "wb") as err:
             # nothing of this shell's environment but the path: no key, no proxy, no TIDEGATE_*
-            environment = {"PATH": os.environ["PATH"]}
+            environment["PATH"] = os.environ["PATH"]
             self.running[name] = subprocess.Popen([BINARY, *arguments], stdout=out, stderr=err, env=environment)
 
     def wait(self, url):
@@ -108,6 +133,24 @@ class Servers:
         return clean
 
 
+def make_keys():
+    """Agents and their keys, and the section that lets them in, as `tidegate keys new` prints it."""
+    agents = [f"{kind}-{sdk}" for kind in KINDS for sdk in SDKS] + [f"crowd-{n}" for n in range(4)]
+    keys, lines = {}, []
+    for agent in agents:
+        only = ["--model", "other-*"] if agent.startswith("narrow-") else []
+        made = subprocess.run(
+            [BINARY, "keys", "new", "--agent", agent, *only], capture_output=True, text=True, check=True, env={}
+        )
+        keys[agent] = made.stdout.strip()
+        lines += [line for line in made.stderr.splitlines() if line.lstrip().startswith("- {")]
+    return keys, "\n".join(["agents:", "  keys:", *lines, ""])
+
+
+def access_log(name):
+    return [json.loads(line) for line in (LOGS / f"{name}.stdout").read_text().splitlines()]
+
+
 def requests_counted(metrics):
     return sum(
         float(line.rsplit(" ", 1)[1])
@@ -116,13 +159,49 @@ def requests_counted(metrics):
     )
 
 
-def one_line_a_request(servers):
-    """As many lines in the access log as requests in the metrics."""
+def one_line_a_request(name, admin):
+    """As many lines in the access log as requests in the metrics; what is turned away before it has
+    a route, as for a wrong key, is counted apart."""
     time.sleep(1)
-    counted = requests_counted(get(f"{servers.admin}/metrics")[1].decode())
-    lines = [json.loads(line) for line in (LOGS / "tidegate.stdout").read_text().splitlines()]
-    print(f"requests in the metrics: {counted:.0f}, lines in the access log: {len(lines)}")
+    counted = requests_counted(get(f"{admin}/metrics")[1].decode())
+    lines = [line for line in access_log(name) if "route" in line]
+    print(f"{name}: requests in the metrics: {counted:.0f}, lines in the access log: {len(lines)}")
     return counted == len(lines) and counted > 0
+
+
+def each_call_is_expected():
+    """An agent's calls in the access log are those that its test expects, and no other: an SDK that
+    tries again where it should not is found here, too."""
+    expected, logged = collections.defaultdict(list), collections.defaultdict(list)
+    for line in (LOGS / "expected-calls.jsonl").read_text().splitlines():
+        entry = json.loads(line)
+        expected[entry["agent"]] += map(tuple, entry["calls"])
+    for line in access_log("limits"):
+        logged[line.get("agent")].append((line["status"], line.get("error")))
+    # lines of several workers may change places
+    ok = True
+    for agent in sorted(expected.keys() | logged.keys(), key=str):
+        want, got = (sorted(calls[agent], key=str) for calls in (expected, logged))
+        if want != got:
+            print(f"calls of {agent}: expected {want}, in the access log {got}")
+            ok = False
+    print(f"calls in the access log, as expected: {sum(map(len, logged.values()))} of {len(logged)} agents")
+    return ok and len(logged) > 1
+
+
+def keys_are_written_nowhere(keys):
+    """No tidegate key in what the processes wrote, nor the middle of one."""
+    files = [path for path in LOGS.iterdir() if path.is_file()]
+    found = {
+        path.name
+        for path in files
+        for key in keys.values()
+        for part in (key, key[12:28])
+        if part.encode() in path.read_bytes()
+    }
+    if found:
+        print(f"a tidegate key was written where it must not be: {sorted(found)}")
+    return not found and len(keys) > 0
 
 
 def carry_the_canary(servers):
@@ -138,7 +217,9 @@ def carry_the_canary(servers):
 
 def keep_pages(servers):
     for page in ("metrics", "state", "readyz?verbose", "healthz", "livez", "no-such-page"):
-        (LOGS / f"admin-{page.split('?')[0]}.txt").write_bytes(get(f"{servers.admin}/{page}")[1])
+        name = page.split("?")[0]
+        (LOGS / f"admin-{name}.txt").write_bytes(get(f"{servers.admin}/{page}")[1])
+        (LOGS / f"limits-admin-{name}.txt").write_bytes(get(f"{servers.limits_admin}/{page}")[1])
     for path in ("v1/no-such-path", "%2e%2e/", "v1/chat/completions"):
         name = path.replace("/", "_").replace("%", "")
         (LOGS / f"answer-{name}.txt").write_bytes(get(f"{servers.proxy}/{path}", {"x-api-key": CANARY})[1])
@@ -149,14 +230,42 @@ def run(name, *command):
     return subprocess.run(command, cwd=HERE, check=False).returncode == 0
 
 
-def node_tests():
+def run_together(*all_of_them):
+    """Several at once, for they mostly wait; what each says is shown when it has ended."""
+    running = []
+    for name, *command in all_of_them:
+        out = tempfile.TemporaryFile()
+        running.append((name, out, subprocess.Popen(command, cwd=HERE, stdout=out, stderr=subprocess.STDOUT)))
+    ok = True
+    for name, out, process in running:
+        code = process.wait()
+        out.seek(0)
+        print(f"-- {name}\n{out.read().decode(errors='replace')}", flush=True)
+        ok = ok and code == 0
+    return ok
+
+
+def node_test(name, file):
+    """The command, or none where there is no Node."""
     modules = TARGET / "sdk/node"
     if shutil.which("node") is None or not (modules / "node_modules/openai").is_dir():
-        print("-- node: skipped, no Node or no SDK")
-        return True
+        print(f"-- {name}: skipped, no Node or no SDK")
+        return []
     # beside its node_modules, where Node looks for what is imported
-    test = shutil.copy(HERE / "openai.test.mjs", modules)
-    return run("node", "node", "--test", "--test-reporter=spec", test)
+    return [(name, "node", "--test", "--test-reporter=spec", shutil.copy(HERE / file, modules))]
+
+
+def test_limits(servers, python):
+    """With limits: three suites beside each other, then what the access log says of them all."""
+    return all([
+        run_together(
+            ("limits", *python, "test_limits"),
+            ("queue", *python, "test_queue"),
+            *node_test("limits, node", "limits.test.mjs"),
+        ),
+        one_line_a_request("limits", servers.limits_admin),
+        each_call_is_expected(),
+    ])
 
 
 def main():
@@ -166,19 +275,25 @@ def main():
     servers = Servers()
     os.environ["TIDEGATE_TEST_DIRECT"], os.environ["TIDEGATE_TEST_PROXY"] = servers.backend, servers.proxy
     os.environ["TIDEGATE_TEST_ADMIN"] = servers.admin
+    os.environ["TIDEGATE_TEST_LIMITS"], os.environ["TIDEGATE_TEST_ORIGIN"] = servers.limits, servers.origin
+    os.environ["TIDEGATE_TEST_KEYS"] = json.dumps(servers.keys)
     python = [sys.executable, "-m", "unittest", "--durations", "3"] if sys.version_info >= (3, 12) else [sys.executable, "-m", "unittest"]
     try:
-        if only:
+        if only == ["limits"]:
+            ok = [test_limits(servers, python)]
+        elif only:
             ok = [run("python", *python, "-v", *only)]
         else:
             ok = [
                 run("python", *python, "test_openai", "test_anthropic", "test_langchain"),
-                node_tests(),
-                one_line_a_request(servers),
+                all(run(*command) for command in node_test("node", "openai.test.mjs")),
+                one_line_a_request("tidegate", servers.admin),
+                test_limits(servers, python),
                 run("tools", *python, "test_tools", "test_frames"),
                 carry_the_canary(servers),
             ]
             keep_pages(servers)
+        ok.append(keys_are_written_nowhere(servers.keys))
     finally:
         clean = servers.stop()
     return 0 if all(ok) and clean else 1
