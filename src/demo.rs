@@ -1,12 +1,14 @@
 //! `tidegate demo`: the sidecar at work on a machine without a key and without a network.
 //!
 //! The real thing in one process: a simulated backend, the sidecar in front of it as it runs
-//! without a policy file (every vendor's address is the simulator's), and a client that calls over
-//! real sockets. What the table says comes from the sidecar's own records: its access log goes into
-//! a channel instead of to stdout. After the show it keeps serving, and every further call is a
-//! line of that table. On a terminal the answers flow at a readable pace; elsewhere nothing waits
-//! and nothing is styled.
+//! without a policy file (every vendor's address is the simulator's) but for what the acts about
+//! limits need (`demo/policy.rs`), and agents that call over real sockets. What the tables say
+//! comes from the sidecar's own records: its access log goes into a channel instead of to stdout.
+//! After the show it keeps serving, and every further call is shown as a line of the first table.
+//! On a terminal the answers flow at a readable pace; elsewhere nothing waits but for limits, and
+//! nothing is styled.
 mod client;
+mod policy;
 mod records;
 mod screen;
 mod show;
@@ -22,7 +24,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use self::records::{Records, Tap};
 use self::screen::Screen;
 use crate::app::{self, Running, Start, StartError};
-use crate::config::{self, Address, Config, Host, Listen, Loaded, Origin, Source};
+use crate::config::{Config, Loaded, Source};
 use crate::listen::socket::BindError;
 use crate::simulate::{self, Simulator};
 use crate::telemetry::access::AccessLog;
@@ -97,7 +99,9 @@ impl Stage {
         let mut admin = options.admin.unwrap_or(ADMIN);
         let mut taken = Vec::new();
         loop {
-            let config = config(simulator.addr, listen, admin);
+            let config = policy::config(simulator.addr, listen, admin)
+                .map_err(io::Error::other)
+                .map_err(system("the demo's policy is wrong"))?;
             let error = match start(config, tap.clone()) {
                 Ok(running) => {
                     let addr = running.addr().unwrap_or(listen);
@@ -125,21 +129,4 @@ fn start(config: Config, tap: Tap) -> Result<Running, StartError> {
     let log = AccessLog::to(Box::new(tap), false, start.metrics.access_lines())
         .map_err(system("the access log cannot be started"))?;
     app::start_logging_to(start, log)
-}
-
-/// What is served without a policy file, with the simulator in every vendor's place.
-fn config(simulator: SocketAddr, listen: SocketAddr, admin: SocketAddr) -> Config {
-    let at = |addr| Listen { at: Address::Tcp(addr), tls: None };
-    let mut config = config::without_file();
-    config.listen = vec![at(listen)];
-    config.admin = Some(at(admin));
-    for upstream in &mut config.upstreams {
-        upstream.urls = vec![Origin {
-            tls: false,
-            host: Host::Name(simulator.ip().to_string().into()),
-            port: simulator.port(),
-            path: "".into(),
-        }];
-    }
-    config
 }

@@ -151,7 +151,7 @@ async fn run(
     let who = identify::allow(snapshot, identity, route, &call).map_err(in_dialect)?;
     record.identified(&who);
     ticket.describe(|about| about.agent = Some(Arc::clone(&who.agent)));
-    let mut lease = admit::admit(worker, snapshot, &ticket, &who, route, &call, &head.headers)
+    let mut lease = admit::admit(worker, snapshot, &ticket, &who, route, &call, record)
         .await
         .map_err(in_dialect)?;
     record.admitted(&lease);

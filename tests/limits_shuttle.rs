@@ -115,7 +115,9 @@ fn crowd(limits: &Arc<Limits>, agents: &[&'static str]) {
         })
     };
     let threads: Vec<_> = agents.iter().map(|name| call(name)).collect();
-    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    for thread in threads {
+        thread.join().unwrap();
+    }
     is_empty(limits);
 }
 

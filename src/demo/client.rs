@@ -16,10 +16,13 @@ use crate::wire::{NdJsonSplit, SseSplit};
 
 /// What the simulator is told about the answer it is to give.
 const SIMULATE: HeaderName = HeaderName::from_static("x-simulate");
+/// What the agent calls itself.
+const AGENT: HeaderName = HeaderName::from_static("x-agent-id");
 
 /// One agent, with one connection.
 pub struct Client {
     to: SocketAddr,
+    name: Option<&'static str>,
     connection: Option<Connection>,
 }
 
@@ -39,7 +42,12 @@ enum Split {
 
 impl Client {
     pub fn new(to: SocketAddr) -> Self {
-        Self { to, connection: None }
+        Self { to, name: None, connection: None }
+    }
+
+    /// An agent that says its name.
+    pub fn called(self, name: &'static str) -> Self {
+        Self { name: Some(name), ..self }
     }
 
     /// Sends a request; a body makes it a POST.
@@ -53,6 +61,9 @@ impl Client {
         headers.insert(header::HOST, value(&self.to.to_string())?);
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(header::USER_AGENT, HeaderValue::from_static("tidegate-demo"));
+        if let Some(name) = self.name {
+            headers.insert(AGENT, HeaderValue::from_static(name));
+        }
         if !simulate.is_empty() {
             headers.insert(SIMULATE, value(simulate)?);
         }

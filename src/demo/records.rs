@@ -3,7 +3,7 @@ use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 /// A worker hands its lines over within a fraction of this.
@@ -19,10 +19,23 @@ pub struct Record {
     pub duration_ms: f64,
     pub first_token_ms: Option<f64>,
     pub overhead_us: u64,
+    /// Time in the fair queue.
+    pub queued_ms: f64,
     pub input_tokens: Option<u64>,
     pub output_tokens: Option<u64>,
     pub attempts: u32,
     pub reused: bool,
+    /// Billionths of a dollar.
+    #[serde(rename = "spend_dollars", deserialize_with = "nano")]
+    pub spend_nano: i64,
+    /// The bound on the output that a hard limit wrote into the call.
+    pub clamped: Option<u64>,
+}
+
+/// From a decimal number of dollars; exact far beyond what a demo spends.
+fn nano<'de, D: Deserializer<'de>>(from: D) -> Result<i64, D::Error> {
+    let dollars = f64::deserialize(from)?;
+    Ok((dollars * 1e9).round() as i64)
 }
 
 /// The end that the access log writes to.

@@ -1,5 +1,7 @@
 //! The acts of the show, in order. Each is a call or more through the sidecar; what it came to is
 //! looked up in the sidecar's records at the end.
+mod limits;
+
 use std::io;
 use std::net::SocketAddr;
 
@@ -8,19 +10,23 @@ use tokio::sync::mpsc::unbounded_channel;
 
 use super::Stage;
 use super::client::{Client, text};
+use super::records::{Record, Records};
 use super::screen::Screen;
 use super::table;
 
-/// Calls at once in the last act, two for each dialect.
+/// Calls at once in the act before the limits, two for each dialect.
 const BURST: usize = 8;
 
 struct Show<'s> {
     screen: &'s mut Screen,
+    records: &'s mut Records,
     client: Client,
     to: SocketAddr,
     acts: usize,
     /// The calls made, under one label each.
     made: Vec<(&'static str, Vec<String>)>,
+    /// The records of agents under limits.
+    kept: Vec<(String, Vec<Record>)>,
 }
 
 /// Plays all acts, shows the table, and unless `once` serves for ever.
@@ -28,13 +34,23 @@ pub async fn play(stage: &mut Stage, screen: &mut Screen, once: bool) -> io::Res
     let to = stage.addr;
     open(stage, screen)?;
     screen.pause(600).await;
-    let mut show = Show { screen, client: Client::new(to), to, acts: 0, made: Vec::new() };
+    let mut show = Show {
+        screen,
+        records: &mut stage.records,
+        client: Client::new(to),
+        to,
+        acts: 0,
+        made: Vec::new(),
+        kept: Vec::new(),
+    };
     show.streams().await?;
     show.embeddings().await?;
     show.stale().await?;
     show.overloaded().await?;
     show.burst().await?;
-    let made = std::mem::take(&mut show.made);
+    show.flood().await?;
+    show.budget().await?;
+    let Show { made, kept, .. } = show;
     table::head(screen)?;
     for (label, ids) in &made {
         let mut records = Vec::new();
@@ -44,6 +60,10 @@ pub async fn play(stage: &mut Stage, screen: &mut Screen, once: bool) -> io::Res
         table::row(screen, label, &records)?;
     }
     table::pools(screen, stage.running.admin).await?;
+    table::limits_head(screen)?;
+    for (label, records) in &kept {
+        table::limits_row(screen, label, records)?;
+    }
     if once {
         return Ok(());
     }
@@ -185,10 +205,11 @@ impl Show<'_> {
     /// Several agents at once; what is shown is who got a token, in the order of arrival.
     async fn burst(&mut self) -> io::Result<()> {
         let label = "8 agents at once, medians";
-        self.acts += 1;
-        let title = format!("  {}  {}", self.acts, self.screen.bold("8 agents at once"));
-        self.screen.line(title)?;
-        self.note("Two for each dialect. A digit is a token for that agent, as it arrived:")?;
+        self.heading("8 agents at once")?;
+        self.note(
+            "Two for each dialect. Anthropic's, 2 and 6, first wait out the pause that its 529",
+        )?;
+        self.note("asked for. A digit is a token for that agent, as it arrived:")?;
         let (sender, mut arrived) = unbounded_channel();
         let mut agents = tokio::task::JoinSet::new();
         for agent in 0..BURST {
@@ -222,11 +243,15 @@ impl Show<'_> {
     }
 
     fn title(&mut self, label: &str, path: &str, body: &Value) -> io::Result<()> {
-        self.acts += 1;
-        let (act, label) = (self.acts, self.screen.bold(label));
-        self.screen.line(format_args!("  {act}  {label}"))?;
+        self.heading(label)?;
         let model = body["model"].as_str().unwrap_or_default();
         self.note(&format!("POST {path}  {model}"))
+    }
+
+    fn heading(&mut self, label: &str) -> io::Result<()> {
+        self.acts += 1;
+        let (act, label) = (self.acts, self.screen.bold(label));
+        self.screen.line(format_args!("  {act}  {label}"))
     }
 
     fn note(&mut self, text: &str) -> io::Result<()> {
@@ -236,6 +261,11 @@ impl Show<'_> {
 
     async fn end(&mut self, label: &'static str, ids: Vec<String>) -> io::Result<()> {
         self.made.push((label, ids));
+        self.rest().await
+    }
+
+    /// Between two acts.
+    async fn rest(&mut self) -> io::Result<()> {
         self.screen.line("")?;
         self.screen.pause(250).await;
         Ok(())
@@ -292,7 +322,15 @@ fn close(stage: &Stage, screen: &mut Screen) -> io::Result<()> {
     if let Some(admin) = stage.running.admin {
         way("metrics", format!("http://{admin}/metrics"))?;
         way("state", format!("http://{admin}/state"))?;
+        way("who calls", format!("{} agents --admin {admin}", program()))?;
     }
+    way("limits", "for agents of your own: README.md, \"Limit it\"".to_owned())?;
     let note = screen.dim("Your calls appear here, as the sidecar records them:");
     screen.line(format_args!("\n  {note}"))
+}
+
+/// This program as it was called, for a line to be copied: it may not be in the `PATH`.
+fn program() -> String {
+    let called = std::env::args().next();
+    called.filter(|name| !name.contains(char::is_whitespace)).unwrap_or("tidegate".to_owned())
 }

@@ -88,10 +88,56 @@ fn median(records: &[Record]) -> Record {
         duration_ms: middle(&|record| Some(record.duration_ms)).unwrap_or_default(),
         first_token_ms: middle(&|record| record.first_token_ms),
         overhead_us: count(|record| Some(record.overhead_us)).unwrap_or_default(),
+        queued_ms: middle(&|record| Some(record.queued_ms)).unwrap_or_default(),
         input_tokens: count(|record| record.input_tokens),
         output_tokens: count(|record| record.output_tokens),
         ..worst.unwrap_or_default()
     }
+}
+
+/// The second table: agents under limits.
+pub fn limits_head(screen: &mut Screen) -> io::Result<()> {
+    let title = screen.bold("What the limits did");
+    screen.line(format_args!("\n  {title}\n"))?;
+    let head = format!(
+        "{:<LABEL$} {:<14} {:>8} {:>8} {:>9} {:>9}",
+        "agent", "answers", "p50 wait", "max wait", "p50 total", "spent"
+    );
+    let head = screen.dim(head);
+    screen.line(format_args!("  {head}"))
+}
+
+/// All calls of one agent.
+pub fn limits_row(screen: &mut Screen, label: &str, records: &[Record]) -> io::Result<()> {
+    let record = median(records);
+    let wait = |wait: f64| if wait > 0.0 { millis(wait) } else { "–".to_owned() };
+    let longest = records.iter().map(|record| record.queued_ms).fold(0.0, f64::max);
+    let (usual, longest, total) =
+        (wait(record.queued_ms), wait(longest), millis(record.duration_ms));
+    let spent = dollars(records.iter().map(|record| record.spend_nano).sum());
+    let answers = statuses(records);
+    screen.line(format_args!(
+        "  {label:<LABEL$} {answers:<14} {usual:>8} {longest:>8} {total:>9} {spent:>9}"
+    ))
+}
+
+/// `3 × 200, 402`
+fn statuses(records: &[Record]) -> String {
+    let mut counts: BTreeMap<u16, usize> = BTreeMap::new();
+    for record in records {
+        *counts.entry(record.status).or_default() += 1;
+    }
+    let one = |(status, count): (u16, usize)| match count {
+        1 => status.to_string(),
+        _ => format!("{count} × {status}"),
+    };
+    counts.into_iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
+/// `$0.003348`, rounded down.
+pub fn dollars(nano: i64) -> String {
+    let micro = nano / 1000;
+    format!("${}.{:06}", micro / 1_000_000, micro % 1_000_000)
 }
 
 /// What the pools did for all that, as `/state` tells it.
@@ -134,6 +180,14 @@ mod tests {
         assert_eq!(connections(&[record(2, false)]), "new, after a reset");
         let all = [record(1, true), record(1, false), record(1, true)];
         assert_eq!(connections(&all), "1 new, 2 reused");
+    }
+
+    #[test]
+    fn answers_are_counted_by_status_and_money_is_shown_exactly() {
+        let record = |status| Record { status, ..Record::default() };
+        assert_eq!(statuses(&[record(402), record(200), record(200)]), "2 × 200, 402");
+        assert_eq!(dollars(9_983_500), "$0.009983");
+        assert_eq!(dollars(12_000_000_000), "$12.000000");
     }
 
     #[test]

@@ -170,6 +170,8 @@ impl Bucket {
     /// Until `over` units are free again.
     fn wait(&self, shape: &Shape, over: i64, now: Moment) -> Full {
         match &shape.refill {
+            // what is held stands in the way: no refill will do
+            Refill::Steady { .. } if over > self.level => Full::UntilFree,
             // calls that end may make room sooner
             Refill::Steady { amount, per } => {
                 let nanos = over as u128 * u128::from(*per) / (*amount).max(1) as u128;

@@ -13,12 +13,13 @@ use std::time::{Duration, Instant, SystemTime};
 use http::{HeaderMap, StatusCode};
 
 use super::call::Call;
+use super::record::Record;
 use super::refusal::Refusal;
 use super::worker::Worker;
-use crate::flight::Flight;
+use crate::flight::{Expired, Flight};
 use crate::identity::Identity;
 use crate::limits::Limits;
-use crate::limits::book::{Ask, Clamp, Decision, End, Fate, Grant, Settled, Standing};
+use crate::limits::book::{Ask, Clamp, Decision, Denial, End, Fate, Grant, Settled, Standing};
 use crate::limits::pace::Heard;
 use crate::limits::rules::{LimitOf, Subject};
 use crate::limits::runaway::Flag;
@@ -46,8 +47,6 @@ pub struct Lease {
     told: u64,
     told_at: Instant,
     credential: u64,
-    /// How long the call waited for its turn.
-    pub queued: Duration,
     /// The guard against loops has flagged it.
     pub runaway: bool,
     /// The limits it is under, as they stood when it went.
@@ -71,7 +70,7 @@ pub async fn admit(
     who: &Rc<Identity>,
     route: &Route,
     call: &Call,
-    headers: &HeaderMap,
+    record: &mut Record,
 ) -> Result<Lease, Refusal> {
     let upstream = &route.upstream;
     let mut lease = Lease::new(worker, upstream, who);
@@ -94,7 +93,7 @@ pub async fn admit(
         answers: call.asks.answers,
         rate: call.asks.counted.then(|| snapshot.prices.of(model)),
         credential: lease.credential,
-        patience: super::identify::patience(headers),
+        patience: call.asks.patience,
         conversation: if snapshot.rules.guards(&subject) { call.conversation() } else { None },
     };
     let (runaway, decision, standing) = worker.limits.with(|book, now| {
@@ -114,12 +113,11 @@ pub async fn admit(
         Decision::Go(grant) => lease.take(grant),
         Decision::No(denial) => return Err(Refusal::limited(&denial, who)),
         Decision::Wait { call, longest } => {
-            let since = Instant::now();
             flight.queue(longest, worker.clock.now());
             flight.describe(|about| about.in_line = Some(call));
-            let grant = Box::pin(wait(worker, flight, upstream, call)).await?;
-            lease.queued = since.elapsed();
+            let turn = Box::pin(wait(worker, flight, upstream, call, record)).await;
             flight.describe(|about| about.in_line = None);
+            let grant = turn.map_err(|over| over.refusal(who, longest))?;
             lease.standing = worker.limits.with(|book, now| book.standing(&grant, now));
             lease.take(grant);
         }
@@ -139,17 +137,33 @@ fn notice(worker: &Worker, who: &Identity, flag: &Flag) {
     }
 }
 
+/// A wait that came to nothing.
+struct Over {
+    expired: Expired,
+    /// What it was for, if it was not for the upstream.
+    denial: Option<Denial>,
+}
+
+impl Over {
+    fn refusal(self, who: &Identity, longest: Duration) -> Refusal {
+        match self.expired {
+            Expired::Queued => Refusal::waited(self.denial.as_ref(), who, longest),
+            expired => Refusal::expired(expired),
+        }
+    }
+}
+
 /// Stands in line until the turn comes, or the time is up.
 async fn wait(
     worker: &Worker,
     flight: &Flight,
     upstream: &Upstream,
     call: usize,
-) -> Result<Box<Grant>, Refusal> {
-    let place =
-        InLine { limits: &worker.limits, gauges: &upstream.shared.gauges, call: Some(call) };
-    place.gauges.waiting.fetch_add(1, Relaxed);
-    let mut place = place;
+    record: &mut Record,
+) -> Result<Box<Grant>, Over> {
+    let (limits, gauges, since) = (&*worker.limits, &upstream.shared.gauges, Instant::now());
+    gauges.waiting.fetch_add(1, Relaxed);
+    let mut place = InLine { limits, gauges, call: Some(call), record, since };
     let turn = std::future::poll_fn(|cx| {
         let Some(call) = place.call else { return Poll::Pending };
         match place.limits.with(|book, _| book.poll(call, cx.waker())) {
@@ -160,7 +174,11 @@ async fn wait(
             None => Poll::Pending,
         }
     });
-    flight.guard(turn).await.map_err(|expired| Refusal::expired(expired, &upstream.config))
+    let turn = flight.guard(turn).await;
+    turn.map_err(|expired| Over {
+        expired,
+        denial: worker.limits.with(|book, now| book.waits_for(call, now)),
+    })
 }
 
 /// A place in the queue, given up when dropped.
@@ -168,11 +186,14 @@ struct InLine<'w> {
     limits: &'w Limits,
     gauges: &'w PoolGauges,
     call: Option<usize>,
+    record: &'w mut Record,
+    since: Instant,
 }
 
 impl Drop for InLine<'_> {
     fn drop(&mut self) {
         self.gauges.waiting.fetch_sub(1, Relaxed);
+        self.record.waited(self.since.elapsed());
         if let Some(call) = self.call {
             self.limits.with(|book, now| book.leave(call, now));
         }
@@ -195,7 +216,6 @@ impl Lease {
             told: 0,
             told_at: Instant::now(),
             credential: theirs.map_or(0, |print| u64::from_be_bytes(print.0)),
-            queued: Duration::ZERO,
             runaway: false,
             standing: Vec::new(),
         }
@@ -293,6 +313,11 @@ impl Lease {
     pub fn settle(mut self, came: &Came) -> Option<Settled> {
         self.produced = self.produced.max(came.produced);
         self.close(came)
+    }
+
+    /// The same, where no answer came.
+    pub fn abandon(&mut self) -> Option<Settled> {
+        self.close(&Came::default())
     }
 
     fn close(&mut self, came: &Came) -> Option<Settled> {

@@ -6,13 +6,14 @@ use std::borrow::Cow;
 use std::ops::Range;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, header};
 use http_body::Body;
 use hyper::body::Incoming;
 
+use super::identify;
 use super::refusal::Refusal;
 use super::worker::Worker;
 use crate::agents::Hints;
@@ -65,6 +66,8 @@ pub struct Asks {
     pub answers: u64,
     /// It asks for the usage of its stream itself.
     pub usage: bool,
+    /// The longest that its caller will wait. `None`: it does not say.
+    pub patience: Option<Duration>,
 }
 
 impl Default for Asks {
@@ -77,6 +80,7 @@ impl Default for Asks {
             least: 0,
             answers: 1,
             usage: false,
+            patience: None,
         }
     }
 }
@@ -140,6 +144,7 @@ impl Call {
         let mut call = Self::empty(kind);
         call.bytes = announced.unwrap_or(0);
         call.model = endpoint.model.map(Rc::from);
+        call.asks.patience = identify::patience(headers);
         if body.is_end_stream() {
             return Ok(call);
         }
@@ -194,6 +199,7 @@ impl Call {
             },
             answers: view.n.unwrap_or(1),
             usage: view.include_usage == Some(true),
+            patience: self.asks.patience,
         };
         self.hints = Said::of(view);
         self.messages = view.messages.map(|messages| {

@@ -99,8 +99,11 @@ pub async fn dispatch(
     let now = Instant::now();
     record.sent(now);
     lease.sent(now);
+    let mut unanswered = Unanswered { lease, record, answered: false };
     match send(&worker.pools, flight, &to.upstream, outbound).await {
         Ok(answer) => {
+            unanswered.answered = true;
+            let Unanswered { lease, record, .. } = &mut unanswered;
             record.answered(&answer);
             lease.answered(answer.status, &answer.headers, model.as_deref());
             Ok(Sent {
@@ -112,8 +115,24 @@ pub async fn dispatch(
             })
         }
         Err(error) => {
-            lease.unanswered(matches!(error, CallError::Connect(_)));
-            Err(Refusal::call(error, &to.upstream.config))
+            unanswered.lease.unanswered(matches!(error, CallError::Connect(_)));
+            Err(Refusal::call(error))
+        }
+    }
+}
+
+/// A call on its way to an answer: if none comes, or nobody waits for it any more, the record still
+/// says what the call came to.
+struct Unanswered<'c> {
+    lease: &'c mut Lease,
+    record: &'c mut Record,
+    answered: bool,
+}
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.record.billed(self.lease.abandon().as_ref());
         }
     }
 }

@@ -158,18 +158,22 @@ impl Record {
         self.note(|facts| facts.who = Some(Rc::clone(who)));
     }
 
+    /// How long the call stood in line, whatever came of it.
+    pub fn waited(&mut self, queued: Duration) {
+        self.note(|facts| facts.queued = queued);
+    }
+
     pub fn admitted(&mut self, lease: &Lease) {
-        let (predicted, clamp) = (lease.predicted(), lease.clamp());
-        let would_refuse = lease.would_refuse().map(|limit| Arc::clone(&limit.label));
-        self.note(|facts| {
-            facts.queued = lease.queued;
-            if predicted.is_some() {
-                let held = facts.held.get_or_insert_default();
-                held.predicted = predicted;
-                held.clamped = clamp.map(|clamp| clamp.tokens);
-                (held.would_refuse, held.runaway) = (would_refuse, lease.runaway);
-            }
-        });
+        let held = Holding {
+            predicted: lease.predicted(),
+            clamped: lease.clamp().map(|clamp| clamp.tokens),
+            would_refuse: lease.would_refuse().map(|limit| Arc::clone(&limit.label)),
+            runaway: lease.runaway,
+            ..Holding::default()
+        };
+        if held.predicted.is_some() {
+            self.note(|facts| facts.held = Some(Box::new(held)));
+        }
     }
 
     /// What the call has cost, where a limit has counted it.

@@ -16,7 +16,6 @@ use super::gate::GateFault;
 use super::record::Record;
 use super::reply::{Reply, ReplyBody};
 use super::told;
-use crate::config;
 use crate::flight::Expired;
 use crate::limits::book::Standing;
 use crate::telemetry::metrics::{Deadline, Outcome};
@@ -198,19 +197,8 @@ impl Refusal {
         Self::new(StatusCode::BAD_REQUEST, "upgrade_not_possible", Source::Agent, message)
     }
 
-    /// A deadline of a call that has no answer yet.
-    pub fn expired(expired: Expired, upstream: &config::Upstream) -> Self {
-        let mut refusal = Self::expired_here(expired);
-        if expired == Expired::Queued {
-            let wait = upstream.timeouts.queue.as_secs_f64();
-            refusal.message =
-                format!("The upstream had no free place for this call within {wait} s.").into();
-        }
-        refusal
-    }
-
     /// A deadline, told apart from all others by its code.
-    pub fn expired_here(expired: Expired) -> Self {
+    pub fn expired(expired: Expired) -> Self {
         let (status, code, source, which, message) = match expired {
             Expired::Reading => return Self::body_timeout(),
             Expired::Queued => (
@@ -251,9 +239,9 @@ impl Refusal {
     }
 
     /// A call that got no answer.
-    pub fn call(error: CallError, upstream: &config::Upstream) -> Self {
+    pub fn call(error: CallError) -> Self {
         match error {
-            CallError::Expired(expired) => Self::expired(expired, upstream),
+            CallError::Expired(expired) => Self::expired(expired),
             CallError::Connect(error) => Self::connect(error),
             error => Self::broken_answer(error),
         }

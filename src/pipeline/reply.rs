@@ -84,6 +84,11 @@ impl Sent {
         if let Some(clamp) = lease.clamp() {
             headers.insert(CLAMPED, clamp.tokens.into());
         }
+        let hides = hides_usage && form == Form::Sse;
+        if hides {
+            // what is sent will be shorter than what came
+            headers.remove(header::CONTENT_LENGTH);
+        }
         let eventful = streaming && !headers.contains_key(header::CONTENT_LENGTH);
         let streamed = Streamed {
             meter: (form != Form::Opaque).then(|| Meter::new(kind, form)),
@@ -97,7 +102,7 @@ impl Sent {
             kind,
             form,
             eventful,
-            hiding: (hides_usage && form == Form::Sse).then(Box::default),
+            hiding: hides.then(Box::default),
             untouched: true,
             failing: Failing::No,
         };
@@ -209,7 +214,7 @@ impl Streamed {
             let Poll::Ready(next) = self.body.poll_data(cx) else {
                 return match self.ticket.poll_expired(cx) {
                     None => Poll::Pending,
-                    Some(expired) => self.fail(&Refusal::expired_here(expired), cx),
+                    Some(expired) => self.fail(&Refusal::expired(expired), cx),
                 };
             };
             match next {

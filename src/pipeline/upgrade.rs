@@ -69,7 +69,7 @@ pub async fn upgrade(
     lease.sent(now);
     let answer = send_upgrade(&worker.pools, &ticket, &to.upstream, outbound)
         .await
-        .map_err(|error| Refusal::call(error, &to.upstream.config))?;
+        .map_err(Refusal::call)?;
     record.answered(&answer);
     lease.answered(answer.status, &answer.headers, None);
     if answer.status != StatusCode::SWITCHING_PROTOCOLS {

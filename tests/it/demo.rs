@@ -57,7 +57,43 @@ fn the_show_is_whole_and_plain_without_a_terminal() {
     assert_eq!(row(&said, "Anthropic, overloaded")[0], "529");
     assert!(said.contains(r#"529  {"type":"error","error":{"type":"overloaded_error","#), "{said}");
     assert!(row(&said, "backend connections:").join(" ").contains(", 1 retried;"), "{said}");
+    let tokens = said.split("as it arrived:").nth(1).and_then(|rest| rest.split("\n\n").next());
+    let tokens = tokens.unwrap_or_default().trim_end();
+    assert!(tokens.ends_with(['2', '6']), "both dialects of the 529 wait: {said}");
     assert!(!said.contains("Ctrl-C"), "it ends after the table");
+}
+
+/// A cell of time, in milliseconds: the figure and its unit are words of their own.
+fn waits(cells: &[&str]) -> Vec<f64> {
+    let unit = |at: &usize| cells[*at] == "ms";
+    let figures = (1..cells.len()).filter(unit).map(|at| cells[at - 1].parse().unwrap());
+    figures.collect()
+}
+
+#[test]
+fn the_show_tells_a_fair_wait_and_a_budget_that_held() {
+    let (_, said) = once(&FREE);
+    let flood = row(&said, "flood, 16 calls at once");
+    let helper = row(&said, "helper, beside the flood");
+    assert_eq!(flood[..3], ["16", "×", "200"], "{flood:?}");
+    assert_eq!(helper[..3], ["2", "×", "200"], "{helper:?}");
+    let ([flood, longest, _], [help, ..]) = (&waits(&flood)[..], &waits(&helper)[..]) else {
+        panic!("{said}")
+    };
+    assert!(help < flood && flood < longest, "{said}");
+    let order = said.split("f or H:").nth(1).and_then(|rest| rest.trim_start().lines().next());
+    let order = order.unwrap_or_default();
+    assert_eq!((order.matches('f').count(), order.matches('H').count()), (16, 2), "{said}");
+    assert!(order.starts_with("f ") && order.ends_with(" f"), "helper is not last: {order}");
+
+    let spender = row(&said, "spender, until refused");
+    assert_eq!(spender[..4], ["3", "×", "200,", "402"], "{spender:?}");
+    let spent: f64 = spender.last().unwrap().strip_prefix('$').unwrap().parse().unwrap();
+    assert!(spent > 0.009 && spent <= 0.01, "{spender:?}");
+    assert!(said.contains("limits: { spend: $0.01/day hard }"), "the policy is shown: {said}");
+    assert_eq!(said.matches("max_tokens lowered to ").count(), 1, "{said}");
+    let told = r#"402  The budget `budget/spend` of agent "spender" is spent"#;
+    assert_eq!(said.matches(told).count(), 1, "{said}");
 }
 
 #[test]
@@ -127,7 +163,10 @@ fn it_serves_on_says_how_to_reach_it_and_ends_with_ctrl_c() {
         serving.line_with(&format!("ANTHROPIC_BASE_URL={at} ANTHROPIC_AUTH_TOKEN=any claude"));
         serving.line_with(&format!("curl -N {at}/v1/chat/completions"));
         serving.line_with("/metrics");
-        serving.line_with("/state");
+        let state = serving.line_with("/state");
+        let admin = state.split("http://").nth(1).unwrap().trim_end_matches("/state").to_owned();
+        serving.line_with(&format!("tidegate agents --admin {admin}"));
+        serving.line_with("Limit it");
         serving.line_with("Your calls appear here");
         let mut tcp = TcpStream::connect(&addr).unwrap();
         tcp.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -140,6 +179,12 @@ fn it_serves_on_says_how_to_reach_it_and_ends_with_ctrl_c() {
         assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
         let line = serving.line_with("/v1/chat/completions");
         assert_eq!(line.split_whitespace().nth(1), Some("200"), "{line}");
+        let mut agents = tidegate();
+        agents.args(["agents", "--once", "--admin", &admin]).stdout(Stdio::piped());
+        let agents = String::from_utf8(agents.output().unwrap().stdout).unwrap();
+        for name in ["flood", "helper", "spender", "$0.01"] {
+            assert!(agents.contains(name), "{name} in {agents}");
+        }
         signal(&serving.child, name);
         assert_eq!(serving.child.wait().unwrap().code(), Some(0));
         assert!(TcpStream::connect(&addr).is_err());

@@ -31,8 +31,8 @@ const GEMINI: &str = "/v1beta/models/m:streamGenerateContent?alt=sse";
 const OLLAMA: &str = "/api/chat";
 
 /// What every face of the simulator understands.
-const PLAIN: &str = r#"{"model":"m","stream":false,"messages":[{"role":"user","content":"hi"}]}"#;
-const STREAM: &str = r#"{"model":"m","stream":true,"messages":[{"role":"user","content":"hi"}]}"#;
+const PLAIN: &str = r#"{"model":"m","stream":false,"messages":[{"role":"user","content":"hi there"}],"contents":[{"parts":[{"text":"hi there"}]}],"input":"hi there"}"#;
+const STREAM: &str = r#"{"model":"m","stream":true,"messages":[{"role":"user","content":"hi there"}],"contents":[{"parts":[{"text":"hi there"}]}],"input":"hi there"}"#;
 
 /// A thousandth of a dollar a token, in and out: sums can be done in the head.
 const PRICES: &str = "prices: { m: { input: 1000, output: 1000 } }\n";
@@ -46,7 +46,8 @@ fn simulator() -> Simulator {
 fn policy(url: &str, more: &str, policies: &str) -> String {
     format!(
         "{PRICES}upstreams: {{ up: {{ pacing: off, {more} url: '{url}' }} }}\n\
-         routes: [{{ to: up }}]\npolicies:\n{policies}"
+         routes: [{{ to: up }}]\n{}{policies}",
+        if policies.is_empty() { "" } else { "policies:\n" }
     )
 }
 

@@ -2,7 +2,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::bucket::{Full, Moment};
+use super::super::bucket::{Full, Moment, Refill};
+use super::super::queue::CallId;
 use super::plan::{Ask, Blocked, Clamp, Held, Plan};
 use super::table::Entry;
 use super::{Book, Decision, Denial, Why};
@@ -36,7 +37,7 @@ impl Book {
                 (Some(Duration::from_nanos(nanos)), Why::Spent)
             }
             Full::For(nanos) => (Some(Duration::from_nanos(nanos)), Why::Full),
-            Full::UntilFree => (None, Why::Full),
+            Full::UntilFree => (entry.pays_off(), Why::Full),
         };
         let denial = Denial {
             why,
@@ -118,6 +119,29 @@ impl Book {
 
     /// Says no, and counts it where it belongs.
     pub(super) fn refuse(&mut self, plan: Plan, mut denial: Denial, now: Moment) -> Decision {
+        self.tell(&plan, &mut denial, now);
+        self.release(plan);
+        Decision::No(denial)
+    }
+
+    /// What a call waits for whose time is up; it counts as refused by that. It is still in line, and
+    /// to [`Self::leave`].
+    pub fn waits_for(&mut self, call: CallId, now: Moment) -> Option<Denial> {
+        let plan = std::mem::take(&mut self.waits.get_mut(call)?.plan);
+        let blocked = self.table.check(&plan, now);
+        let mut denial = self.denial_of(&plan, &blocked, now);
+        if let Err(Blocked::Limit(Held { full: Full::For(nanos), .. })) = blocked {
+            denial.retry = Some(Duration::from_nanos(nanos));
+        }
+        self.tell(&plan, &mut denial, now);
+        if let Some(waiting) = self.waits.get_mut(call) {
+            waiting.plan = plan;
+        }
+        Some(denial)
+    }
+
+    /// Adds how all limits stand, and counts the refusal.
+    fn tell(&mut self, plan: &Plan, denial: &mut Denial, now: Moment) {
         let buckets = plan.parts.iter().map(|part| part.bucket);
         denial.runaway = plan.runaway;
         denial.standing = self.table.standing(buckets, now);
@@ -131,7 +155,16 @@ impl Book {
                 entry.limit.count.refused();
             }
         }
-        self.release(plan);
-        Decision::No(denial)
+    }
+}
+
+impl Entry {
+    /// Until what is used of a steady rate has refilled; a hint, where nobody knows when what is held
+    /// comes free.
+    fn pays_off(&self) -> Option<Duration> {
+        let shape = &self.limit.shape;
+        let Refill::Steady { .. } = shape.refill else { return None };
+        let nanos = self.bucket.resets_in(shape, Moment::default());
+        (nanos > 0).then(|| Duration::from_nanos(nanos))
     }
 }

@@ -66,7 +66,7 @@ impl Ledgers {
         bucket: &mut Bucket,
         now: Moment,
     ) -> Option<Ledger> {
-        if !limit.lasting || !(self.durable || !self.restored.is_empty()) {
+        if !limit.lasting || (!self.durable && self.restored.is_empty()) {
             return None;
         }
         let key = saved_key(&limit.id, scope);

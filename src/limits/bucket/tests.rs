@@ -5,7 +5,7 @@ use super::*;
 use crate::config::Calendar;
 
 fn at(nanos: u64) -> Moment {
-    Moment { at: nanos, wall: 1_800_000_000 + (nanos / SECOND) as i64 }
+    Moment { at: nanos, wall: 1_800_000_000 + (nanos / SECOND).cast_signed() }
 }
 
 fn steady(amount: i64, per: u64, capacity: i64, mode: Mode) -> Shape {
@@ -263,7 +263,7 @@ proptest! {
         large.refill(&shape, at(time));
         let exact = u128::from(time) * amount as u128 / u128::from(per);
         prop_assert_eq!(small.level(), large.level());
-        prop_assert_eq!(i128::from(small.level()), (i128::from(level) - exact as i128).max(0));
+        prop_assert_eq!(i128::from(small.level()), (i128::from(level) - exact.cast_signed()).max(0));
         // it is empty when it says so, and not a nanosecond sooner
         let rest = small.resets_in(&shape, at(time));
         let mut later = small.clone();

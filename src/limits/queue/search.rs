@@ -81,7 +81,7 @@ impl FairQueue {
                 Look::Go => return Ok(at),
                 Look::HeldByOwn(until) => own = Some(own.map_or(until, |own| own.min(until))),
                 Look::HeldByShared(found) => {
-                    several |= gate.replace(found).is_some_and(|known| known != found)
+                    several |= gate.replace(found).is_some_and(|known| known != found);
                 }
             }
         }

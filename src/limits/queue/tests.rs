@@ -283,7 +283,7 @@ impl Model {
             });
             let near: Vec<_> = near.collect();
             if let Some(one) =
-                near.iter().copied().filter(|one| may(&one) && under(&one)).min_by_key(key)
+                near.iter().copied().filter(|one| may(one) && under(one)).min_by_key(key)
             {
                 return Some(one.call);
             }
@@ -404,4 +404,20 @@ proptest! {
         let (least, most) = (agents.iter().map(got).min().unwrap(), agents.iter().map(got).max().unwrap());
         prop_assert!(most - least <= 2 * services.iter().max().unwrap());
     }
+}
+
+#[test]
+fn a_call_that_leaves_lets_those_behind_it_be_seen() {
+    let mut queue = FairQueue::default();
+    let (first, second) = (queue.flow(1, 0), queue.flow(2, 0));
+    let look = |call| match call {
+        99 => Look::Go,
+        _ => Look::HeldByShared(Gate::Bucket(7)),
+    };
+    queue.push(first, Class::Default, 0);
+    (1..=LOOKS).for_each(|call| queue.push(second, Class::Default, call));
+    queue.push(second, Class::Default, 99);
+    assert_eq!(queue.take(0, None, look), None);
+    assert!(queue.remove(second, Class::Default, LOOKS));
+    assert_eq!(queue.take(0, None, look), Some((second, 99)));
 }

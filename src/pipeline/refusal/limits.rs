@@ -7,6 +7,7 @@ use http::StatusCode;
 use super::{Refusal, Retry, Source};
 use crate::agents::Unknown;
 use crate::config::{Measure, Per};
+use crate::flight::Expired;
 use crate::identity::Identity;
 use crate::limits::book::{Denial, Why};
 use crate::limits::rules::LimitOf;
@@ -109,6 +110,31 @@ impl Refusal {
         };
         refusal
     }
+
+    /// The time to wait in line is over. Without a limit that was full it is the upstream's places
+    /// that were.
+    pub fn waited(denial: Option<&Denial>, who: &Identity, longest: Duration) -> Self {
+        let mut refusal = Self::expired(Expired::Queued);
+        let seconds = longest.as_secs_f64();
+        let Some((denial, (limit, label))) = denial.and_then(|it| Some((it, it.limit.as_ref()?)))
+        else {
+            refusal.message =
+                format!("The upstream had no free place for this call within {seconds} s.").into();
+            return refusal;
+        };
+        refusal.message = format!(
+            "The limit `{}` {} had no room for this call of `{}` within {seconds} s ({}).",
+            limit.label,
+            whose(limit, label),
+            who.agent,
+            noun(limit.measure)
+        )
+        .into();
+        refusal.limit = Some(Arc::clone(&limit.label));
+        refusal.standing.clone_from(&denial.standing);
+        refusal.retry = Retry::After(denial.retry.unwrap_or(A_WHILE));
+        refusal
+    }
 }
 
 fn message(denial: &Denial, who: &Identity) -> String {
@@ -126,7 +152,10 @@ fn message(denial: &Denial, who: &Identity) -> String {
         Why::TooLarge => {
             format!("The request needs more {what} than the limit `{name}` {whose} allows at once.")
         }
-        Why::Spent => format!("The budget `{name}` {whose} is spent until {}.", when(denial.retry)),
+        Why::Spent => format!(
+            "The budget `{name}` {whose} is spent; it begins anew in {}.",
+            when(denial.retry)
+        ),
         Why::QueueFull => {
             format!(
                 "The limit `{name}` {whose} is reached ({what}), and as many calls wait as may."

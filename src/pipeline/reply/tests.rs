@@ -122,6 +122,7 @@ impl World {
         ticket: &Ticket,
         route: &crate::route::Route,
         kind: Kind,
+        record: &mut Record,
     ) -> admit::Lease {
         let who = Rc::new(Identity {
             agent: "test".into(),
@@ -134,11 +135,7 @@ impl World {
             grant: None,
         });
         let call = Call::empty(kind);
-        let headers = HeaderMap::new();
-        admit::admit(&self.worker, snapshot, ticket, &who, route, &call, &headers)
-            .await
-            .ok()
-            .unwrap()
+        admit::admit(&self.worker, snapshot, ticket, &who, route, &call, record).await.ok().unwrap()
     }
 
     /// A call up to the reply, and the backend's end after it has sent `answer`.
@@ -150,7 +147,7 @@ impl World {
         let Match { route, endpoint, .. } = route(&snapshot);
         let kind = endpoint.kind;
         record.routed(route, kind);
-        let lease = self.lease(&snapshot, &ticket, route, kind).await;
+        let lease = self.lease(&snapshot, &ticket, route, kind, &mut record).await;
         let mut headers = HeaderMap::new();
         let body = Outgoing::whole(Bytes::from_static(b"{}"));
         let call = Outbound { method: &Method::POST, target: "/", headers: &mut headers, body };
@@ -331,7 +328,7 @@ fn a_refusal_is_recorded_as_what_it_was() {
             let snapshot = world.worker.snapshot();
             let Match { route, endpoint, .. } = route(&snapshot);
             record.routed(route, endpoint.kind);
-            let refusal = Refusal::expired_here(expired);
+            let refusal = Refusal::expired(expired);
             drop(refusal.answer(Dialect::OpenAi, record));
             let lines = world.lines();
             assert_eq!((lines.len(), lines[0]["outcome"].as_str()), (1, Some(outcome)));

@@ -146,7 +146,7 @@ async fn a_call_in_line_gets_its_turn_while_draining() {
     let mut sidecar = Sidecar::start(&policy(&backend, limits)).await;
     let running = streams(sidecar.addr, 1, "tokens=40; gap=20ms").await;
     let waiting = tokio::spawn(ask(sidecar.addr, chat(CHAT, "tokens=3")));
-    let waits = async || ask(sidecar.admin, get("/state")).await.1.contains("\"stage\":\"queued\"");
+    let waits = async || ask(sidecar.admin, get("/state")).await.1.contains("\"queued\"");
     crate::support::until("it stands in line", waits).await;
     sidecar.signal("TERM");
     sidecar.logged("no new calls are taken").await;

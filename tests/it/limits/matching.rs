@@ -19,12 +19,10 @@ fn lines(agent: &str, team: &str, session: &str) -> String {
 async fn each_scope_has_buckets_of_its_own() {
     let simulator = simulator();
     let scopes = ["agent", "team", "session", "credential", "model", "route", "upstream", "all"];
-    let policies: String = scopes
-        .iter()
-        .map(|per| {
-            format!("  - {{ name: {per}, per: {per}, limits: {{ requests: 90/day calendar }} }}\n")
-        })
-        .collect();
+    let policy = |per: &&str| {
+        format!("  - {{ name: {per}, per: {per}, limits: {{ requests: 90/day calendar }} }}\n")
+    };
+    let policies = scopes.iter().map(policy).collect::<Vec<_>>().concat();
     let url = format!("http://{}", simulator.addr);
     let app = App::start(&format!(
         "{PRICES}agents: {{ team_header: x-team-id }}\n\
@@ -73,7 +71,7 @@ async fn a_policy_holds_for_the_calls_that_it_matches_and_no_others() {
         "",
         "  - { name: research, per: agent, match: { agent: \"research-*\", model: \"gpt-?\" }, \
          limits: { requests: 1/day } }\n\
-         \x20 - { name: night, match: { class: batch }, limits: { requests: 1/day } }\n\
+         \x20 - { name: night, per: all, match: { class: batch }, limits: { requests: 1/day } }\n\
          \x20 - { name: sessions, per: session, match: { session: \"long-*\" }, limits: { requests: 1/day } }\n",
     );
     let agent = |agent: &str, model: &str| call(&format!("x-agent-id: {agent}\r\n"), CHAT, model);
@@ -101,7 +99,7 @@ async fn a_policy_holds_for_the_calls_that_it_matches_and_no_others() {
             assert_eq!(answer.status, wanted, "{asked}: {}", answer.text());
         }
     }
-    assert_eq!(simulator.seen().requests, 16);
+    assert_eq!(simulator.seen().requests, 15);
     app.lines(22).await;
 }
 
@@ -112,7 +110,7 @@ async fn all_limits_hold_together_and_a_refused_call_takes_of_none() {
         "  - { name: each, per: agent, limits: { requests: 9/day calendar, tokens: 1M/day calendar, \
          concurrency: 5 } }\n\
          \x20 - { name: model, per: model, limits: { requests: 100/day calendar, spend: $900/day hard } }\n\
-         \x20 - { name: everyone, limits: { requests: 3/day calendar } }\n",
+         \x20 - { name: everyone, per: all, limits: { requests: 3/day calendar } }\n",
     );
     let calls = (0..8).map(|n| by(["a", "b"][n % 2], CHAT, "ttft=30ms; tokens=3", PLAIN));
     let answers = at_once(app.addr, calls).await;
@@ -142,7 +140,7 @@ async fn all_limits_hold_together_and_a_refused_call_takes_of_none() {
 async fn the_tightest_of_several_is_the_one_that_is_told() {
     let (app, _simulator) = limited(
         "",
-        "  - { name: wide, limits: { requests: 1000/day, tokens: 9M/day } }\n\
+        "  - { name: wide, per: all, limits: { requests: 1000/day, tokens: 9M/day } }\n\
          \x20 - { name: tight, per: agent, limits: { requests: [10/day, 2/min] } }\n",
     );
     let answer = ask(app.addr, &by("a", CHAT, "", PLAIN)).await;

@@ -1,7 +1,9 @@
 //! What a call that fails is charged, and that no call is charged twice.
 use std::time::Duration;
 
-use super::{CHAT, MESSAGES, PLAIN, PRICES, STREAM, by, limited, policy, quiet, timing, used};
+use super::{
+    CHAT, MESSAGES, PLAIN, PRICES, STREAM, bucket, by, limited, policy, quiet, timing, used,
+};
 use crate::support::app::App;
 use crate::support::client::{End, ask};
 use crate::support::origin::{Origin, whole};
@@ -12,7 +14,8 @@ const LIMITS: &str = "  - { name: day, per: agent, limits: { requests: 1000/day 
 
 /// Requests, tokens in and out, and thousandths of a dollar that an agent has used.
 fn bill(app: &App, agent: &str) -> [i64; 4] {
-    let used = |measure| used(app, "day", measure, agent);
+    // what is as good as new is forgotten
+    let used = |measure| bucket(app, "day", measure, agent)["used"].as_i64().unwrap_or(0);
     [used("requests"), used("input_tokens"), used("output_tokens"), used("spend") / 1_000_000]
 }
 
@@ -26,7 +29,7 @@ async fn a_failure_of_the_backend_gives_its_output_back_and_a_refusal_all_tokens
         quiet(&app).await;
         let [requests, input, output, spent] = bill(&app, &agent);
         assert_eq!((requests, output), (1, 0), "{status}");
-        assert!((10..100).contains(&input), "what was sent may have been billed: {input}");
+        assert!((5..100).contains(&input), "what was sent may have been billed: {input}");
         assert_eq!(spent, input);
     }
     for status in ["400", "401", "404", "422", "429"] {
@@ -47,7 +50,7 @@ async fn a_failure_of_the_backend_gives_its_output_back_and_a_refusal_all_tokens
     for line in &lines {
         let agent = line["agent"].as_str().unwrap();
         let logged = line["spend_dollars"].as_f64().unwrap_or(0.0);
-        let charged = used(&app, "day", "spend", agent) as f64 / 1e9;
+        let charged = bill(&app, agent)[3] as f64 / 1e3;
         assert!((logged - charged).abs() < 1e-9, "{charged}: {line}");
     }
 }
@@ -100,7 +103,7 @@ async fn what_no_backend_reports_is_estimated_and_charged() {
     quiet(&app).await;
     let [requests, input, output, spent] = bill(&app, "a");
     assert_eq!(requests, 1);
-    assert!((10..100).contains(&input), "{input}");
+    assert!((5..100).contains(&input), "{input}");
     assert!((100..400).contains(&output), "of 200 tokens: {output}");
     assert_eq!(spent, input + output);
     app.line().await;

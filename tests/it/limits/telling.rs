@@ -116,7 +116,7 @@ async fn the_backends_own_headers_are_not_overwritten() {
     let app = crate::support::app::App::start(&super::policy(
         &origin.url(),
         "",
-        "  - { name: ours, limits: { requests: 5/min, tokens: 1M/min } }\n",
+        "  - { name: ours, per: all, limits: { requests: 5/min, tokens: 1M/min } }\n",
     ));
     let answer = ask(app.addr, &by("a", CHAT, "", PLAIN)).await;
     assert_eq!(answer.head.all("x-ratelimit-limit-requests"), ["77"]);
@@ -128,11 +128,14 @@ async fn the_backends_own_headers_are_not_overwritten() {
 
 #[tokio::test]
 async fn a_request_that_never_fits_is_told_so_and_not_to_try_again() {
-    let (app, simulator) =
-        limited("", "  - { name: small, limits: { input_tokens: 50/min }, queue: { wait: 5s } }\n");
-    let long = PLAIN.replace("hi", &"many words ".repeat(100));
-    for path in [CHAT, MESSAGES, GENERATE, OLLAMA] {
-        let refused = ask(app.addr, &by("a", path, "", &long)).await;
+    let (app, simulator) = limited(
+        "",
+        "  - { name: small, per: all, limits: { input_tokens: 50/min }, queue: { wait: 5s } }\n",
+    );
+    let long = "many words ".repeat(100);
+    let (long, parts) = (PLAIN.replace("hi there", &long), format!(r#"{{"contents":["{long}"]}}"#));
+    for (path, long) in [(CHAT, &long), (MESSAGES, &long), (GENERATE, &parts), (OLLAMA, &long)] {
+        let refused = ask(app.addr, &by("a", path, "", long)).await;
         assert_eq!(refused.status, 400, "{path}");
         let (message, word) = error(path, &refused);
         assert!(message.contains("`small/input_tokens`") && message.contains("allows at once"));
@@ -149,7 +152,8 @@ async fn what_cannot_be_read_is_refused_only_where_limits_are() {
     let head = "content-type: application/json\r\ncontent-encoding: gzip\r\n";
     let zipped = request("POST", CHAT, head, "who knows what this says");
     let broken = by("a", CHAT, "", r#"{"model":"m","stream":tru"#);
-    let (app, simulator) = limited("", "  - { limits: { requests: 1000/min } }\n");
+    let (app, simulator) =
+        limited("", "  - { per: all, limits: { requests: 1000/day calendar } }\n");
     let refused = ask(app.addr, &zipped).await;
     assert_eq!((refused.status, error(CHAT, &refused).1.as_str()), (415, "encoded_body"));
     let refused = ask(app.addr, &broken).await;
@@ -163,7 +167,7 @@ async fn what_cannot_be_read_is_refused_only_where_limits_are() {
     let upload = request("POST", "/v1/files", head, "whatever");
     ask(app.addr, &upload).await;
     assert_eq!(simulator.seen().requests, 2);
-    let free = limited("", "  []\n").0;
+    let (free, _backend) = limited("", "");
     let backends = ask(free.addr, &broken).await;
     assert_eq!(backends.head.get("x-tidegate-source"), Some("upstream"), "not ours to judge");
     assert_eq!(ask(free.addr, &zipped).await.head.get("x-tidegate-source"), Some("upstream"));
@@ -174,7 +178,7 @@ async fn what_cannot_be_read_is_refused_only_where_limits_are() {
 async fn a_list_of_models_and_a_count_cost_a_request_and_no_token() {
     let (app, _simulator) = limited(
         "",
-        "  - { name: day, limits: { requests: 100/day calendar, tokens: 1M/day calendar, \
+        "  - { name: day, per: all, limits: { requests: 100/day calendar, tokens: 1M/day calendar, \
          spend: $9/day hard } }\n",
     );
     assert_eq!(ask(app.addr, &get("/v1/models", "")).await.status, 200);
@@ -186,8 +190,9 @@ async fn a_list_of_models_and_a_count_cost_a_request_and_no_token() {
     assert_eq!(count.status, 200, "{}", count.text());
     quiet(&app).await;
     assert_eq!(used(&app, "day", "requests", ""), 4);
-    assert_eq!(used(&app, "day", "tokens", ""), 0);
-    assert_eq!(used(&app, "day", "spend", ""), 0);
+    for measure in ["tokens", "spend"] {
+        assert!(bucket(&app, "day", measure, "").is_null(), "{measure}: nothing asked for it");
+    }
     let embed = r#"{"model":"m","input":"some words that are turned into numbers"}"#;
     let got = ask(app.addr, &by("a", "/v1/embeddings", "", embed)).await;
     assert_eq!(got.status, 200, "{}", got.text());

@@ -43,7 +43,7 @@ async fn the_client_sees_the_stream_without_what_it_did_not_ask_for() {
         ("tokens=12; fault=split=bytes", "\n\n"),
         ("tokens=12; fault=split=utf8", "\n\n"),
         ("tokens=12; sse=crlf", "\r\n\r\n"),
-        ("tokens=12; sse=crlf; fault=split=crlf", "\r\n\r\n"),
+        ("tokens=12; fault=split=crlf", "\r\n\r\n"),
         ("tokens=12; sse=cr", "\r\r"),
         ("tokens=12; sse=tight", "\n\n"),
         ("tokens=12; reasoning=4", "\n\n"),

@@ -50,7 +50,7 @@ fn a_table_says_it_all() {
         pace: Some(pace),
     };
     let idle = QueueView { upstream: "idle".to_owned(), ..QueueView::default() };
-    let view = AgentsView { agents: vec![one], queues: vec![queue, idle], limits: vec![] };
+    let view = AgentsView { agents: vec![one], queues: vec![queue, idle], ..AgentsView::default() };
     let text = Table::new("http://a".to_owned(), 9).of(&view, Instant::now());
     let want = "\
 http://a: agents 1, running 0, waiting 0
@@ -70,7 +70,7 @@ fn the_busiest_come_first_and_the_rest_are_counted() {
     let idle = AgentsView {
         agents: vec![agent("b"), agent("a"), agent("c")],
         queues: vec![],
-        limits: vec![],
+        ..AgentsView::default()
     };
     let names = |text: &str| {
         let rows = text.lines().skip(3).filter_map(|line| line.split(' ').next());
@@ -98,7 +98,7 @@ fn names_move_no_cursor() {
     one.class.clone_from(&evil);
     one.limits = vec![LimitView { measure: evil.clone(), ..LimitView::default() }];
     let queue = QueueView { upstream: evil, depth: 1, ..QueueView::default() };
-    let view = AgentsView { agents: vec![one], queues: vec![queue], limits: vec![] };
+    let view = AgentsView { agents: vec![one], queues: vec![queue], ..AgentsView::default() };
     let text = Table::new("a".to_owned(), 9).of(&view, Instant::now());
     assert_eq!(text.lines().count(), 5);
     assert!(!text.contains(['\x1b', '\u{202e}']), "{text:?}");

@@ -88,12 +88,16 @@ fn rules(which: usize) -> Vec<Policy> {
     all
 }
 
+/// As the book hands them out.
+#[allow(clippy::vec_box)]
+type Grants = Vec<Box<Grant>>;
+
 /// A book, and all that has been given out of it.
 struct World {
     book: Book,
     pools: [PoolId; 2],
     waiting: Vec<CallId>,
-    running: Vec<Box<Grant>>,
+    running: Grants,
     unsaved: Vec<Unsaved>,
     now: Moment,
     metrics: Metrics,
@@ -112,8 +116,8 @@ impl World {
         };
         let pools = [pool("one", Some(3)), pool("two", None)].map(|rule| book.pool(rule));
         book.restore([]);
-        let team = |nth: usize| (nth % 2 == 0).then(|| "team".into());
-        let session = |nth: usize| (nth % 3 == 0).then(|| "session".into());
+        let team = |nth: usize| (nth.is_multiple_of(2)).then(|| "team".into());
+        let session = |nth: usize| (nth.is_multiple_of(3)).then(|| "session".into());
         let classes = [Class::Interactive, Class::Default, Class::Batch];
         let agents = (0..5).map(|nth| Identity {
             team: team(nth),
@@ -151,8 +155,8 @@ impl World {
                     pool: self.pools[pool],
                     kind: 0,
                     reasoning: false,
-                    counted: bytes % 7 != 0,
-                    generates: bytes % 5 != 0,
+                    counted: !bytes.is_multiple_of(7),
+                    generates: !bytes.is_multiple_of(5),
                     prompt_bytes: bytes,
                     max_tokens: max,
                     least: 0,
@@ -214,7 +218,7 @@ impl World {
 
     fn pass(&mut self, ms: u64) {
         self.now.at += ms * 1_000_000;
-        self.now.wall = 1_800_000_000 + (self.now.at / SECOND) as i64;
+        self.now.wall = 1_800_000_000 + (self.now.at / SECOND).cast_signed();
         if self.book.wake_at().is_some_and(|at| at <= self.now.at) {
             self.book.advance(self.now);
         }
