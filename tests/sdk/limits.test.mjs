@@ -65,7 +65,7 @@ test('a spent budget is final', async () => {
   const error = await refused(() => a.chat(), 402, OpenAI.APIError);
   assert.deepEqual(a.statuses(), [200, 402]);
   assert.equal(error.code, 'insufficient_quota');
-  assert.match(error.message, /The budget `budget\/spend` of agent "budget-node" is spent until/);
+  assert.match(error.message, /The budget `budget\/spend` of agent "budget-node" is spent; it begins anew in/);
 });
 
 test('what no waiting heals is not tried again', async () => {

@@ -60,7 +60,7 @@ class Retries(Limited):
             self.assertEqual(kind, "billing_error")
         else:
             self.assertEqual((kind, code), ("insufficient_quota", "insufficient_quota"))
-        self.assertRegex(message, f'^The budget `budget/spend` of agent "{face.agent}" is spent until .+ min\\.$')
+        self.assertRegex(message, f'^The budget `budget/spend` of agent "{face.agent}" is spent; it begins anew in .+\\.$')
 
     @each("unpriced")
     def test_an_unknown_price_under_a_hard_budget_is_forbidden(self, face):
