@@ -256,6 +256,17 @@ impl Default for Runaway {
     }
 }
 
+impl TokenWeights {
+    /// The most that an amount of input, and one of output, can come to by them.
+    pub fn at_most(&self, input: i64, output: i64) -> (i64, i64) {
+        let by = |amount: i64, weight: u32| {
+            let whole = i128::from(amount) * i128::from(weight.max(1000)) / 1000;
+            i64::try_from(whole).unwrap_or(i64::MAX)
+        };
+        (by(input, self.cached_input.max(self.cache_write)), by(output, self.reasoning))
+    }
+}
+
 impl Default for TokenWeights {
     fn default() -> Self {
         Self { cached_input: 1000, cache_write: 1000, reasoning: 1000 }

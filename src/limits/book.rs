@@ -74,6 +74,7 @@ pub struct Book {
 struct Part {
     bucket: usize,
     held: i64,
+    margin: i64,
     speed: i64,
     /// Charged so far.
     counted: i64,

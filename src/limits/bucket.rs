@@ -48,6 +48,9 @@ pub struct Shape {
 pub struct Demand {
     /// Used as soon as the call goes.
     pub now: i64,
+    /// What the prompt may be more than that. Held in full until the backend's count is known: were it
+    /// charged, it would drain, and be given back on top of that.
+    pub margin: i64,
     /// Likely to be added while it runs; under a hard limit, at most.
     pub growth: i64,
     /// A second, while it runs.
@@ -69,6 +72,7 @@ pub enum Full {
 pub struct Bucket {
     level: i64,
     held: i64,
+    margin: i64,
     speed: i64,
     running: u32,
     /// When `level` was right.
@@ -136,20 +140,20 @@ impl Bucket {
         if demand.now > shape.capacity {
             return Err(Full::Never);
         }
+        let input = demand.now.saturating_add(demand.margin);
         let share = self.share(shape, demand);
         // a whole is exact, however large
         let of = |units: i64| {
             if share < 1.0 { (units as f64 * share).ceil() as i64 } else { units }
         };
         let growth = of(self.held.saturating_add(demand.growth));
-        let together = self.level.saturating_add(demand.now).saturating_add(growth);
+        let certain = self.level.saturating_add(self.margin).saturating_add(input);
+        let together = certain.saturating_add(growth);
         let mut over = together.saturating_sub(shape.capacity);
         if shape.mode != Mode::Hard && self.running == 0 {
-            let alone = demand.now.saturating_add(of(demand.growth)).min(shape.capacity);
+            let alone = input.saturating_add(of(demand.growth)).min(shape.capacity);
             over = over.min(self.level.saturating_add(alone) - shape.capacity);
-        } else if shape.mode == Mode::Hard
-            && demand.now.saturating_add(demand.growth) > shape.capacity
-        {
+        } else if shape.mode == Mode::Hard && input.saturating_add(demand.growth) > shape.capacity {
             return Err(Full::Never);
         }
         if over <= 0 { Ok(()) } else { Err(self.wait(shape, over, now)) }
@@ -177,7 +181,9 @@ impl Bucket {
                 let nanos = over as u128 * u128::from(*per) / (*amount).max(1) as u128;
                 Full::For(u64::try_from(nanos).unwrap_or(u64::MAX).saturating_add(1))
             }
-            Refill::Calendar(_) if over > self.held => Full::For(self.resets_in(shape, now).max(1)),
+            Refill::Calendar(_) if over > self.held() => {
+                Full::For(self.resets_in(shape, now).max(1))
+            }
             _ => Full::UntilFree,
         }
     }
@@ -186,7 +192,7 @@ impl Bucket {
     pub fn wait_if_freed(&self, shape: &Shape, nanos: u64) -> u64 {
         match &shape.refill {
             Refill::Steady { amount, per } => {
-                let held = self.held as u128 * u128::from(*per) / (*amount).max(1) as u128;
+                let held = self.held() as u128 * u128::from(*per) / (*amount).max(1) as u128;
                 nanos.saturating_sub(u64::try_from(held).unwrap_or(u64::MAX))
             }
             _ => nanos,
@@ -197,6 +203,7 @@ impl Bucket {
     pub fn enter(&mut self, demand: &Demand) {
         self.level = self.level.saturating_add(demand.now);
         self.held = self.held.saturating_add(demand.growth);
+        self.margin = self.margin.saturating_add(demand.margin);
         self.speed = self.speed.saturating_add(demand.speed);
         self.running += 1;
     }
@@ -212,7 +219,8 @@ impl Bucket {
     }
 
     /// The call is over: what it held goes, and the count is set right by `correction`.
-    pub fn leave(&mut self, held: i64, speed: i64, correction: i64) {
+    pub fn leave(&mut self, held: i64, margin: i64, speed: i64, correction: i64) {
+        self.margin = (self.margin - margin).max(0);
         self.held = (self.held - held).max(0);
         self.speed = (self.speed - speed).max(0);
         self.running = self.running.saturating_sub(1);
@@ -225,7 +233,7 @@ impl Bucket {
     }
 
     pub fn held(&self) -> i64 {
-        self.held
+        self.held.saturating_add(self.margin)
     }
 
     pub fn speed(&self) -> i64 {
@@ -240,7 +248,7 @@ impl Bucket {
     pub fn remaining(&self, shape: &Shape) -> i64 {
         match shape.refill {
             Refill::Running => (shape.capacity - i64::from(self.running)).max(0),
-            _ => shape.capacity.saturating_sub(self.level).saturating_sub(self.held).max(0),
+            _ => shape.capacity.saturating_sub(self.level).saturating_sub(self.held()).max(0),
         }
     }
 

@@ -138,6 +138,11 @@ impl Predictor {
         most.saturating_add(FRAME).max(likely)
     }
 
+    /// Whether prompts of the model are known well enough to say how far a guess may be off.
+    pub fn knows(&self, model: u64) -> bool {
+        self.models.get(&model).is_some_and(|model| model.input.usual.samples >= COLD)
+    }
+
     /// Likely tokens of all `n` answers, at most `max_tokens` each.
     pub fn output(&self, of: Subject, max_tokens: Option<u64>, n: u64) -> u64 {
         let known = self.subjects.get(&of).filter(|history| history.samples() >= COLD);

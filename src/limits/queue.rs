@@ -81,11 +81,20 @@ enum Place {
 struct Flow {
     agent: u64,
     counter: u64,
+    /// Of it, what running calls are expected to get, and have not been billed for.
+    expected: u64,
     running: u32,
     lanes: [Lane; CLASSES],
     /// It waits or runs.
     active: bool,
     used: u64,
+}
+
+impl Flow {
+    /// What it has been served for certain.
+    fn served(&self) -> u64 {
+        self.counter.saturating_sub(self.expected)
+    }
 }
 
 const CLASSES: usize = Class::ALL.len();
@@ -151,15 +160,18 @@ impl FairQueue {
         }
     }
 
-    /// An agent that becomes active starts where the others are.
+    /// An agent that becomes active starts where the others are, by what they were really served: a
+    /// prediction may turn out far too high, and the newcomer would stay behind for it. It goes before
+    /// those it is level with.
     fn lift(&mut self, flow: FlowId) {
         if self.flows[flow].active {
             return;
         }
         self.active += 1;
         let lanes = self.ready.iter().flat_map(BTreeMap::values);
-        let lowest = lanes.filter_map(|lanes| lanes.first()).map(|(at, _)| *at).min();
-        let floor = lowest.unwrap_or(self.served);
+        let first = lanes.filter_map(|lanes| lanes.first());
+        let lowest = first.map(|(_, flow)| self.flows[*flow].served()).min();
+        let floor = lowest.unwrap_or(self.served).saturating_sub(1);
         let of = &mut self.flows[flow];
         of.active = true;
         of.counter = of.counter.max(floor);
@@ -207,9 +219,11 @@ impl FairQueue {
     /// A call goes: its agent is charged.
     pub fn start(&mut self, flow: FlowId, service: u64, weight: u32) {
         self.lift(flow);
-        self.served = self.flows[flow].counter;
-        self.flows[flow].running += 1;
+        self.served = self.flows[flow].served();
         let charge = service / u64::from(weight.max(1));
+        let of = &mut self.flows[flow];
+        of.running += 1;
+        of.expected = of.expected.saturating_add(charge);
         self.charge(flow, |counter| counter.saturating_add(charge));
     }
 
@@ -220,6 +234,7 @@ impl FairQueue {
             counter.saturating_add(actual / weight).saturating_sub(predicted / weight)
         });
         let of = &mut self.flows[flow];
+        of.expected = of.expected.saturating_sub(predicted / weight);
         of.running = of.running.saturating_sub(1);
         of.used = now;
         self.rest(flow);

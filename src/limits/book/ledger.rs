@@ -150,7 +150,10 @@ impl Entry {
             return true;
         }
         let taken = self.bucket.level().saturating_add(self.bucket.held());
-        let after = taken.saturating_add(demand.now).saturating_add(demand.growth);
+        let after = taken
+            .saturating_add(demand.now)
+            .saturating_add(demand.margin)
+            .saturating_add(demand.growth);
         let Some(ledger) = &mut self.ledger else { return true };
         let covered = after <= ledger.mark;
         if !covered {

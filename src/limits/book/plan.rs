@@ -173,7 +173,8 @@ impl Plan {
         let Some(bound) = self.bound.filter(|_| part.per_token > 0) else { return u64::MAX };
         let each = part.per_token.saturating_mul(count(self.answers)).max(1);
         let tokens = |units: i64| (units / each).max(0) as u64;
-        let taken = bucket.level().saturating_add(bucket.held()).saturating_add(part.demand.now);
+        let input = part.demand.now.saturating_add(part.demand.margin);
+        let taken = bucket.level().saturating_add(bucket.held()).saturating_add(input);
         let free = shape.capacity.saturating_sub(taken);
         let useful = USEFUL.min(tokens(shape.capacity) / 4).max(self.least).clamp(1, bound);
         tokens(free).clamp(useful, bound)
@@ -274,32 +275,44 @@ impl Book {
 
     fn part(&self, ask: &Ask<'_>, plan: &Plan, limit: &LimitOf, bucket: usize) -> PlanPart {
         let hard = limit.shape.mode == Mode::Hard;
-        let input = if hard {
-            self.predictor.input_most(plan.history.model, ask.prompt_bytes)
-        } else {
-            plan.input
-        };
+        let most = self.predictor.input_most(plan.history.model, ask.prompt_bytes);
+        let input = plan.input.min(most);
         let tokens = |tokens| count(tokens).saturating_mul(TOKEN);
         // long prompts may cost more, also for what is answered to them
-        let rate = ask.rate.map(|rate| rate.for_prompt(input));
+        let rate = ask.rate.map(|rate| rate.for_prompt(if hard { most } else { input }));
         let spend = |of: fn(&Rate, u64) -> i64, count| rate.map_or(0, |rate| of(&rate, count));
+        let dearest = |input, output| rate.map_or(0, |rate| rate.most(input, output));
         let generates = i64::from(ask.generates);
-        let (now, per_token) = match limit.measure {
-            Measure::Requests => (TOKEN, 0),
-            Measure::InputTokens => (tokens(input), 0),
-            Measure::OutputTokens => (0, TOKEN * generates),
-            Measure::Tokens => (tokens(input), TOKEN * generates),
+        // what the call uses at once, at most, and for each token of output
+        let (now, worst, per_token) = match limit.measure {
+            Measure::Requests => (TOKEN, TOKEN, 0),
+            Measure::InputTokens => (tokens(input), tokens(most), 0),
+            Measure::OutputTokens => (0, 0, TOKEN * generates),
+            Measure::Tokens => (tokens(input), tokens(most), TOKEN * generates),
             Measure::Spend if hard => {
-                let most = |input, output| rate.map_or(0, |rate| rate.most(input, output));
-                (most(input, 0), most(0, 1) * generates)
+                (spend(Rate::input, input), dearest(most, 0), dearest(0, 1) * generates)
             }
-            Measure::Spend => (spend(Rate::input, input), spend(Rate::output, 1) * generates),
-            Measure::Concurrency => (0, 0),
+            Measure::Spend => {
+                let each = spend(Rate::output, 1) * generates;
+                (spend(Rate::input, input), spend(Rate::input, most), each)
+            }
+            Measure::Concurrency => (0, 0, 0),
+        };
+        let (worst, per_token) = if hard && limit.measure.is_tokens() {
+            limit.weights.at_most(worst, per_token)
+        } else {
+            (worst, per_token)
+        };
+        let margin = match worst.saturating_sub(now).max(0) {
+            margin if hard => margin,
+            margin if self.predictor.knows(plan.history.model) => margin.min(now / 2),
+            _ => 0,
         };
         let output = count(plan.output);
         let speed = if per_token > 0 { count(self.predictor.speed(plan.history.model)) } else { 0 };
         let demand = Demand {
             now,
+            margin,
             growth: per_token.saturating_mul(output),
             speed: per_token.saturating_mul(speed).saturating_mul(count(plan.answers)),
         };

@@ -153,7 +153,8 @@ impl Book {
             let limit = &entry.limit;
             entry.bucket.refill(&limit.shape, now);
             let used = used(limit, end.fate, usage, settled.spend.unwrap_or(0));
-            entry.bucket.leave(part.held, part.speed, used.saturating_sub(part.counted));
+            let correction = used.saturating_sub(part.counted);
+            entry.bucket.leave(part.held, part.margin, part.speed, correction);
             entry.users = entry.users.saturating_sub(1);
             entry.touch();
             if entry.is_past_mark() {

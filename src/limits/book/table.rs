@@ -251,6 +251,7 @@ impl Table {
             parts.push(Part {
                 bucket: part.bucket,
                 held: demand.growth,
+                margin: demand.margin,
                 speed: demand.speed,
                 counted: demand.now,
                 per_token: part.per_token,

@@ -178,12 +178,12 @@ fn slots_go_round_and_a_leaver_frees_its_place() {
     }
     bench.book.leave(waiting[0], at(0.1));
     bench.book.settle(running, &answered(1000, 1000), at(1.0));
-    // a newcomer starts level with the lowest, and the next turn is its
+    // a newcomer starts level with the lowest, and goes before it
+    assert!(bench.book.poll(waiting[1], Waker::noop()).is_none());
+    let light = bench.book.poll(waiting[3], Waker::noop()).unwrap();
+    bench.book.settle(light, &answered(10, 10), at(2.0));
     let second = bench.book.poll(waiting[1], Waker::noop()).unwrap();
-    bench.book.settle(second, &answered(1000, 1000), at(2.0));
-    assert!(bench.book.poll(waiting[2], Waker::noop()).is_none());
-    let grant = bench.book.poll(waiting[3], Waker::noop()).unwrap();
-    bench.book.settle(grant, &answered(10, 10), at(3.0));
+    bench.book.settle(second, &answered(1000, 1000), at(3.0));
     // a turn that came and was not taken goes on
     bench.book.leave(waiting[2], at(3.0));
     assert_eq!(bench.book.queues(at(3.0))[0].running, 0);

@@ -24,7 +24,7 @@ fn now(units: i64) -> Demand {
 fn filled(shape: &Shape, level: i64) -> Bucket {
     let mut bucket = Bucket::new(shape, at(0));
     bucket.enter(&now(level));
-    bucket.leave(0, 0, 0);
+    bucket.leave(0, 0, 0, 0);
     bucket
 }
 
@@ -32,7 +32,7 @@ fn filled(shape: &Shape, level: i64) -> Bucket {
 fn what_fits_and_for_how_long_it_does_not() {
     let soft = steady(10, SECOND, 100, Mode::Soft);
     let hard = steady(10, SECOND, 100, Mode::Hard);
-    let grows = |now, growth, speed| Demand { now, growth, speed };
+    let grows = |now, growth, speed| Demand { margin: 0, now, growth, speed };
     let second = |n: u64| Err(Full::For(n * SECOND + 1));
     for (name, shape, level, running, demand, want) in [
         ("empty", &soft, 0, None, now(100), Ok(())),
@@ -41,7 +41,8 @@ fn what_fits_and_for_how_long_it_does_not() {
         ("debt", &soft, 300, None, now(100), second(30)),
         ("only its prediction is too large", &soft, 0, None, grows(50, 500, 0), Ok(())),
         ("so it needs all of it", &soft, 10, None, grows(50, 500, 0), second(1)),
-        ("and not beside another", &soft, 0, Some(now(0)), grows(50, 60, 0), second(1)),
+        // nothing is used that could refill
+        ("and not beside another", &soft, 0, Some(now(0)), grows(50, 60, 0), Err(Full::UntilFree)),
         ("refill covers the growth", &soft, 40, Some(grows(0, 90, 5)), grows(60, 90, 5), Ok(())),
         ("half of the growth", &soft, 50, Some(grows(0, 50, 10)), grows(0, 50, 10), Ok(())),
         (
@@ -74,7 +75,7 @@ fn places_are_free_when_calls_end() {
     bucket.refill(&shape, at(1000 * SECOND));
     assert_eq!(bucket.fits(&shape, &Demand::default(), at(0)), Err(Full::UntilFree));
     assert_eq!(bucket.remaining(&shape), 0);
-    bucket.leave(0, 0, 0);
+    bucket.leave(0, 0, 0, 0);
     assert_eq!(bucket.fits(&shape, &Demand::default(), at(0)), Ok(()));
 }
 
@@ -94,7 +95,7 @@ fn a_calendar_turns_and_debt_goes_along() {
     (1..=3).for_each(|days| bucket.refill(&shape, at(days * day)));
     assert_eq!(bucket.level(), 50);
     // what runs on holds on
-    bucket.enter(&Demand { now: 0, growth: 30, speed: 0 });
+    bucket.enter(&Demand { margin: 0, now: 0, growth: 30, speed: 0 });
     bucket.refill(&shape, at(4 * day));
     assert_eq!((bucket.level(), bucket.held()), (0, 30));
 }
@@ -106,7 +107,7 @@ fn a_spent_calendar_says_when_it_turns() {
     let left = bucket.resets_in(&shape, at(0));
     assert_eq!(bucket.fits(&shape, &now(11), at(0)), Err(Full::For(left)));
     // one that runs may give it back sooner
-    bucket.enter(&Demand { now: 0, growth: 10, speed: 0 });
+    bucket.enter(&Demand { margin: 0, now: 0, growth: 10, speed: 0 });
     assert_eq!(bucket.fits(&shape, &now(10), at(0)), Err(Full::UntilFree));
     assert_eq!(bucket.fits(&shape, &now(11), at(0)), Err(Full::For(left)));
 }
@@ -115,10 +116,10 @@ fn a_spent_calendar_says_when_it_turns() {
 fn what_hard_calls_hold_may_come_back_before_time_does() {
     let shape = steady(10, SECOND, 100, Mode::Hard);
     let mut bucket = Bucket::new(&shape, at(0));
-    bucket.enter(&Demand { now: 20, growth: 80, speed: 0 });
-    let Err(Full::For(nanos)) = bucket.fits(&shape, &now(90), at(0)) else { panic!() };
-    assert_eq!(nanos, 9 * SECOND + 1);
-    assert_eq!(bucket.wait_if_freed(&shape, nanos), SECOND + 1);
+    bucket.enter(&Demand { margin: 0, now: 90, growth: 10, speed: 0 });
+    let Err(Full::For(nanos)) = bucket.fits(&shape, &now(60), at(0)) else { panic!() };
+    assert_eq!(nanos, 6 * SECOND + 1);
+    assert_eq!(bucket.wait_if_freed(&shape, nanos), 5 * SECOND + 1);
 }
 
 #[test]
@@ -127,7 +128,7 @@ fn a_large_hard_budget_is_exact() {
     let capacity = (1 << 54) + 1;
     let shape = daily(capacity, Mode::Hard);
     let bucket = Bucket::new(&shape, at(0));
-    let grows = |growth| Demand { now: 0, growth, speed: 0 };
+    let grows = |growth| Demand { margin: 0, now: 0, growth, speed: 0 };
     assert_eq!(bucket.fits(&shape, &grows(capacity), at(0)), Ok(()));
     let mut bucket = Bucket::new(&shape, at(0));
     bucket.enter(&grows(1));
@@ -149,7 +150,7 @@ struct Step {
 fn steps(most_used: i64) -> impl Strategy<Value = Vec<Step>> {
     let pause = prop_oneof![Just(0), 0..SECOND, 0..30 * SECOND];
     let demand = (0..120_i64, 0..120_i64, 0..20_i64);
-    let demand = demand.prop_map(|(now, growth, speed)| Demand { now, growth, speed });
+    let demand = demand.prop_map(|(now, growth, speed)| Demand { margin: 0, now, growth, speed });
     let step = (pause, demand, 0..=most_used, 0..5_usize);
     let step = step.prop_map(|(pause, demand, uses, lasts)| Step { pause, demand, uses, lasts });
     prop::collection::vec(step, 1..60)
@@ -170,7 +171,7 @@ fn run(shape: &Shape, steps: &[Step]) -> (Vec<(u64, i64)>, i64) {
             let used = demand.growth * uses / 100;
             // half of it is counted on the way
             let held = bucket.use_up(used / 2, demand.growth, 0);
-            bucket.leave(held, demand.speed, used - used / 2);
+            bucket.leave(held, demand.margin, demand.speed, used - used / 2);
             charges.push((time, used));
             overrun += (used - demand.growth).max(0);
             false
@@ -279,7 +280,7 @@ proptest! {
         let mode = if hard { Mode::Hard } else { Mode::Soft };
         let shape = steady(amount, per, 100, mode);
         let mut bucket = filled(&shape, level);
-        let demand = Demand { now: demand.0, growth: demand.1, speed: 0 };
+        let demand = Demand { margin: 0, now: demand.0, growth: demand.1, speed: 0 };
         if let Err(Full::For(nanos)) = bucket.fits(&shape, &demand, at(0)) {
             bucket.refill(&shape, at(nanos));
             prop_assert_eq!(bucket.fits(&shape, &demand, at(nanos)), Ok(()));
@@ -294,10 +295,10 @@ proptest! {
         let ends = |calls: &[(i64, i64, i64)], order: &[(i64, i64, i64)]| {
             let mut bucket = Bucket::new(&shape, at(0));
             for (now, growth, _) in calls {
-                bucket.enter(&Demand { now: *now, growth: *growth, speed: 1 });
+                bucket.enter(&Demand { margin: 0, now: *now, growth: *growth, speed: 1 });
             }
             for (now, growth, used) in order {
-                bucket.leave(*growth, 1, used - now);
+                bucket.leave(*growth, 0, 1, used - now);
             }
             bucket
         };
@@ -338,7 +339,7 @@ proptest! {
             let mut bucket = Bucket::new(&shape, at(0));
             let mut held = 0;
             for (three, time) in numbers.chunks_exact(3).zip(&times) {
-                let demand = Demand { now: three[0], growth: three[1], speed: three[2] };
+                let demand = Demand { margin: 0, now: three[0], growth: three[1], speed: three[2] };
                 bucket.refill(&shape, at(*time));
                 if let Err(Full::For(nanos)) = bucket.fits(&shape, &demand, at(*time)) {
                     bucket.wait_if_freed(&shape, nanos);
@@ -348,7 +349,7 @@ proptest! {
                 prop_assert!(bucket.level() >= 0 && bucket.remaining(&shape) >= 0);
                 bucket.resets_in(&shape, at(*time));
             }
-            bucket.leave(held, i64::MAX, -i64::MAX);
+            bucket.leave(held, 0, i64::MAX, -i64::MAX);
             prop_assert!(bucket.level() >= 0);
         }
     }

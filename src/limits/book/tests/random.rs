@@ -233,7 +233,7 @@ impl World {
         let mut of: HashMap<usize, (i64, i64, u32, u32)> = HashMap::new();
         for part in grants.iter().flat_map(|grant| &grant.parts) {
             let sum = of.entry(part.bucket).or_default();
-            *sum = (sum.0 + part.held, sum.1 + part.speed, sum.2 + 1, sum.3 + 1);
+            *sum = (sum.0 + part.held + part.margin, sum.1 + part.speed, sum.2 + 1, sum.3 + 1);
         }
         let lines = book.waits.iter().filter(|(_, one)| one.turn.is_none());
         for part in lines.flat_map(|(_, one)| &one.plan.parts) {

@@ -276,7 +276,9 @@ fn a_hard_call_at_its_bound_holds_no_more() {
         bench.book.use_up(&mut grant, tokens, at(0.0));
         let line = bench.line(0.0);
         assert!(line.used + line.held <= line.capacity);
-        assert_eq!(line.held, 200_000 - i64::try_from(tokens).unwrap() * 1000);
+        // what the prompt may be more than guessed is held to the end
+        let margin = (40 + 64 - 10) * 1000;
+        assert_eq!(line.held, margin + 200_000 - i64::try_from(tokens).unwrap() * 1000);
     }
 }
 
