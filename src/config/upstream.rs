@@ -70,16 +70,17 @@ fn upstream(reader: &Reader<'_>, name: &str, place: Place, at: &At<'_>) -> Optio
     built.concurrency =
         fields.maybe("concurrency", |r, at| r.count(at, 1, MOST)).map(|n| n as usize);
     built.pool = fields.read("pool", built.pool, pool);
-    let bulkhead = fields.get("concurrency").is_some();
-    built.timeouts = fields.read("timeouts", built.timeouts, |r, at| timeouts(r, at, bulkhead));
+    let pacings = [Pacing::Auto, Pacing::Latency, Pacing::Off];
+    built.pacing = fields.read("pacing", built.pacing, |r, at| r.choice(at, PACINGS, &pacings));
+    // paced calls wait as well
+    let waits = fields.get("concurrency").is_some() || built.pacing != Pacing::Off;
+    built.timeouts = fields.read("timeouts", built.timeouts, |r, at| timeouts(r, at, waits));
     built.tls = fields.read("tls", built.tls, tls);
     built.http2 = match fields.maybe("http2", |r, at| r.word(at, HTTP2)) {
         Some(1) => Http2::Never,
         Some(2) => Http2::Always,
         _ => Http2::Auto,
     };
-    let pacings = [Pacing::Auto, Pacing::Latency, Pacing::Off];
-    built.pacing = fields.read("pacing", built.pacing, |r, at| r.choice(at, PACINGS, &pacings));
     built.proxy = fields.read("proxy", built.proxy, proxy);
     idle_keys(reader, &fields, &built);
     urls_right.then_some(built)
@@ -180,10 +181,10 @@ fn pool<'r>(reader: &'r Reader<'r>, at: &At<'_>) -> Option<Pool> {
 
 /// A default that would outlast a shorter `total` is shortened to it; one that was written is a
 /// fault.
-fn timeouts<'r>(reader: &'r Reader<'r>, at: &At<'_>, bulkhead: bool) -> Option<Timeouts> {
+fn timeouts<'r>(reader: &'r Reader<'r>, at: &At<'_>, waits: bool) -> Option<Timeouts> {
     let fields = reader.section(at, &TIMEOUTS)?;
-    if let Some(at) = fields.get("queue").filter(|_| !bulkhead) {
-        reader.wrong(&at, "`queue`, but no bound to wait for", "`concurrency` in this upstream");
+    if let Some(at) = fields.get("queue").filter(|_| !waits) {
+        reader.wrong(&at, "`queue`, but nothing to wait for", "`concurrency`, or pacing");
     }
     let default = Timeouts::default();
     let total = fields.read("total", default.total, Reader::some_time);

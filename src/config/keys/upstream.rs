@@ -96,7 +96,7 @@ pub(in crate::config) static TIMEOUTS: Section = Section {
             "queue",
             &Shape::Duration,
             "10s",
-            "Waiting for a place under `concurrency`, which must be set.",
+            "Waiting for a place under `concurrency`, or for an upstream that is paced.",
         ),
         key(
             "first_byte",

@@ -192,6 +192,12 @@ fn noun(measure: Measure) -> &'static str {
 
 fn when(retry: Option<Duration>) -> String {
     match retry {
+        Some(wait) if wait >= Duration::from_hours(48) => {
+            format!("{} days", wait.as_secs().div_ceil(24 * 3600))
+        }
+        Some(wait) if wait >= Duration::from_hours(3) => {
+            format!("{} hours", wait.as_secs().div_ceil(3600))
+        }
         Some(wait) if wait >= Duration::from_mins(2) => {
             format!("{} min", wait.as_secs().div_ceil(60))
         }
