@@ -9,6 +9,7 @@
 //! been taught for longest is forgotten first.
 use std::time::Duration;
 
+use super::prehashed::AsGiven;
 use super::recent::Recent;
 use crate::wire::Usage;
 
@@ -58,8 +59,9 @@ pub struct History {
 /// The histories.
 #[derive(Debug)]
 pub struct Predictor {
-    subjects: Recent<Subject, Histogram<80>>,
-    models: Recent<u64, Model>,
+    // the keys are hashes by a key of the process
+    subjects: Recent<Subject, Histogram<80>, AsGiven>,
+    models: Recent<u64, Model, AsGiven>,
 }
 
 /// What all calls of a model have in common.
@@ -118,29 +120,51 @@ impl Default for Predictor {
     }
 }
 
+/// What is to be expected of a call, by its model alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Prompt {
+    /// As [`Predictor::input`], [`Predictor::input_most`], [`Predictor::knows`], [`Predictor::speed`].
+    pub likely: u64,
+    pub most: u64,
+    pub known: bool,
+    pub speed: u64,
+}
+
 impl Predictor {
+    /// All of it by one look.
+    pub fn prompt(&self, model: u64, bytes: u64) -> Prompt {
+        let known = self.models.get(&model);
+        let usual = known.map_or(USUAL_RATIO, |model| model.input.usual());
+        let likely = tokens(bytes, usual);
+        let sure = known.map(|model| &model.input).filter(|input| input.usual.samples >= COLD);
+        let most = match sure {
+            Some(input) => tokens(bytes, input.most.max(input.usual()) * 1.1),
+            // byte-level BPE, as all of them are, makes no more tokens than there are bytes
+            None => bytes,
+        };
+        let speed = known.and_then(|model| model.speed.known()).unwrap_or(USUAL_SPEED);
+        Prompt {
+            likely,
+            most: most.saturating_add(FRAME).max(likely),
+            known: sure.is_some(),
+            speed: speed.round() as u64,
+        }
+    }
+
     /// Likely tokens of a prompt.
     pub fn input(&self, model: u64, bytes: u64) -> u64 {
-        let usual = self.models.get(&model).map_or(USUAL_RATIO, |model| model.input.usual());
-        tokens(bytes, usual)
+        self.prompt(model, bytes).likely
     }
 
     /// Tokens that a prompt will hardly exceed; for limits that must hold. Never less than
     /// [`Predictor::input`].
     pub fn input_most(&self, model: u64, bytes: u64) -> u64 {
-        let known = self.models.get(&model).map(|model| &model.input);
-        let likely = tokens(bytes, known.map_or(USUAL_RATIO, Input::usual));
-        let most = match known.filter(|input| input.usual.samples >= COLD) {
-            Some(input) => tokens(bytes, input.most.max(input.usual()) * 1.1),
-            // byte-level BPE, as all of them are, makes no more tokens than there are bytes
-            None => bytes,
-        };
-        most.saturating_add(FRAME).max(likely)
+        self.prompt(model, bytes).most
     }
 
     /// Whether prompts of the model are known well enough to say how far a guess may be off.
     pub fn knows(&self, model: u64) -> bool {
-        self.models.get(&model).is_some_and(|model| model.input.usual.samples >= COLD)
+        self.prompt(model, 0).known
     }
 
     /// Likely tokens of all `n` answers, at most `max_tokens` each.
@@ -155,8 +179,7 @@ impl Predictor {
 
     /// Tokens a second of one answer.
     pub fn speed(&self, model: u64) -> u64 {
-        let speed = self.models.get(&model).and_then(|model| model.speed.known());
-        speed.unwrap_or(USUAL_SPEED).round() as u64
+        self.prompt(model, 0).speed
     }
 
     /// The usual time to the first token: the median. `None` until enough calls have told theirs.

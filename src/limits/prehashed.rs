@@ -4,7 +4,9 @@ use std::hash::{BuildHasherDefault, Hasher};
 
 /// A map from one hash, or a few of them. They must come from a hasher with a random key, so that
 /// nobody can make them meet.
-pub type Prehashed<K, V> = HashMap<K, V, BuildHasherDefault<Given>>;
+pub type Prehashed<K, V> = HashMap<K, V, AsGiven>;
+
+pub type AsGiven = BuildHasherDefault<Given>;
 
 /// Takes the key as it is.
 #[derive(Debug, Default, Clone, Copy)]

@@ -4,11 +4,11 @@
 //! look-up is no touch: only what is taught keeps its place. Values are boxed, so that growth moves
 //! pointers, and an entry that is replaced gives its memory to the next.
 use std::collections::HashMap;
-use std::hash::Hash;
+use std::hash::{BuildHasher, Hash, RandomState};
 
 #[derive(Debug)]
-pub(super) struct Recent<K, V> {
-    places: HashMap<K, usize>,
+pub(super) struct Recent<K, V, S = RandomState> {
+    places: HashMap<K, usize, S>,
     entries: Vec<Entry<K, V>>,
     most: usize,
     /// Touched last.
@@ -28,10 +28,10 @@ struct Entry<K, V> {
 /// No entry.
 const NONE: usize = usize::MAX;
 
-impl<K: Copy + Eq + Hash, V: Default> Recent<K, V> {
+impl<K: Copy + Eq + Hash, V: Default, S: BuildHasher + Default> Recent<K, V, S> {
     /// For so many entries, one at least.
     pub(super) fn new(most: usize) -> Self {
-        let (places, entries) = (HashMap::new(), Vec::new());
+        let (places, entries) = (HashMap::default(), Vec::new());
         Self { places, entries, most: most.max(1), newest: NONE, oldest: NONE }
     }
 

@@ -1,12 +1,14 @@
 //! What a call will ask of which buckets, worked out before anything is taken.
+mod part;
+
 use std::time::Duration;
 
 use super::super::bucket::{Bucket, Demand, Full, Moment, Shape};
 use super::super::pace::Need;
-use super::super::predict::Subject as History;
+use super::super::predict::{Prompt, Subject as History};
 use super::super::price::Rate;
 use super::super::queue::{FlowId, service};
-use super::super::rules::{LimitOf, Rule, Scope, Subject};
+use super::super::rules::{Rule, Scope, Subject};
 use super::super::runaway::{Caller, Flag};
 use super::pool::PoolId;
 use super::table::Entry;
@@ -209,13 +211,15 @@ impl Book {
         let history = History { agent, model, kind: ask.kind, reasoning: ask.reasoning };
         let answers = ask.answers.clamp(1, MOST_ANSWERS);
         let max_tokens = ask.max_tokens.map(|most| most.min(LONGEST));
-        let (input, output) = if ask.counted {
-            let output =
-                if ask.generates { self.predictor.output(history, max_tokens, answers) } else { 0 };
-            (self.predictor.input(model, ask.prompt_bytes), output)
-        } else {
-            (0, 0)
-        };
+        let mut prompt = Prompt::default();
+        let mut output = 0;
+        if ask.counted {
+            prompt = self.predictor.prompt(model, ask.prompt_bytes);
+            if ask.generates {
+                output = self.predictor.output(history, max_tokens, answers);
+            }
+        }
+        let input = prompt.likely;
         let mut plan = Plan {
             pool: ask.pool,
             pace_key: (ask.credential, model),
@@ -249,14 +253,16 @@ impl Book {
                 seen.get_or_insert_with(see).judge(runaway);
                 plan.guarded = Some(caller);
             }
+            let mut near = None;
             for limit in &rule.limits {
                 if limit.counts_tokens() && !ask.counted {
                     continue;
                 }
                 let scope = || Scope::of(limit.per, subject).hash(&self.hasher);
                 let whose = *whose[limit.per as usize].get_or_insert_with(scope);
-                let bucket = self.table.find(limit, subject, whose, now);
-                let part = self.part(ask, &plan, limit, bucket);
+                let bucket = self.table.find(limit, subject, whose, near, now);
+                near = Some(bucket);
+                let part = part::part(ask, &plan, &prompt, limit, bucket);
                 plan.parts.push(part);
             }
         }
@@ -271,52 +277,6 @@ impl Book {
             self.table.join(part.bucket, agent);
         }
         plan
-    }
-
-    fn part(&self, ask: &Ask<'_>, plan: &Plan, limit: &LimitOf, bucket: usize) -> PlanPart {
-        let hard = limit.shape.mode == Mode::Hard;
-        let most = self.predictor.input_most(plan.history.model, ask.prompt_bytes);
-        let input = plan.input.min(most);
-        let tokens = |tokens| count(tokens).saturating_mul(TOKEN);
-        // long prompts may cost more, also for what is answered to them
-        let rate = ask.rate.map(|rate| rate.for_prompt(if hard { most } else { input }));
-        let spend = |of: fn(&Rate, u64) -> i64, count| rate.map_or(0, |rate| of(&rate, count));
-        let dearest = |input, output| rate.map_or(0, |rate| rate.most(input, output));
-        let generates = i64::from(ask.generates);
-        // what the call uses at once, at most, and for each token of output
-        let (now, worst, per_token) = match limit.measure {
-            Measure::Requests => (TOKEN, TOKEN, 0),
-            Measure::InputTokens => (tokens(input), tokens(most), 0),
-            Measure::OutputTokens => (0, 0, TOKEN * generates),
-            Measure::Tokens => (tokens(input), tokens(most), TOKEN * generates),
-            Measure::Spend if hard => {
-                (spend(Rate::input, input), dearest(most, 0), dearest(0, 1) * generates)
-            }
-            Measure::Spend => {
-                let each = spend(Rate::output, 1) * generates;
-                (spend(Rate::input, input), spend(Rate::input, most), each)
-            }
-            Measure::Concurrency => (0, 0, 0),
-        };
-        let (worst, per_token) = if hard && limit.measure.is_tokens() {
-            limit.weights.at_most(worst, per_token)
-        } else {
-            (worst, per_token)
-        };
-        let margin = match worst.saturating_sub(now).max(0) {
-            margin if hard => margin,
-            margin if self.predictor.knows(plan.history.model) => margin.min(now / 2),
-            _ => 0,
-        };
-        let output = count(plan.output);
-        let speed = if per_token > 0 { count(self.predictor.speed(plan.history.model)) } else { 0 };
-        let demand = Demand {
-            now,
-            margin,
-            growth: per_token.saturating_mul(output),
-            speed: per_token.saturating_mul(speed).saturating_mul(count(plan.answers)),
-        };
-        PlanPart { bucket, demand, per_token }
     }
 
     /// A plan that comes to nothing lets its buckets go.

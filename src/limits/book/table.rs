@@ -109,9 +109,16 @@ impl Table {
         limit: &Arc<LimitOf>,
         subject: &Subject<'_>,
         whose: u64,
+        near: Option<usize>,
         now: Moment,
     ) -> usize {
         let key = (limit.key, whose);
+        // buckets of one policy were made one after the other, and mostly lie so
+        if let Some(next) = near.map(|near| near + 1)
+            && self.entries.get(next).is_some_and(|entry| entry.key == key)
+        {
+            return next;
+        }
         if let Some(at) = self.index.get(&key) {
             return *at;
         }
