@@ -101,7 +101,6 @@ fn request(body_bytes: usize, stream: bool, tag: usize, simulate: &str) -> Vec<u
     };
     let mut request = format!(
         "POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\nuser-agent: bench/1\r\n\
-         authorization: Bearer bench-key-of-an-agent\r\n\
          accept: application/json\r\nauthorization: Bearer sk-bench-0000\r\n\
          content-type: application/json\r\n{simulate}content-length: {}\r\n\r\n",
         start.len() + text + end.len()

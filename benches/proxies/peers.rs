@@ -260,6 +260,7 @@ telemetry: {{ access_log: stdout }}
 
 /// The key is the one that the load sends. Wide enough that nothing is ever refused.
 const LIMITS: &str = "agents:
+  access: open
   keys:
     - { agent: bench, team: load, sha256: 21c084e080215d9e9d0f274a5fcf30179fa1fff6803c18061a2c4f7eb96f0f9f }
 policies:
