@@ -122,7 +122,7 @@ pub struct TokenWeights {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Queue {
     pub wait: Duration,
-    /// Most calls that wait, for each bucket of `per`.
+    /// Most calls of one agent that wait.
     pub depth: usize,
 }
 

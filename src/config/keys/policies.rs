@@ -119,7 +119,12 @@ pub(in crate::config) static QUEUE: Section = Section {
     title: "Waiting instead of refusing",
     keys: &[
         key("wait", &Shape::Duration, "30s", "A call that waits longer is refused."),
-        key("depth", &Shape::Count(1), "256", "Most calls that wait; more are refused at once."),
+        key(
+            "depth",
+            &Shape::Count(1),
+            "256",
+            "Most calls of one agent that wait; more are refused at once.",
+        ),
     ],
     required: &[],
     later: &[],
