@@ -1,7 +1,7 @@
 //! Who may use how much, and who goes next.
 //!
 //! [`book`] holds every bucket and queue; [`rules`] are the policies, prepared; [`bucket`] is the
-//! arithmetic of one limit, [`queue`] that of fairness. [`price`] knows what tokens cost, [`predict`]
+//! arithmetic of one limit, `queue` that of fairness. [`price`] knows what tokens cost, [`predict`]
 //! how many there will be, [`pace`] how fast a backend lets us go; [`runaway`] tells an agent that goes
 //! round in circles.
 //!

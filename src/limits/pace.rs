@@ -1,9 +1,9 @@
 //! How fast a backend lets us go, learned from what it says.
 //!
 //! One [`Pace`] stands for one credential and model of one backend. It asks for no more than the
-//! backend has left: by its headers, which [`window`] mirrors; by its refusals alone where it sends
-//! none ([`width`]); for a backend of our own also by its time to the first token ([`gradient`]). A
-//! refusal stops everything for a while ([`pause`]). It holds no queue and no clock: who waits asks
+//! backend has left: by its headers, which `window` mirrors; by its refusals alone where it sends
+//! none (`width`); for a backend of our own also by its time to the first token (`gradient`). A
+//! refusal stops everything for a while (`pause`). It holds no queue and no clock: who waits asks
 //! again when told, or as soon as a call was heard or is over.
 //!
 //! Every call that is [`sent`](Pace::sent) is [`finished`](Pace::finished) once; its [`Sent`] is

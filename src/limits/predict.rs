@@ -1,11 +1,11 @@
 //! How many tokens a call will take, learned from the calls before it.
 //!
-//! Output: a fading histogram of each subject's answers ([`histogram`]), of which four in five are
+//! Output: a fading histogram of each subject's answers (`histogram`), of which four in five are
 //! not longer than predicted; for a subject that is new, the model's own histogram. Input: bytes
 //! times a ratio that each model teaches by what it reports. Speed and the time to the first token
 //! are kept a model, too. A tokenizer is not used: an exact count costs more than all the rest of an
 //! admission, and the backend's own count corrects the estimate at the end.
-//! All is O(1), without a clock and without I/O; memory is bounded ([`super::recent`]), and what has not
+//! All is O(1), without a clock and without I/O; memory is bounded (`super::recent`), and what has not
 //! been taught for longest is forgotten first.
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! What tokens cost, in whole billionths of a dollar.
 //!
 //! Where a price comes from: the policy's `prices` (the first glob that matches), then its
-//! `price_file` in LiteLLM's format ([`file`]), then a small dated table ([`table`]). A model that is
+//! `price_file` in LiteLLM's format ([`file`]), then a small dated table (`table`). A model that is
 //! in none of them gets a stand-in price and is told as unknown: nothing is free by accident.
 //! Prices are whole trillionths of a dollar a token, bills are integer sums that are rounded up
 //! once a call; no float is ever involved. What the price depends on beside the counts (service

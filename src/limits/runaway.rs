@@ -10,7 +10,7 @@
 //! minute and one within an hour of activity. The first is the burn of now; their difference is the
 //! history, in which now has no part. Idle time is no history: who comes back has not sped up.
 //!
-//! Pure; time is an argument. Memory is bounded ([`super::recent`]): whoever called longest ago goes.
+//! Pure; time is an argument. Memory is bounded (`super::recent`): whoever called longest ago goes.
 //! Not seen: conversations whose beginning the client drops, and those that the backend keeps.
 use std::time::Duration;
 
