@@ -7,10 +7,10 @@
 //! ([`names`]); what lasts over a change of policy stands in [`Shared`]. Which status a caller
 //! gets who is not known is said elsewhere.
 mod grant;
+mod hash;
 mod hints;
 mod keys;
 pub mod names;
-mod new_key;
 mod presented;
 mod said;
 mod secret;
@@ -23,7 +23,6 @@ use http::{HeaderMap, HeaderName};
 
 pub use self::hints::Hints;
 pub use self::keys::{Keyring, StoredKey};
-pub use self::new_key::{NewKey, NoRandomness};
 pub use self::presented::{Place, Places, Presented};
 pub use self::seen::Seen;
 

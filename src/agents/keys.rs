@@ -12,7 +12,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use aws_lc_rs::hmac;
 
-use super::new_key::{id, keyed, sha256};
+use super::hash::{id, keyed, sha256};
 use super::presented::{Place, Places, Presented, is_ours};
 use super::secret::HashKey;
 use super::{Shared, Unknown};

@@ -4,6 +4,7 @@ use std::time::Instant;
 use super::*;
 use crate::config::{AgentKey, KeyHash};
 use crate::identity::Class;
+use crate::store::NewKey;
 
 const NOW: i64 = 1_800_000_000;
 
@@ -17,7 +18,7 @@ struct House {
 
 fn key(of: &NewKey, agent: Option<&str>, team: Option<&str>) -> AgentKey {
     AgentKey {
-        hash: KeyHash::Sha256(of.sha256),
+        hash: KeyHash::Sha256(of.sha256()),
         agent: agent.map(Name::from),
         team: team.map(Name::from),
         expires: None,
@@ -88,7 +89,7 @@ fn every_rung_names_an_agent_and_the_first_wins() {
     let known = |san: &str| Certificate { san: san.into(), agent: None, team: Some("mesh".into()) };
     house.policy.certificates = vec![known("*.agents.test")];
     house.policy.peers = vec![peer(Some(1000), None, Some("builder"))];
-    let secret = house.key.secret.expose().to_owned();
+    let secret = house.key.expose().to_owned();
     let credential = ("authorization", "Bearer sk-theirs");
     let fingerprint = house.shared.hash_key.fingerprint(b"sk-theirs");
     let session = ("x-claude-code-session-id", "s-1");
@@ -116,7 +117,7 @@ fn every_rung_names_an_agent_and_the_first_wins() {
 fn teams_come_from_the_proof_then_from_the_header() {
     let mut house = House::new();
     house.policy.peers = vec![peer(Some(1000), None, None)];
-    let [own, open] = [&house.key, &house.open_key].map(|key| key.secret.expose().to_owned());
+    let [own, open] = [&house.key, &house.open_key].map(|key| key.expose().to_owned());
     let team = |seen: &Seen, lines: &[(&str, &str)]| house.ask(seen, lines).team;
     let (plain, told) = (tcp("10.0.0.7"), ("x-team", "blue"));
     assert_eq!(team(&plain, &[told, ("x-api-key", &own)]).as_deref(), Some("growth"));
@@ -130,7 +131,7 @@ fn teams_come_from_the_proof_then_from_the_header() {
 #[test]
 fn spoofed_headers_do_not_override_what_is_proven() {
     let house = House::new();
-    let secret = house.key.secret.expose().to_owned();
+    let secret = house.key.expose().to_owned();
     let lines = [
         ("x-agent-id", "victim"),
         ("x-team", "victims"),
@@ -142,7 +143,7 @@ fn spoofed_headers_do_not_override_what_is_proven() {
     assert_eq!((&*identity.agent, identity.rung), ("researcher", Rung::Key));
     assert_eq!(identity.team.as_deref(), Some("growth"));
     assert_eq!(identity.session.as_deref(), Some("victim"), "a session is only a label");
-    assert_eq!(identity.grant.unwrap().id, house.key.id);
+    assert_eq!(identity.grant.unwrap().id, Name::from(house.key.id()));
 }
 
 #[test]
@@ -201,8 +202,8 @@ fn known_callers_only_means_proven_ones() {
     let mut house = House::new();
     house.policy.access = Access::Known;
     let plain = tcp("10.0.0.7");
-    let own = house.key.secret.expose().to_owned();
-    let open = house.open_key.secret.expose().to_owned();
+    let own = house.key.expose().to_owned();
+    let open = house.open_key.expose().to_owned();
     let words = [
         ("x-agent-id", "scout"),
         ("x-claude-code-agent-id", "a"),
@@ -240,8 +241,8 @@ fn a_key_of_ours_that_is_not_valid_is_refused_even_where_everybody_may_call() {
     let ladder = Ladder::new(&house.policy, &house.shared);
     let by_query = ladder.identify(&plain, &HeaderMap::new(), Some("key=tgk_unknown"), NOW);
     assert_eq!(by_query.err(), Some(Unknown::UnknownKey));
-    let refused = house.try_ask(&plain, &[("x-api-key", expired.secret.expose())]).unwrap_err();
-    assert_eq!((refused.reason(), refused.key()), ("key_expired", Some(&expired.id)));
+    let refused = house.try_ask(&plain, &[("x-api-key", expired.expose())]).unwrap_err();
+    assert_eq!((refused.reason(), refused.key()), ("key_expired", Some(&Name::from(expired.id()))));
     assert!(!refused.to_string().contains("tgk_"));
     // even where keys are not on the ladder: it must not go on to the backend
     house.policy.identify = vec![Rung::Address];
@@ -252,7 +253,7 @@ fn a_key_of_ours_that_is_not_valid_is_refused_even_where_everybody_may_call() {
 #[test]
 fn only_the_tidegate_key_is_stripped() {
     let house = House::new();
-    let secret = house.key.secret.expose();
+    let secret = house.key.expose();
     let mut sent = headers(&[("authorization", "Bearer sk-theirs"), ("x-api-key", secret)]);
     let ladder = Ladder::new(&house.policy, &house.shared);
     let plain = tcp("10.0.0.7");
@@ -270,11 +271,11 @@ fn a_key_is_revoked_under_a_running_policy() {
     let shared = Arc::new(Shared::new(Some(&[3; 32])));
     let ladder = Ladder::new(&config::Agents::default(), &shared);
     let key = NewKey::generate().unwrap();
-    let sent = headers(&[("x-api-key", key.secret.expose())]);
+    let sent = headers(&[("x-api-key", key.expose())]);
     let ask = || ladder.identify(&Seen::default(), &sent, None, NOW).map(|found| found.identity);
     assert_eq!(ask().err(), Some(Unknown::UnknownKey));
     let stored = StoredKey {
-        id: Arc::clone(&key.id),
+        id: Name::from(key.id()),
         hmac: key.hmac(&[3; 32]),
         agent: Some(Name::from("kept")),
         team: None,
@@ -286,7 +287,7 @@ fn a_key_is_revoked_under_a_running_policy() {
     shared.replace_stored(vec![stored.clone()]);
     assert_eq!(&*ask().unwrap().agent, "kept");
     shared.replace_stored(vec![StoredKey { revoked: true, ..stored }]);
-    assert_eq!(ask().err(), Some(Unknown::Revoked(Arc::clone(&key.id))));
+    assert_eq!(ask().err(), Some(Unknown::Revoked(Name::from(key.id()))));
 }
 
 #[test]
@@ -314,7 +315,7 @@ fn the_facts_of_a_sub_agent_stay_apart() {
 #[test]
 fn names_are_shared_between_calls() {
     let house = House::new();
-    let secret = house.key.secret.expose().to_owned();
+    let secret = house.key.expose().to_owned();
     let ladder = Ladder::new(&house.policy, &house.shared);
     for lines in [
         &[("x-agent-id", "scout"), ("session-id", "s")][..],
@@ -354,7 +355,7 @@ fn invented_names_end_in_one_and_proven_ones_do_not() {
         assert_eq!(identity.team.as_deref(), Some(want));
     }
     for (number, key) in all.iter().enumerate() {
-        let sent = headers(&[("x-api-key", key.secret.expose())]);
+        let sent = headers(&[("x-api-key", key.expose())]);
         let identity = ladder.identify(&seen, &sent, None, NOW).unwrap().identity;
         assert_eq!(*identity.agent, format!("agent-{number}"));
     }
@@ -367,11 +368,11 @@ fn invented_names_end_in_one_and_proven_ones_do_not() {
 #[ignore = "a measurement"]
 fn cost_of_one_identification() {
     let house = House::new();
-    let secret = house.key.secret.expose().to_owned();
+    let secret = house.key.expose().to_owned();
     let kept = NewKey::generate().unwrap();
     let shared = Arc::new(Shared::new(Some(&[3; 32])));
     let stored = |of: &NewKey| StoredKey {
-        id: Arc::clone(&of.id),
+        id: Name::from(of.id()),
         hmac: of.hmac(&[3; 32]),
         agent: Some(Name::from("kept")),
         team: None,
@@ -415,6 +416,6 @@ fn cost_of_one_identification() {
     time("a key of the policy", &ladder, &with(("x-api-key", &secret)));
     shared.replace_stored(vec![stored(&kept)]);
     time("a key of the store, and of the policy", &ladder, &with(("x-api-key", &secret)));
-    time("a key of the store", &ladder, &with(("x-api-key", kept.secret.expose())));
+    time("a key of the store", &ladder, &with(("x-api-key", kept.expose())));
     time("a credential for the backend", &ladder, &with(("x-api-key", "sk-ant-api03-theirs")));
 }

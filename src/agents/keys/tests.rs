@@ -1,7 +1,7 @@
 use std::cell::Cell;
 
 use super::*;
-use crate::agents::NewKey;
+use crate::store::NewKey;
 
 thread_local! {
     /// Comparisons of whole hashes.
@@ -18,7 +18,7 @@ fn policy_key(hash: KeyHash, agent: &str) -> AgentKey {
 
 fn stored(key: &NewKey, agent: &str) -> StoredKey {
     StoredKey {
-        id: Arc::clone(&key.id),
+        id: Name::from(key.id()),
         hmac: key.hmac(&PEPPER),
         agent: Some(Name::from(agent)),
         team: Some(Name::from("team")),
@@ -54,19 +54,19 @@ fn agent(ring: &Keyring, credential: &str) -> Result<Option<Name>, Unknown> {
 fn keys_are_known_by_each_kind_of_hash() {
     let [plain, peppered, kept] = [(); 3].map(|()| NewKey::generate().unwrap());
     let keys = [
-        policy_key(KeyHash::Sha256(plain.sha256), "plain"),
+        policy_key(KeyHash::Sha256(plain.sha256()), "plain"),
         policy_key(KeyHash::Hmac(peppered.hmac(b"the pepper")), "peppered"),
     ];
     let (ring, shared) = ring(&keys, Some("the pepper"));
     shared.replace_stored(vec![stored(&kept, "kept")]);
     for (key, want) in [(&plain, "plain"), (&peppered, "peppered"), (&kept, "kept")] {
-        assert_eq!(agent(&ring, key.secret.expose()), Ok(Some(Name::from(want))));
+        assert_eq!(agent(&ring, key.expose()), Ok(Some(Name::from(want))));
     }
-    let judged = judge(&ring, &[(Place::XApiKey, kept.secret.expose())]).unwrap();
+    let judged = judge(&ring, &[(Place::XApiKey, kept.expose())]).unwrap();
     let grant = Arc::clone(&judged.key.unwrap().grant);
-    assert_eq!((&grant.id, &*grant.models[0]), (&kept.id, "gpt-*"));
-    let judged = judge(&ring, &[(Place::XApiKey, plain.secret.expose())]).unwrap();
-    assert_eq!(judged.key.unwrap().grant.id, plain.id);
+    assert_eq!((&grant.id, &*grant.models[0]), (&Name::from(kept.id()), "gpt-*"));
+    let judged = judge(&ring, &[(Place::XApiKey, plain.expose())]).unwrap();
+    assert_eq!(judged.key.unwrap().grant.id, Name::from(plain.id()));
     assert!(ring.names("kept") && ring.names("team") && ring.names("plain") && !ring.names("x"));
 }
 
@@ -74,13 +74,13 @@ fn keys_are_known_by_each_kind_of_hash() {
 #[test]
 fn a_hash_counts_for_its_own_kind_alone() {
     let key = NewKey::generate().unwrap();
-    for hash in [KeyHash::Hmac(key.hmac(b"another")), KeyHash::Hmac(key.sha256)] {
+    for hash in [KeyHash::Hmac(key.hmac(b"another")), KeyHash::Hmac(key.sha256())] {
         let (ring, _) = ring(&[policy_key(hash, "a")], Some("the pepper"));
-        assert_eq!(agent(&ring, key.secret.expose()), Err(Unknown::UnknownKey));
+        assert_eq!(agent(&ring, key.expose()), Err(Unknown::UnknownKey));
     }
     let (ring, shared) = ring(&[], None);
-    shared.replace_stored(vec![StoredKey { hmac: key.sha256, ..stored(&key, "a") }]);
-    assert_eq!(agent(&ring, key.secret.expose()), Err(Unknown::UnknownKey));
+    shared.replace_stored(vec![StoredKey { hmac: key.sha256(), ..stored(&key, "a") }]);
+    assert_eq!(agent(&ring, key.expose()), Err(Unknown::UnknownKey));
 }
 
 /// A policy may make any secret a key: then it needs no form of ours.
@@ -94,16 +94,16 @@ fn a_key_may_have_any_form() {
 #[test]
 fn a_key_that_is_known_and_one_that_is_not_take_the_same_steps() {
     let key = NewKey::generate().unwrap();
-    let (ring, shared) = ring(&[policy_key(KeyHash::Sha256(key.sha256), "a")], None);
+    let (ring, shared) = ring(&[policy_key(KeyHash::Sha256(key.sha256()), "a")], None);
     shared.replace_stored(vec![stored(&NewKey::generate().unwrap(), "b")]);
     let steps = |credential: &str| {
         let before = COMPARED.get();
         let _ = agent(&ring, credential);
         COMPARED.get() - before
     };
-    let mut near = key.secret.expose().to_owned();
+    let mut near = key.expose().to_owned();
     near.pop();
-    assert_eq!(steps(key.secret.expose()), 2);
+    assert_eq!(steps(key.expose()), 2);
     assert_eq!(steps(&near), 2);
     assert_eq!(steps("sk-something-else"), 2);
     let hash = sha256(near.as_bytes());
@@ -118,12 +118,12 @@ fn an_expired_key_is_told_apart() {
     let key = NewKey::generate().unwrap();
     for (expires, want) in [
         (NOW + 1, Ok(Some(Name::from("a")))),
-        (NOW, Err(Unknown::Expired(Arc::clone(&key.id)))),
-        (NOW - 1, Err(Unknown::Expired(Arc::clone(&key.id)))),
+        (NOW, Err(Unknown::Expired(Name::from(key.id())))),
+        (NOW - 1, Err(Unknown::Expired(Name::from(key.id())))),
     ] {
-        let policy = policy_key(KeyHash::Sha256(key.sha256), "a");
+        let policy = policy_key(KeyHash::Sha256(key.sha256()), "a");
         let (ring, _) = ring(&[AgentKey { expires: Some(expires), ..policy }], None);
-        assert_eq!(agent(&ring, key.secret.expose()), want);
+        assert_eq!(agent(&ring, key.expose()), want);
     }
 }
 
@@ -131,12 +131,12 @@ fn an_expired_key_is_told_apart() {
 fn a_key_counts_and_is_revoked_at_once() {
     let key = NewKey::generate().unwrap();
     let (ring, shared) = ring(&[], None);
-    let credential = key.secret.expose();
+    let credential = key.expose();
     assert_eq!(agent(&ring, credential), Err(Unknown::UnknownKey));
     shared.replace_stored(vec![stored(&key, "a")]);
     assert_eq!(agent(&ring, credential), Ok(Some(Name::from("a"))));
     let revoked = StoredKey { revoked: true, ..stored(&key, "a") };
-    let gone = Err(Unknown::Revoked(Arc::clone(&key.id)));
+    let gone = Err(Unknown::Revoked(Name::from(key.id())));
     // whatever stands beside it
     for all in [
         vec![revoked.clone()],
@@ -154,19 +154,19 @@ fn a_key_counts_and_is_revoked_at_once() {
 #[test]
 fn a_key_of_the_policy_is_revoked_by_the_store() {
     let key = NewKey::generate().unwrap();
-    let (ring, shared) = ring(&[policy_key(KeyHash::Sha256(key.sha256), "a")], None);
+    let (ring, shared) = ring(&[policy_key(KeyHash::Sha256(key.sha256()), "a")], None);
     shared.replace_stored(vec![StoredKey { revoked: true, ..stored(&key, "a") }]);
-    assert_eq!(agent(&ring, key.secret.expose()), Err(Unknown::Revoked(Arc::clone(&key.id))));
+    assert_eq!(agent(&ring, key.expose()), Err(Unknown::Revoked(Name::from(key.id()))));
 }
 
 #[test]
 fn every_credential_of_a_request_is_judged() {
     use Place::{Authorization, TidegateKey, XApiKey};
     let [one, two] = [(); 2].map(|()| NewKey::generate().unwrap());
-    let keys = [one.sha256, two.sha256].map(KeyHash::Sha256);
+    let keys = [one.sha256(), two.sha256()].map(KeyHash::Sha256);
     let keys = [policy_key(keys[0], "one"), policy_key(keys[1], "two")];
     let (ring, shared) = ring(&keys, None);
-    let (one, two) = (one.secret.expose(), two.secret.expose());
+    let (one, two) = (one.expose(), two.expose());
     let bearer = format!("Bearer {two}");
 
     let judged = judge(&ring, &[(XApiKey, "sk-theirs"), (TidegateKey, one)]).unwrap();
@@ -198,5 +198,5 @@ fn a_stored_key_does_not_show_its_hash() {
     let key = NewKey::generate().unwrap();
     let kept = StoredKey { hmac: [0xab; 32], ..stored(&key, "a") };
     let shown = format!("{kept:?}");
-    assert!(shown.contains(&*key.id) && !shown.contains("171") && !shown.contains("ab, "));
+    assert!(shown.contains(&*key.id()) && !shown.contains("171") && !shown.contains("ab, "));
 }
