@@ -5,6 +5,7 @@
 //!
 //! Values here are checked and complete: no defaults are left to decide, no reference dangles.
 mod agents;
+mod cache;
 mod fault;
 mod file;
 mod interpolate;
@@ -34,11 +35,12 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue};
 
 pub use agents::{Access, AgentKey, Agents, Certificate, KeyHash, Network, Peer};
+pub use cache::{Cache, Embedder, Mode as SemanticMode, Replay, Scope, Semantic};
 pub use fault::{Fault, Faults};
 pub use listen::address;
 pub use load::{Loaded, Overrides, Source, load, parse, without_file};
 pub use policies::{
-    Calendar, Limit, Matcher, Measure, Mode, Per, Policy, Queue, Runaway, RunawayAction,
+    CacheRule, Calendar, Limit, Matcher, Measure, Mode, Per, Policy, Queue, Runaway, RunawayAction,
     TokenWeights, Window,
 };
 pub use prices::{Price, Prices};

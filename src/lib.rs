@@ -8,7 +8,7 @@
 //! - 1 [`config`] the policy file
 //! - 2 [`telemetry`] metrics, access log, tracing; [`store`] what outlives the process
 //! - 3 [`upstream`] connections to backends; [`route`] which call goes where; [`agents`] who calls;
-//!   [`limits`] who may use how much, and who goes next
+//!   [`limits`] who may use how much, and who goes next; [`cache`] answers given a second time
 //! - 4 [`snapshot`] one consistent view of the configuration
 //! - 5 [`pipeline`] the path of a request: read this one first
 //! - 6 [`reload`] a new policy without a restart
@@ -18,6 +18,7 @@
 pub mod admin;
 pub mod agents;
 pub mod app;
+pub mod cache;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 pub(super) use read::policies;
 
+use super::cache::Cache;
 use crate::identity::Class;
 
 /// One rule. Every policy that matches a call applies; all limits of all of them must hold.
@@ -29,10 +30,19 @@ pub struct Policy {
     /// `None`: a full limit refuses at once.
     pub queue: Option<Queue>,
     pub runaway: Option<Runaway>,
+    /// `None`: another policy decides.
+    pub cache: Option<CacheRule>,
     /// A hard money budget may end a stream that would go past it.
     pub cut_streams: bool,
     /// An IANA name, for calendar budgets.
     pub time_zone: Arc<str>,
+}
+
+/// Whether answers may be given again.
+#[derive(Debug, Clone, PartialEq)]
+pub enum CacheRule {
+    Off,
+    On(Arc<Cache>),
 }
 
 /// Globs; `None` matches anything.
@@ -285,6 +295,7 @@ impl Default for Policy {
             token_weights: TokenWeights::default(),
             queue: None,
             runaway: None,
+            cache: None,
             cut_streams: false,
             time_zone: Arc::from("UTC"),
         }

@@ -9,7 +9,7 @@ pub const LAYERS: [&[&str]; 10] = [
     &["wire", "clock", "flight", "identity", "request_id", "units", "drain", "io"],
     &["config"],
     &["telemetry", "store"],
-    &["upstream", "route", "limits", "agents"],
+    &["upstream", "route", "limits", "agents", "cache"],
     &["snapshot"],
     &["pipeline"],
     &["reload"],

@@ -64,6 +64,7 @@ fn policy<'r>(
         token_weights: fields.read("token_weights", default.token_weights, token_weights),
         queue: fields.maybe("queue", queue),
         runaway: fields.maybe("runaway", runaway),
+        cache: None,
         cut_streams: fields.read("cut_streams", default.cut_streams, Reader::flag),
         time_zone: fields.read("time_zone", default.time_zone, time_zone),
     };

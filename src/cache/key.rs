@@ -1,0 +1,118 @@
+//! The name of an answer: a keyed 256-bit hash of everything that could have made it another one.
+//!
+//! The key of the hash is the store's pepper, or random for a process without one, so that nobody
+//! outside can aim for a key. Parts are written with their lengths: no two lists of parts are the
+//! same bytes. Two sides make a key: the [`Walls`] that may not be crossed, and the question as
+//! [`crate::wire`] cuts it. `Walls` is read by taking it apart, so a field that is added and not
+//! decided on does not compile.
+use std::fmt;
+
+use crate::config::Scope;
+
+/// The name of one answer, or of one partition of questions.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key(pub [u8; 32]);
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0[..8].iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// What a hash is for; hashes for different purposes never meet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// The whole question.
+    Exact,
+    /// Everything but the words of the last turn: who shares a canonical or a semantic index.
+    Partition,
+    /// One input of an embeddings call.
+    Vector,
+}
+
+/// What an answer may not cross, beside the question itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Walls<'a> {
+    /// Of the policy, which is a wall too.
+    pub policy: &'a str,
+    pub scope: Scope,
+    /// Who is inside the scope, as told by [`crate::identity::Identity::tenant`].
+    pub tenant: &'a [u8],
+    pub upstream: &'a str,
+    /// Scheme, host, port and path of its addresses.
+    pub origin: &'a str,
+    pub route: &'a str,
+    /// Below the upstream's own path, with its query (`api-version`), without keys.
+    pub target: &'a str,
+    /// A number of the kind of call.
+    pub kind: u8,
+    /// Headers that change answers: `anthropic-beta`, `openai-organization`, …, in order.
+    pub headers: &'a [(&'a str, &'a [u8])],
+}
+
+/// Makes keys.
+pub struct Keyer {
+    secret: [u8; 32],
+}
+
+impl fmt::Debug for Keyer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Keyer(…)")
+    }
+}
+
+impl Keyer {
+    pub fn new(secret: [u8; 32]) -> Self {
+        Self { secret }
+    }
+
+    /// Begins a key with the walls around it.
+    pub fn within(&self, purpose: Purpose, walls: &Walls<'_>) -> Naming {
+        let Walls { policy, scope, tenant, upstream, origin, route, target, kind, headers } = *walls;
+        let mut naming = Naming(blake3::Hasher::new_keyed(&self.secret));
+        naming.part(&[VERSION, purpose as u8, scope as u8, kind]);
+        for text in [policy, upstream, origin, route, target] {
+            naming.part(text.as_bytes());
+        }
+        naming.part(tenant);
+        naming.part(&(headers.len() as u64).to_le_bytes());
+        for (name, value) in headers {
+            naming.part(name.as_bytes());
+            naming.part(value);
+        }
+        naming
+    }
+}
+
+/// Raised when what goes into a key changes its meaning: older entries on disk are then unknown.
+const VERSION: u8 = 1;
+
+/// A key in the making.
+#[derive(Clone)]
+pub struct Naming(blake3::Hasher);
+
+impl Naming {
+    /// One more part, with its length.
+    pub fn part(&mut self, part: &[u8]) {
+        self.0.update(&(part.len() as u64).to_le_bytes());
+        self.0.update(part);
+    }
+
+    /// Bytes that say themselves where they end.
+    pub fn raw(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    pub fn key(&self) -> Key {
+        Key(*self.0.finalize().as_bytes())
+    }
+}
+
+impl Key {
+    /// Whether its hexadecimal form begins with `prefix`.
+    pub fn begins_with(&self, prefix: &str) -> bool {
+        let digits = self.0.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+        let mut digits = digits.map(|digit| char::from_digit(digit.into(), 16));
+        prefix.chars().all(|wanted| digits.next() == Some(Some(wanted.to_ascii_lowercase())))
+    }
+}
