@@ -39,8 +39,8 @@ pub struct Walls<'a> {
     /// Who is inside the scope, as told by [`crate::identity::Identity::tenant`].
     pub tenant: &'a [u8],
     pub upstream: &'a str,
-    /// Scheme, host, port and path of its addresses.
-    pub origin: &'a str,
+    /// Its addresses, the headers and the credential that the policy holds for it, hashed.
+    pub origin: &'a [u8],
     pub route: &'a str,
     /// Below the upstream's own path, with its query (`api-version`), without keys.
     pub target: &'a str,
@@ -72,9 +72,10 @@ impl Keyer {
             *walls;
         let mut naming = Naming(blake3::Hasher::new_keyed(&self.secret));
         naming.part(&[VERSION, purpose as u8, scope as u8, kind]);
-        for text in [policy, upstream, origin, route, target] {
+        for text in [policy, upstream, route, target] {
             naming.part(text.as_bytes());
         }
+        naming.part(origin);
         naming.part(tenant);
         naming.part(&(headers.len() as u64).to_le_bytes());
         for (name, value) in headers {
@@ -110,6 +111,12 @@ impl Naming {
 }
 
 impl Key {
+    /// The name of one form of the same answer; `form` is below 16.
+    pub fn form(mut self, form: u8) -> Self {
+        self.0[31] ^= form;
+        self
+    }
+
     /// Whether its hexadecimal form begins with `prefix`.
     pub fn begins_with(&self, prefix: &str) -> bool {
         let digits = self.0.iter().flat_map(|byte| [byte >> 4, byte & 15]);
