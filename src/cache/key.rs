@@ -6,6 +6,7 @@
 //! [`crate::wire`] cuts it. `Walls` is read by taking it apart, so a field that is added and not
 //! decided on does not compile.
 use std::fmt;
+use std::hash::Hasher;
 
 use crate::config::Scope;
 
@@ -17,6 +18,25 @@ impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0[..8].iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
+}
+
+/// For maps by [`Key`]: takes eight bytes of the key as they are, for it is a hash already.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct KeyBits(u64);
+
+impl Hasher for KeyBits {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        if let Some(first) = bytes.first_chunk() {
+            self.0 = u64::from_le_bytes(*first);
+        }
+    }
+
+    /// The length of the key, which is always the same.
+    fn write_usize(&mut self, _: usize) {}
 }
 
 /// What a hash is for; hashes for different purposes never meet.
