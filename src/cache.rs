@@ -21,7 +21,6 @@ pub use memory::{Memory, MemoryFigures};
 pub use spaces::{Space, SpaceFigures, Spaces};
 
 /// All that is kept; outlives every policy.
-#[derive(Debug)]
 pub struct Cache {
     pub keyer: Keyer,
     pub spaces: Spaces,

@@ -35,6 +35,11 @@ impl HashKey {
         Self(blake3::derive_key("tidegate fingerprints v1", pepper))
     }
 
+    /// Another key, for this purpose alone.
+    pub fn secret(&self, purpose: &str) -> [u8; 32] {
+        blake3::derive_key(purpose, &self.0)
+    }
+
     /// Tells two texts apart: 128 bits.
     pub fn fingerprint(&self, text: &[u8]) -> Fingerprint {
         let hash = blake3::keyed_hash(&self.0, text);
