@@ -168,7 +168,16 @@ async fn run(
         Planned::Look(lookup) if upgrade.is_none() => {
             let (who, dialect) = (&who, told);
             let asking = cached::Asking {
-                worker, snapshot, ticket, who, route, to, head, call, dialect, record,
+                worker,
+                snapshot,
+                ticket,
+                who,
+                route,
+                to,
+                head,
+                call,
+                dialect,
+                record,
             };
             return Box::pin(asking.answer(lookup)).await.map_err(in_dialect);
         }

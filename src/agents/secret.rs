@@ -91,7 +91,8 @@ mod tests {
 
     #[test]
     fn hex_is_as_the_fingerprint_shows_itself() {
-        let fingerprint = Fingerprint([0, 1, 0x7f, 0x80, 0xab, 0xcd, 0xef, 0xff, 1, 2, 3, 4, 5, 6, 7, 8]);
+        let fingerprint =
+            Fingerprint([0, 1, 0x7f, 0x80, 0xab, 0xcd, 0xef, 0xff, 1, 2, 3, 4, 5, 6, 7, 8]);
         assert_eq!(hex(fingerprint), fingerprint.to_string().as_bytes());
     }
 }

@@ -142,7 +142,8 @@ pub fn plan(worker: &Worker, snapshot: &Snapshot, facts: &Facts<'_>) -> Planned 
     let Some((policy, rule)) = snapshot.rules.cache_of(&subject) else { return Planned::Off };
     let Some(space) = worker.cache.spaces.space(policy) else { return Planned::Off };
     let Sending::Whole(body) = &call.body else { return Planned::Bypass("body") };
-    let control = if rule.control { Control::read(&facts.head.headers) } else { Control::default() };
+    let control =
+        if rule.control { Control::read(&facts.head.headers) } else { Control::default() };
     if control.no_store || control.reach == Reach::Off {
         return Planned::Bypass("request");
     }
@@ -412,7 +413,11 @@ impl Lookup {
     }
 
     /// Behind leave: looks again, and begins the call or joins it.
-    pub fn claim(self: Box<Self>, worker: &Worker, now: SystemTime) -> (Claimed, Option<Box<Self>>) {
+    pub fn claim(
+        self: Box<Self>,
+        worker: &Worker,
+        now: SystemTime,
+    ) -> (Claimed, Option<Box<Self>>) {
         if let Some(found) = self.peek(worker, now) {
             return (Claimed::Found(found), Some(self));
         }

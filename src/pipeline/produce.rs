@@ -55,7 +55,13 @@ impl Production {
         let sent = {
             let mut watch = &*tab;
             let asked = dispatch::dispatch(
-                &worker, &ticket, (&mut lease, miss), to, &mut head, call, &mut watch,
+                &worker,
+                &ticket,
+                (&mut lease, miss),
+                to,
+                &mut head,
+                call,
+                &mut watch,
             );
             unless_deserted(&lead, Box::pin(asked)).await
         };

@@ -38,7 +38,13 @@ struct Pace {
 }
 
 /// The answer to a call that was found in the cache.
-pub fn reply(hit: Hit, replay: Replay, dialect: Dialect, standing: &[Standing], saved: Saved) -> Reply {
+pub fn reply(
+    hit: Hit,
+    replay: Replay,
+    dialect: Dialect,
+    standing: &[Standing],
+    saved: Saved,
+) -> Reply {
     let mut headers = HeaderMap::with_capacity(8);
     let status = super::status::hit(&hit);
     let Hit { entry, age, .. } = hit;
