@@ -124,6 +124,8 @@ pub struct Answered {
     pub content_type: Option<Box<[u8]>>,
     pub recorded: Recorded,
     pub usage: Option<Usage>,
+    /// A limit bounded its output, which the caller did not.
+    pub clamped: bool,
 }
 
 /// What is known of a call when the cache is asked.
@@ -472,11 +474,16 @@ impl Lookup {
 
     /// Keeps an answer that has come, if it is worth it.
     pub fn keep(self, worker: &Worker, answered: Answered) {
-        let Answered { kind, form, content_type, recorded, usage } = answered;
+        let Answered { kind, form, content_type, recorded, usage, clamped } = answered;
         let Recorded { body, frames } = recorded;
         let Some(facts) = wire::facts(kind, form, &body) else { return };
         let filtered = matches!(facts.finish, Finish::Filtered);
         if facts.empty || filtered || (facts.calls_tools && !self.rule.tool_calls) {
+            return;
+        }
+        // what ended by itself is what it would have been without the bound; but responses repeat it
+        let ended = matches!(facts.finish, Finish::Stop | Finish::Tools);
+        if clamped && (!ended || kind == Kind::Responses) {
             return;
         }
         let ttl = self.control.ttl.map_or(self.rule.ttl, |ttl| ttl.min(self.rule.ttl));

@@ -129,9 +129,18 @@ async fn what_is_compressed_or_no_json_is_not_kept() {
 
 #[tokio::test]
 async fn tool_calls_are_kept_by_choice() {
-    let tools = r#"{"model":"m","stream":STREAM,"max_tokens":99,"messages":[{"role":"user","content":"QUESTION"}],"input":"QUESTION","contents":[{"role":"user","parts":[{"text":"QUESTION"}]}],"tools":[{"name":"f","input_schema":{"type":"object","properties":{"a":{"type":"string"}}},"type":"function","function":{"name":"f","parameters":{"type":"object","properties":{"a":{"type":"string"}}}},"parameters":{"type":"object","properties":{"a":{"type":"string"}}},"functionDeclarations":[{"name":"f","parameters":{"type":"object","properties":{"a":{"type":"STRING"}}}}]}]}"#;
-    for face in [OPENAI_CHAT, OPENAI_RESPONSES, ANTHROPIC, GEMINI, OLLAMA] {
-        let face = Face { body: tools, ..face };
+    const SCHEMA: &str = r#"{"type":"object","properties":{"a":{"type":"string"}}}"#;
+    let openai = format!(r#"{{"type":"function","function":{{"name":"f","parameters":{SCHEMA}}}}}"#);
+    let tools = [
+        (OPENAI_CHAT, openai.clone()),
+        (OPENAI_RESPONSES, format!(r#"{{"type":"function","name":"f","parameters":{SCHEMA}}}"#)),
+        (ANTHROPIC, format!(r#"{{"name":"f","input_schema":{SCHEMA}}}"#)),
+        (GEMINI, format!(r#"{{"functionDeclarations":[{{"name":"f","parameters":{SCHEMA}}}]}}"#)),
+        (OLLAMA, openai),
+    ];
+    for (face, tool) in tools {
+        let body = face.body.replacen('{', &format!(r#"{{"tools":[{tool}],"#), 1);
+        let face = Face { body: body.leak(), ..face };
         for stream in [true, false] {
             let script = Script::recorded(&face, stream, "tool=1").await;
             let said = String::from_utf8(script.body()).unwrap();
