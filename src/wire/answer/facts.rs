@@ -16,6 +16,7 @@ use crate::wire::json::Raw;
 use crate::wire::meter::Form;
 use crate::wire::seek::{Seek, needle};
 
+static CONTENT: Seek = LazyLock::new(|| needle(b"\"content\""));
 static CALLS: Seek = LazyLock::new(|| needle(b"\"tool_calls\""));
 
 /// What the answer is worth to a cache. `None`: it cannot be read, or does not say how it ended, or

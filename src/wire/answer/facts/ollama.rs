@@ -1,7 +1,7 @@
 //! Ollama: the last line says why it stopped; what was said and called stands before it.
 use std::sync::LazyLock;
 
-use super::{CALLS, Seen, opens_empty, opens_text};
+use super::{CALLS, CONTENT, Seen, opens_empty, opens_text};
 use crate::wire::answer::events::{lines_back, values};
 use crate::wire::endpoint::Kind;
 use crate::wire::json::Raw;

@@ -9,7 +9,6 @@ use crate::wire::json::Raw;
 use crate::wire::seek::{Seek, needle};
 
 static FINISH: Seek = LazyLock::new(|| needle(b"\"finish_reason\""));
-static CONTENT: Seek = LazyLock::new(|| needle(b"\"content\""));
 static TEXT: Seek = LazyLock::new(|| needle(b"\"text\""));
 static REFUSAL: Seek = LazyLock::new(|| needle(b"\"refusal\""));
 static ITEM: Seek = LazyLock::new(|| needle(b"\"item\""));
