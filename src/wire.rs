@@ -7,8 +7,9 @@
 //! On the way in: [`endpoint()`] reads the path, [`view()`] looks into the body,
 //! [`conversation()`] into what was said. On the way out: [`quota()`] reads the head, a
 //! [`Meter`] watches the answer go by. Where we must say no, [`error_body`] and [`error_event`]
-//! say it in the caller's dialect.
+//! say it in the caller's dialect. [`embed`] reads requests for embeddings input by input.
 mod anthropic;
+pub mod embed;
 mod endpoint;
 mod fault;
 mod gemini;
