@@ -1,10 +1,35 @@
 //! Answers that are given a second time, and calls that share one.
 //!
 //! [`Key`]s name answers and hold the walls between tenants; an [`Entry`] is one answer as it was
-//! sent. What a policy keeps is kept apart from what others keep. Nothing in here knows HTTP
-//! statuses, headers or the pipeline.
+//! sent. What a policy keeps is kept apart from what others keep, in a [`Space`] of two tiers: memory
+//! and, where there is a directory for it, disk. [`Hubs`] are calls in flight that others may join.
+//! Nothing in here knows HTTP statuses, headers or the pipeline.
+mod disk;
 mod entry;
+mod inflight;
 mod key;
+mod memory;
+mod spaces;
 
-pub use entry::{Author, Entry, Filter, Piece};
-pub use key::{Key, Keyer, Naming, Purpose, Walls};
+use std::path::PathBuf;
+
+pub use disk::{Disk, DiskFigures};
+pub use entry::{Author, Entry, Filter, Piece, Purged};
+pub use inflight::{Claim, Gone, Hubs, Lead, Recorded, Seat};
+pub use key::{Key, KeyBits, Keyer, Naming, Purpose, Walls};
+pub use memory::{Memory, MemoryFigures};
+pub use spaces::{Space, SpaceFigures, Spaces};
+
+/// All that is kept; outlives every policy.
+#[derive(Debug)]
+pub struct Cache {
+    pub keyer: Keyer,
+    pub spaces: Spaces,
+}
+
+impl Cache {
+    /// `secret`: the key of all names; `directory`: for the entries on disk, `None` for none.
+    pub fn new(secret: [u8; 32], directory: Option<PathBuf>) -> Self {
+        Self { keyer: Keyer::new(secret), spaces: Spaces::new(directory) }
+    }
+}

@@ -8,6 +8,7 @@
 //! [`conversation()`] into what was said. On the way out: [`quota()`] reads the head, a
 //! [`Meter`] watches the answer go by. Where we must say no, [`error_body`] and [`error_event`]
 //! say it in the caller's dialect. [`embed`] reads requests for embeddings input by input.
+mod answer;
 mod anthropic;
 pub mod embed;
 mod endpoint;
@@ -27,6 +28,7 @@ mod usage;
 mod view;
 mod watch;
 
+pub use answer::{Facts, Finish, Unfolded, facts, fold, restream, shows_usage, text, unfold};
 pub use endpoint::{Endpoint, Kind, endpoint};
 pub use fault::{Fault, FaultKind, error_body, error_event};
 pub use hide::Hide;

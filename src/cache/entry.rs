@@ -1,6 +1,7 @@
 //! An answer that is kept: the bytes that the client was sent, and what they are.
 //!
 //! Nothing here is ever rebuilt: `body` is what passed, `frames` says in which pieces and when.
+use std::ops::AddAssign;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -71,6 +72,26 @@ impl Entry {
     /// How long it may still be given. `None`: not any more.
     pub fn left(&self, now: SystemTime) -> Option<Duration> {
         self.ttl.checked_sub(self.age(now)).filter(|left| !left.is_zero())
+    }
+}
+
+/// What a purge took out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Purged {
+    /// Entries of memory.
+    pub memory: u64,
+    /// Records on disk, those that were replaced or out of date too; and what waited to be written.
+    pub disk: u64,
+    /// Files whose bytes could not be erased. What was in them is not given any more; it may come
+    /// back after a restart. Zero: the purge is complete.
+    pub failed: u64,
+}
+
+impl AddAssign for Purged {
+    fn add_assign(&mut self, other: Self) {
+        self.memory += other.memory;
+        self.disk += other.disk;
+        self.failed += other.failed;
     }
 }
 

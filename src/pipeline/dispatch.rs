@@ -14,7 +14,7 @@ use http::{HeaderName, HeaderValue, header, request};
 use super::admit::Lease;
 use super::call::{Call, Sending};
 use super::gate;
-use super::record::Record;
+use super::record::Watch;
 use super::refusal::Refusal;
 use super::reply::Sent;
 use super::worker::Worker;
@@ -85,7 +85,7 @@ pub async fn dispatch(
     to: Prepared<'_>,
     head: &mut request::Parts,
     call: Call,
-    record: &mut Record,
+    watch: &mut impl Watch,
 ) -> Result<Sent, Refusal> {
     to.rewrite(head, None);
     let model = call.shared_model();
@@ -97,14 +97,14 @@ pub async fn dispatch(
     let outbound =
         Outbound { method: &head.method, target: &to.target, headers: &mut head.headers, body };
     let now = Instant::now();
-    record.sent(now);
+    watch.sent(now);
     lease.sent(now);
-    let mut unanswered = Unanswered { lease, record, answered: false };
+    let mut unanswered = Unanswered { lease, watch, answered: false };
     match send(&worker.pools, flight, &to.upstream, outbound).await {
         Ok(answer) => {
             unanswered.answered = true;
-            let Unanswered { lease, record, .. } = &mut unanswered;
-            record.answered(&answer);
+            let Unanswered { lease, watch, .. } = &mut unanswered;
+            watch.answered(&answer);
             lease.answered(answer.status, &answer.headers, model.as_deref());
             Ok(Sent {
                 answer,
@@ -121,18 +121,18 @@ pub async fn dispatch(
     }
 }
 
-/// A call on its way to an answer: if none comes, or nobody waits for it any more, the record still
-/// says what the call came to.
-struct Unanswered<'c> {
+/// A call on its way to an answer: if none comes, or nobody waits for it any more, its watcher still
+/// hears what the call came to.
+struct Unanswered<'c, W: Watch> {
     lease: &'c mut Lease,
-    record: &'c mut Record,
+    watch: &'c mut W,
     answered: bool,
 }
 
-impl Drop for Unanswered<'_> {
+impl<W: Watch> Drop for Unanswered<'_, W> {
     fn drop(&mut self) {
         if !self.answered {
-            self.record.billed(self.lease.abandon().as_ref());
+            self.watch.billed(self.lease.abandon().as_ref());
         }
     }
 }

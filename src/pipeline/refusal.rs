@@ -41,7 +41,7 @@ pub enum Retry {
     Unsaid,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Refusal {
     status: StatusCode,
     /// For programs: `request_timeout`, `upstream_unreachable`. Also the metric's reason.
@@ -58,7 +58,7 @@ pub struct Refusal {
     /// What the caller is told of it.
     standing: Vec<Standing>,
     /// For our log alone.
-    cause: Option<Box<dyn std::error::Error + Send + Sync>>,
+    cause: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
 
 /// The longest wait that a caller is told; beyond it there is no use in trying again.
@@ -114,7 +114,7 @@ impl Refusal {
     }
 
     fn because(mut self, cause: impl std::error::Error + Send + Sync + 'static) -> Self {
-        self.cause = Some(Box::new(cause));
+        self.cause = Some(Arc::new(cause));
         self
     }
 
@@ -185,7 +185,7 @@ impl Refusal {
             let message = "The request body is not framed as its head announced.";
             Self::new(StatusCode::BAD_REQUEST, "malformed_body", Source::Agent, message)
         };
-        Self { cause: Some(cause), ..refusal.closing() }
+        Self { cause: Some(Arc::from(cause)), ..refusal.closing() }
     }
 
     pub fn unreadable(fault: &ViewFault) -> Self {

@@ -16,10 +16,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
 use thiserror::Error;
 
-use self::hiding::Hiding;
+pub use self::hiding::Hiding;
 use super::admit::{Came, Lease};
 use super::dispatch::VIA;
-use super::record::Record;
+use super::record::{Record, Watch};
 use super::refusal::Refusal;
 use super::told;
 use super::upgrade::Tunnel;
@@ -65,21 +65,11 @@ impl Sent {
     pub fn reply(self, ticket: Ticket, lease: Lease, dialect: Dialect) -> Reply {
         let Self { answer, kind, metered, hides_usage, clock } = self;
         let Answer { status, mut headers, body, .. } = answer;
-        let form = if metered {
-            let value = |name| headers.get(name).map(HeaderValue::as_bytes);
-            form(value(header::CONTENT_TYPE), value(header::CONTENT_ENCODING))
-        } else {
-            Form::Opaque
-        };
+        let form = pass_head(&mut headers, metered);
         let streaming = matches!(form, Form::Sse | Form::NdJson);
         if streaming {
             ticket.set_streaming();
         }
-        headers.remove(header::UPGRADE);
-        // tells clients to go round us
-        headers.remove(header::ALT_SVC);
-        headers.append(header::VIA, VIA);
-        headers.insert(SOURCE, SOURCE_UPSTREAM);
         told::tell(&mut headers, dialect, &lease.standing);
         if let Some(clamp) = lease.clamp() {
             headers.insert(CLAMPED, clamp.tokens.into());
@@ -107,6 +97,29 @@ impl Sent {
             failing: Failing::No,
         };
         Reply { status, headers, content: Content::Streamed(Box::new(streamed)) }
+    }
+}
+
+/// Makes a backend's headers the client's; says what its body is.
+pub fn pass_head(headers: &mut HeaderMap, metered: bool) -> Form {
+    let value = |name| headers.get(name).map(HeaderValue::as_bytes);
+    let (kind, coding) = (value(header::CONTENT_TYPE), value(header::CONTENT_ENCODING));
+    let form = if metered { form(kind, coding) } else { Form::Opaque };
+    headers.remove(header::UPGRADE);
+    // tells clients to go round us
+    headers.remove(header::ALT_SVC);
+    headers.append(header::VIA, VIA);
+    headers.insert(SOURCE, SOURCE_UPSTREAM);
+    form
+}
+
+/// What an answer came to that has ended by its own framing.
+pub fn outcome(status: StatusCode, meter: Option<&Meter>) -> Outcome {
+    match meter.map(Meter::ending) {
+        _ if status.is_server_error() => Outcome::UpstreamError,
+        Some(Ending::Failed) if status.is_success() => Outcome::UpstreamError,
+        Some(Ending::Open) if status.is_success() => Outcome::Truncated,
+        _ => Outcome::Complete,
     }
 }
 
@@ -283,12 +296,7 @@ impl Streamed {
         if let Some(meter) = &mut self.meter {
             meter.finish();
         }
-        let outcome = match self.meter.as_ref().map(Meter::ending) {
-            _ if self.status.is_server_error() => Outcome::UpstreamError,
-            Some(Ending::Failed) if self.status.is_success() => Outcome::UpstreamError,
-            Some(Ending::Open) if self.status.is_success() => Outcome::Truncated,
-            _ => Outcome::Complete,
-        };
+        let outcome = outcome(self.status, self.meter.as_ref());
         self.bill(outcome == Outcome::Complete);
         if let Some(record) = self.record.take() {
             record.close(outcome);

@@ -5,6 +5,7 @@
 //! only its first and last bytes are shown, because that is where its kind and its end stand.
 //! The parts are the same for every chunking. Event rules: the HTML standard's section on
 //! server-sent events; unlike there, an event that the end of the stream cuts short is shown too.
+use std::borrow::Cow;
 use std::ops::Range;
 
 use memchr::{memchr, memchr2};
@@ -121,21 +122,25 @@ impl SseSplit {
 
 /// Reads the fields of one event, and shows it if it has data.
 pub(super) fn show(raw: &[u8], tail: Option<&[u8]>, on_event: &mut impl FnMut(Event<'_>)) {
+    if let Some((name, data)) = fields(raw) {
+        on_event(Event { name, data: &data, tail });
+    }
+}
+
+/// The name and the data of one event, as [`Event`] has them. `None`: it has no data.
+pub(super) fn fields(raw: &[u8]) -> Option<(Option<&[u8]>, Cow<'_, [u8]>)> {
     let mut rest = raw.strip_prefix(b"\xef\xbb\xbf").unwrap_or(raw);
     let mut name = None;
-    let mut data: Option<&[u8]> = None;
-    let mut joined = Vec::new();
+    let mut data: Option<Cow<'_, [u8]>> = None;
     while !rest.is_empty() {
         let end = memchr2(b'\n', b'\r', rest).unwrap_or(rest.len());
         let line = &rest[..end];
         rest = rest.get(end + 1..).unwrap_or_default();
         if let Some(value) = field(line, b"data") {
-            match data {
-                None => data = Some(value),
-                Some(first) => {
-                    if joined.is_empty() {
-                        joined.extend_from_slice(first);
-                    }
+            match &mut data {
+                None => data = Some(Cow::Borrowed(value)),
+                Some(before) => {
+                    let joined = before.to_mut();
                     joined.push(b'\n');
                     joined.extend_from_slice(value);
                 }
@@ -144,10 +149,7 @@ pub(super) fn show(raw: &[u8], tail: Option<&[u8]>, on_event: &mut impl FnMut(Ev
             name = Some(value);
         }
     }
-    if let Some(data) = data {
-        let data = if joined.is_empty() { data } else { &joined };
-        on_event(Event { name, data, tail });
-    }
+    Some((name, data?))
 }
 
 fn field<'a>(line: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {

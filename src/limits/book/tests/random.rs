@@ -164,7 +164,8 @@ impl World {
                     rate: Some(self.rate),
                     credential: 0,
                     patience: patience.map(Duration::from_secs),
-                    conversation: None,
+                    here: false,
+        conversation: None,
                 };
                 match self.book.ask(&ask, self.now) {
                     Decision::Go(grant) => self.running.push(grant),
