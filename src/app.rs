@@ -138,6 +138,7 @@ pub fn start_logging_to(start: Start, log: AccessLog) -> Result<Running, StartEr
         drain: drain.clone(),
         entrances: Arc::clone(&entrances),
         crew: Arc::clone(&crew),
+        hubs: Arc::default(),
     })
     .map_err(StartError::system("a worker thread cannot be started"))?;
 
@@ -223,14 +224,12 @@ fn keys_door(store: Option<&Arc<Store>>) -> Result<Option<admin::KeysDoor>, Stor
 
 /// What outlives every policy, with what the store has kept of the last run.
 fn lasting(store: Option<Arc<Store>>) -> Result<Lasting, StoreError> {
-    let pepper = store.as_ref().map(|store| store.pepper().expose());
-    let agents = Arc::new(crate::agents::Shared::new(pepper));
-    let lasting = Lasting { agents, ..Lasting::default() };
-    if let Some(store) = &store {
+    let lasting = Lasting::new(store);
+    if let Some(store) = &lasting.store {
         keep::budgets(store, &lasting.limits)?;
         keep::keys(store, &lasting.agents);
     }
-    Ok(Lasting { store, ..lasting })
+    Ok(lasting)
 }
 
 fn processors() -> usize {

@@ -3,7 +3,9 @@
 //! [`Key`]s name answers and hold the walls between tenants; an [`Entry`] is one answer as it was
 //! sent. What a policy keeps is kept apart from what others keep, in a [`Space`] of two tiers: memory
 //! and, where there is a directory for it, disk. [`Hubs`] are calls in flight that others may join.
-//! Nothing in here knows HTTP statuses, headers or the pipeline.
+//! [`alike`] finds entries by questions that say the same in other words. Nothing in here knows HTTP
+//! statuses, headers or the pipeline.
+pub mod alike;
 mod disk;
 mod entry;
 mod inflight;
@@ -21,7 +23,6 @@ pub use memory::{Memory, MemoryFigures};
 pub use spaces::{Space, SpaceFigures, Spaces};
 
 /// All that is kept; outlives every policy.
-#[derive(Debug)]
 pub struct Cache {
     pub keyer: Keyer,
     pub spaces: Spaces,

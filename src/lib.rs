@@ -33,6 +33,7 @@ pub mod pipeline;
 pub mod reload;
 pub mod request_id;
 pub mod route;
+pub mod semantic;
 pub mod simulate;
 pub mod snapshot;
 pub mod store;

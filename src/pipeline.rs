@@ -1,22 +1,30 @@
 //! The path of a request, top to bottom:
 //!
 //! ```text
-//! gate → identify → read call → route → admit → dispatch → reply (metered) → record
+//! gate → identify → read call → route → (look up) → admit → dispatch → reply (metered) → record
 //! ```
 //!
 //! Each step is a function of a snapshot and the results of the steps before it. What a step needs
 //! is a parameter, so that the order is held by types: `dispatch` demands the [`admit::Lease`] that
-//! only `admit` gives. [`refusal::Refusal`] is the path's one error and the only place that knows
+//! only `admit` gives, and the [`lookup::Miss`] that only `lookup` gives. [`refusal::Refusal`] is the path's one error and the only place that knows
 //! status codes. A call's [`record::Record`] is closed exactly once, by the reply's body or here.
 pub mod admit;
+mod cached;
 pub mod call;
+mod control;
 pub mod dispatch;
+mod follow;
 pub mod gate;
 mod identify;
 mod local;
+pub mod lookup;
+mod produce;
 pub mod record;
 pub mod refusal;
+mod replay;
 pub mod reply;
+pub mod shared;
+mod status;
 mod told;
 mod upgrade;
 pub mod worker;
@@ -31,6 +39,7 @@ use hyper::body::Incoming;
 
 use self::call::Call;
 use self::gate::{Bounds, Cleared, HeadFacts};
+use self::lookup::Planned;
 use self::record::Record;
 use self::refusal::Refusal;
 use self::reply::ReplyBody;
@@ -151,21 +160,46 @@ async fn run(
     let who = identify::allow(snapshot, identity, route, &call).map_err(in_dialect)?;
     record.identified(&who);
     ticket.describe(|about| about.agent = Some(Arc::clone(&who.agent)));
+    let query = identify::without_keys(ours, query, route.upstream.credential.is_some());
+    let to = dispatch::Prepared::new(route, &endpoint, rest, query.as_deref());
+    let facts = lookup::Facts { who: &who, route, target: &to.target, head, call: &call };
+    let told = dialect.unwrap_or(Dialect::Http);
+    let (miss, status) = match lookup::plan(worker, snapshot, &facts) {
+        Planned::Look(lookup) if upgrade.is_none() => {
+            let (who, dialect) = (&who, told);
+            let asking = cached::Asking {
+                worker,
+                snapshot,
+                ticket,
+                who,
+                route,
+                to,
+                head,
+                call,
+                dialect,
+                record,
+            };
+            return Box::pin(asking.answer(lookup)).await.map_err(in_dialect);
+        }
+        planned => planned.uncached(),
+    };
     let mut lease = admit::admit(worker, snapshot, &ticket, &who, route, &call, record)
         .await
         .map_err(in_dialect)?;
     record.admitted(&lease);
-    let query = identify::without_keys(ours, query, route.upstream.credential.is_some());
-    let outbound = dispatch::Prepared::new(route, &endpoint, rest, query.as_deref());
     if upgrade.is_some() {
-        return Box::pin(upgrade::upgrade(worker, ticket, lease, outbound, head, record))
+        return Box::pin(upgrade::upgrade(worker, ticket, lease, to, head, record))
             .await
             .map_err(in_dialect);
     }
-    let sent = dispatch::dispatch(worker, &ticket, &mut lease, outbound, head, call, record)
+    let sent = dispatch::dispatch(worker, &ticket, (&mut lease, miss), to, head, call, record)
         .await
         .map_err(in_dialect)?;
-    Ok(sent.reply(ticket, lease, dialect.unwrap_or(Dialect::Http)))
+    let mut reply = sent.reply(ticket, lease, told);
+    if let Some(status) = status {
+        reply.headers.append(status::CACHE_STATUS, status);
+    }
+    Ok(reply)
 }
 
 /// The call joins the list of calls in flight, under the bounds for reading its body.

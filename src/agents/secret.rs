@@ -35,6 +35,11 @@ impl HashKey {
         Self(blake3::derive_key("tidegate fingerprints v1", pepper))
     }
 
+    /// Another key, for this purpose alone.
+    pub fn secret(&self, purpose: &str) -> [u8; 32] {
+        blake3::derive_key(purpose, &self.0)
+    }
+
     /// Tells two texts apart: 128 bits.
     pub fn fingerprint(&self, text: &[u8]) -> Fingerprint {
         let hash = blake3::keyed_hash(&self.0, text);
@@ -86,7 +91,8 @@ mod tests {
 
     #[test]
     fn hex_is_as_the_fingerprint_shows_itself() {
-        let fingerprint = Fingerprint([0, 1, 0x7f, 0x80, 0xab, 0xcd, 0xef, 0xff, 1, 2, 3, 4, 5, 6, 7, 8]);
+        let fingerprint =
+            Fingerprint([0, 1, 0x7f, 0x80, 0xab, 0xcd, 0xef, 0xff, 1, 2, 3, 4, 5, 6, 7, 8]);
         assert_eq!(hex(fingerprint), fingerprint.to_string().as_bytes());
     }
 }

@@ -29,6 +29,7 @@ use crate::listen::Door;
 use crate::listen::connection::Bounds;
 use crate::listen::socket::{Bound, Peer};
 use crate::listen::tls::ServerTls;
+use crate::pipeline::shared::Hubs;
 use crate::pipeline::worker::Worker;
 use crate::snapshot::{Live, Snapshot};
 use crate::telemetry::access::AccessLog;
@@ -68,6 +69,7 @@ pub struct Parts {
     pub drain: Drain,
     pub entrances: Arc<[Entrance]>,
     pub crew: Arc<Crew>,
+    pub hubs: Arc<Hubs>,
 }
 
 /// To a worker, from others.
@@ -150,6 +152,7 @@ pub fn spawn_all(parts: &Parts) -> io::Result<Vec<JoinHandle<()>>> {
             drain: parts.drain.clone(),
             entrances: Arc::clone(&parts.entrances),
             crew: Arc::clone(&parts.crew),
+            hubs: Arc::clone(&parts.hubs),
         };
         let thread = std::thread::Builder::new()
             .name(format!("worker-{me}"))
@@ -167,6 +170,7 @@ struct Seat {
     drain: Drain,
     entrances: Arc<[Entrance]>,
     crew: Arc<Crew>,
+    hubs: Arc<Hubs>,
 }
 
 /// One worker on its own thread.
@@ -189,6 +193,7 @@ impl Seat {
                 self.log.lines(),
                 self.drain.clone(),
                 self.crew.len(),
+                Arc::clone(&self.hubs),
             ));
             let max_headers = worker.snapshot().config.server.max_headers;
             let max_head = worker.snapshot().config.server.max_head;

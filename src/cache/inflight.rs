@@ -24,7 +24,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-pub use state::{Recorded, WINDOW};
+pub use state::Recorded;
 use state::State;
 
 /// All calls in flight that may be joined.

@@ -114,23 +114,49 @@ impl Memory {
 
     /// Keeps it in the place of any before. `false`: it is larger than the budget.
     pub fn put(&self, key: Key, entry: Arc<Entry>) -> bool {
-        let weight = entry.weight();
-        if weight > self.budget.load(Relaxed) {
+        if entry.weight() > self.budget.load(Relaxed) {
             self.remove(&key);
             return false;
         }
         let shard = self.shard(&key);
-        let mut slots = shard.slots.lock();
-        self.bytes.fetch_add(weight, Relaxed);
-        self.entries.fetch_add(1, Relaxed);
-        let slot = Slot { entry, used: self.uses.fetch_add(1, Relaxed) };
-        let before = slots.put(key, slot);
-        self.forget(shard, &slots, before.as_ref());
-        drop(slots);
+        let before = self.insert(shard, &mut shard.slots.lock(), key, entry);
         drop(before);
-        self.stores.fetch_add(1, Relaxed);
         self.make_room();
         true
+    }
+
+    /// Keeps it unless another one is there already; that one is the answer then.
+    pub fn put_new(&self, key: Key, entry: Arc<Entry>, now: SystemTime) -> Arc<Entry> {
+        if entry.weight() > self.budget.load(Relaxed) {
+            return entry;
+        }
+        let shard = self.shard(&key);
+        let mut slots = shard.slots.lock();
+        let there = slots.peek(&key).filter(|slot| slot.entry.left(now).is_some());
+        if let Some(there) = there {
+            return Arc::clone(&there.entry);
+        }
+        let before = self.insert(shard, &mut slots, key, Arc::clone(&entry));
+        drop(slots);
+        drop(before);
+        self.make_room();
+        entry
+    }
+
+    /// What was there before is freed by the caller, without the lock.
+    fn insert(
+        &self,
+        shard: &Shard,
+        slots: &mut Slots,
+        key: Key,
+        entry: Arc<Entry>,
+    ) -> Option<Slot> {
+        self.bytes.fetch_add(entry.weight(), Relaxed);
+        self.entries.fetch_add(1, Relaxed);
+        self.stores.fetch_add(1, Relaxed);
+        let before = slots.put(key, Slot { entry, used: self.uses.fetch_add(1, Relaxed) });
+        self.forget(shard, slots, before.as_ref());
+        before
     }
 
     /// Whether it was there.

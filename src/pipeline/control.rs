@@ -144,8 +144,10 @@ mod tests {
         let mode = |mode| Control::read(&read(&[("x-tidegate-cache-mode", mode)])).reach;
         assert_eq!(mode("exact"), Reach::Exact);
         assert_eq!(mode("everything"), Reach::Off);
-        assert!(!Control::read(&read(&[("cache-control", "max-age=0")]))
-            .accepts(Duration::ZERO, Duration::from_secs(9)));
+        assert!(
+            !Control::read(&read(&[("cache-control", "max-age=0")]))
+                .accepts(Duration::ZERO, Duration::from_secs(9))
+        );
     }
 
     #[test]

@@ -14,6 +14,7 @@ use http::{HeaderName, HeaderValue, header, request};
 use super::admit::Lease;
 use super::call::{Call, Sending};
 use super::gate;
+use super::lookup::Miss;
 use super::record::Watch;
 use super::refusal::Refusal;
 use super::reply::Sent;
@@ -57,6 +58,12 @@ impl<'p> Prepared<'p> {
         Self { upstream, target, metered: endpoint.kind.reads_body() }
     }
 
+    /// For a task of its own.
+    pub fn owned(self) -> Prepared<'static> {
+        let Self { upstream, target, metered } = self;
+        Prepared { upstream, target: Cow::Owned(target.into_owned()), metered }
+    }
+
     /// Makes the caller's headers the backend's.
     pub fn rewrite(&self, head: &mut request::Parts, upgrade: Option<gate::Upgrade>) {
         let headers = &mut head.headers;
@@ -77,11 +84,12 @@ impl<'p> Prepared<'p> {
     }
 }
 
-/// Makes the call. The lease is the proof that the call was admitted, and hears how it goes.
+/// Makes the call. The lease is the proof that the call was admitted, and hears how it goes; the
+/// miss, that its answer is not known.
 pub async fn dispatch(
     worker: &Rc<Worker>,
     flight: &Flight,
-    lease: &mut Lease,
+    (lease, _miss): (&mut Lease, Miss),
     to: Prepared<'_>,
     head: &mut request::Parts,
     call: Call,

@@ -9,11 +9,12 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderMap, request};
+use http::{HeaderValue, request};
 
 use super::call::{Call, Sending};
 use super::control::{Control, Reach};
 use super::shared::{Lead, Seat};
+use super::status;
 use super::worker::Worker;
 use crate::cache::{self, Author, Claim, Entry, Key, Purpose, Recorded, Space, Walls};
 use crate::config::{self, Scope};
@@ -21,7 +22,7 @@ use crate::identity::Identity;
 use crate::limits::rules::Subject;
 use crate::route::Route;
 use crate::snapshot::Snapshot;
-use crate::wire::{self, Dialect, Finish, Form, Kind, Usage};
+use crate::wire::{self, Finish, Form, Kind, Usage};
 
 /// What is to be done about a call, as far as the cache goes.
 pub enum Planned {
@@ -98,17 +99,15 @@ pub enum Claimed {
     Miss(Box<Leading>),
 }
 
-/// The proof that a call's answer is not known: what dispatch demands.
-pub enum Miss {
-    /// No cache has to do with it.
-    Uncached,
-    Leading(Box<Leading>),
-}
+/// The proof that a call's answer is not known, or that no cache has to do with it: what dispatch
+/// demands.
+pub struct Miss(());
 
 /// A call that is the first to ask.
 pub struct Leading {
     pub lead: Lead,
     pub seat: Seat,
+    pub miss: Miss,
     pub lookup: Box<Lookup>,
 }
 
@@ -143,7 +142,8 @@ pub fn plan(worker: &Worker, snapshot: &Snapshot, facts: &Facts<'_>) -> Planned 
     let Some((policy, rule)) = snapshot.rules.cache_of(&subject) else { return Planned::Off };
     let Some(space) = worker.cache.spaces.space(policy) else { return Planned::Off };
     let Sending::Whole(body) = &call.body else { return Planned::Bypass("body") };
-    let control = if rule.control { Control::read(&facts.head.headers) } else { Control::default() };
+    let control =
+        if rule.control { Control::read(&facts.head.headers) } else { Control::default() };
     if control.no_store || control.reach == Reach::Off {
         return Planned::Bypass("request");
     }
@@ -181,6 +181,17 @@ pub fn plan(worker: &Worker, snapshot: &Snapshot, facts: &Facts<'_>) -> Planned 
         rule: Arc::clone(rule),
         space,
     }))
+}
+
+impl Planned {
+    /// The call goes without the cache; with what its caller is told of that.
+    pub fn uncached(self) -> (Miss, Option<HeaderValue>) {
+        let status = match self {
+            Self::Bypass(why) => Some(status::bypass(why)),
+            Self::Off | Self::Look(_) => None,
+        };
+        (Miss(()), status)
+    }
 }
 
 /// Begins a name with everything that an answer may not cross.
@@ -243,7 +254,7 @@ fn tenant(scope: Scope, who: &Identity, namespace: Option<&[u8]>) -> Vec<u8> {
         part(b'r', who.rung.as_str().as_bytes());
     }
     if scope != Scope::Shared && (scope == Scope::Credential || !proven) {
-        part(b'c', who.credential.map_or(&[][..], |print| &print.0[..]).to_vec().as_slice());
+        part(b'c', who.credential.as_ref().map_or(&[], |print| &print.0));
     }
     if scope == Scope::Credential
         && let Some(grant) = &who.grant
@@ -402,7 +413,11 @@ impl Lookup {
     }
 
     /// Behind leave: looks again, and begins the call or joins it.
-    pub fn claim(self: Box<Self>, worker: &Worker, now: SystemTime) -> (Claimed, Option<Box<Self>>) {
+    pub fn claim(
+        self: Box<Self>,
+        worker: &Worker,
+        now: SystemTime,
+    ) -> (Claimed, Option<Box<Self>>) {
         if let Some(found) = self.peek(worker, now) {
             return (Claimed::Found(found), Some(self));
         }
@@ -417,7 +432,7 @@ impl Lookup {
         } else {
             worker.hubs.alone(self.key, keep)
         };
-        (Claimed::Miss(Box::new(Leading { lead, seat, lookup: self })), None)
+        (Claimed::Miss(Box::new(Leading { lead, seat, miss: Miss(()), lookup: self })), None)
     }
 
     /// Keeps an answer that has come, if it is worth it.

@@ -17,7 +17,7 @@ use http::{StatusCode, header, request};
 use super::admit::{Came, Lease};
 use super::call::Call;
 use super::dispatch::{self, Prepared};
-use super::lookup::{Answered, Lookup};
+use super::lookup::{Answered, Lookup, Miss};
 use super::refusal::Refusal;
 use super::reply::{Hiding, Sent, outcome, pass_head};
 use super::shared::{Ended, Failure, Head, Lead, Tab};
@@ -31,6 +31,7 @@ use crate::wire::{Dialect, Form, Kind, Meter};
 pub struct Production {
     pub worker: Rc<Worker>,
     pub lead: Lead,
+    pub miss: Miss,
     pub tab: Rc<Tab>,
     pub ticket: Ticket,
     pub lease: Lease,
@@ -48,12 +49,19 @@ impl Production {
     }
 
     async fn run(self) {
-        let Self { worker, lead, tab, ticket, mut lease, to, mut head, call, dialect, lookup } = self;
+        let Self { worker, lead, miss, tab, ticket, mut lease, to, .. } = self;
+        let Self { mut head, call, dialect, lookup, .. } = self;
         let clamped = lease.clamp().is_some();
         let sent = {
             let mut watch = &*tab;
             let asked = dispatch::dispatch(
-                &worker, &ticket, &mut lease, to, &mut head, call, &mut watch,
+                &worker,
+                &ticket,
+                (&mut lease, miss),
+                to,
+                &mut head,
+                call,
+                &mut watch,
             );
             unless_deserted(&lead, Box::pin(asked)).await
         };

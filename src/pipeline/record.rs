@@ -21,7 +21,7 @@ use super::worker::Worker;
 use crate::identity::Identity;
 use crate::request_id::RequestId;
 use crate::route::Route;
-use crate::telemetry::metrics::{Outcome, Target};
+use crate::telemetry::metrics::{Kept, Outcome, Target};
 use crate::upstream::Upstream;
 use crate::wire::{Kind, Meter, Usage};
 
@@ -65,6 +65,8 @@ struct Facts {
     who: Option<Rc<Identity>>,
     /// What limits made of it; boxed, for most calls have none.
     held: Option<Box<Holding>>,
+    /// What the cache made of it.
+    kept: Kept,
     /// In billionths of a dollar, and whether the price is known.
     spend: Option<(i64, bool)>,
 }
@@ -119,6 +121,7 @@ impl Record {
             content_events: 0,
             who: None,
             held: None,
+            kept: Kept::default(),
             spend: None,
         };
         Self { id: worker.ids.next(), worker: Rc::clone(worker), facts: Some(Box::new(facts)) }

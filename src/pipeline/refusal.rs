@@ -282,6 +282,21 @@ impl Refusal {
         Self::new(StatusCode::BAD_GATEWAY, code, Source::Upstream, message).because(error)
     }
 
+    /// The caller wants an answer from the cache, and there is none (RFC 9111, section 5.2.1.7).
+    pub fn not_kept() -> Self {
+        let message = "The answer is not in the cache, and the request allows no other.";
+        let mut refusal =
+            Self::new(StatusCode::GATEWAY_TIMEOUT, "not_cached", Source::Agent, message);
+        refusal.retry = Retry::No;
+        refusal
+    }
+
+    /// Whoever made the upstream call has vanished, or its reader was too slow.
+    pub fn lost() -> Self {
+        let message = "The answer could not be read to its end.";
+        Self::new(StatusCode::BAD_GATEWAY, "answer_lost", Source::Us, message)
+    }
+
     pub fn limit(&self) -> Option<&Arc<str>> {
         self.limit.as_ref()
     }

@@ -19,8 +19,10 @@ use thiserror::Error;
 pub use self::hiding::Hiding;
 use super::admit::{Came, Lease};
 use super::dispatch::VIA;
+use super::follow::Following;
 use super::record::{Record, Watch};
 use super::refusal::Refusal;
+use super::replay::Replaying;
 use super::told;
 use super::upgrade::Tunnel;
 use crate::clock::Clock;
@@ -32,7 +34,7 @@ use crate::wire::{Dialect, Ending, Form, Kind, Meter, form};
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-tidegate-request-id");
 pub const SOURCE: HeaderName = HeaderName::from_static("x-tidegate-source");
 /// The bound on its output that a hard limit put into the call.
-const CLAMPED: HeaderName = HeaderName::from_static("x-tidegate-max-tokens");
+pub const CLAMPED: HeaderName = HeaderName::from_static("x-tidegate-max-tokens");
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 const SOURCE_UPSTREAM: HeaderValue = HeaderValue::from_static("upstream");
 const SOURCE_POLICY: HeaderValue = HeaderValue::from_static("policy");
@@ -47,6 +49,10 @@ pub struct Reply {
 pub enum Content {
     Whole(Bytes),
     Streamed(Box<Streamed>),
+    /// Of an upstream call that several may read.
+    Shared(Box<Following>),
+    /// From the cache.
+    Replayed(Box<Replaying>),
     /// After 101.
     Tunnel(Box<Tunnel>),
 }
@@ -155,6 +161,8 @@ impl Reply {
                 }
                 ReplyBody::Streamed(streamed)
             }
+            Content::Shared(following) => following.open(record),
+            Content::Replayed(replaying) => replaying.open(record),
             Content::Tunnel(tunnel) => {
                 tunnel.start(record);
                 ReplyBody::Whole(Bytes::new())
@@ -171,6 +179,8 @@ impl Reply {
 pub enum ReplyBody {
     Whole(Bytes),
     Streamed(Box<Streamed>),
+    Shared(Box<Following>),
+    Replayed(Box<Replaying>),
 }
 
 /// Breaks the client's connection off; what was wrong has been said before.
@@ -358,7 +368,7 @@ impl Drop for Streamed {
 }
 
 /// The event that was being sent when the answer died is ended first.
-fn after_a_torn_event(form: Form, event: &Bytes) -> Bytes {
+pub fn after_a_torn_event(form: Form, event: &Bytes) -> Bytes {
     let gap: &[u8] = if form == Form::Sse { b"\n\n" } else { b"\n" };
     [gap, event].concat().into()
 }
@@ -378,6 +388,14 @@ impl Body for ReplyBody {
                 let next = ready!(streamed.poll_next(cx));
                 Poll::Ready(next.map(|data| data.map(Frame::data)))
             }
+            Self::Shared(following) => {
+                let next = ready!(following.poll_next(cx));
+                Poll::Ready(next.map(|data| data.map(Frame::data)))
+            }
+            Self::Replayed(replaying) => {
+                let next = ready!(replaying.poll_next(cx));
+                Poll::Ready(next.map(|data| Ok(Frame::data(data))))
+            }
         }
     }
 
@@ -385,13 +403,15 @@ impl Body for ReplyBody {
         match self {
             Self::Whole(body) => body.is_empty(),
             Self::Streamed(streamed) => streamed.has_ended(),
+            Self::Shared(following) => following.has_ended(),
+            Self::Replayed(replaying) => replaying.has_ended(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Whole(body) => SizeHint::with_exact(body.len() as u64),
-            Self::Streamed(_) => SizeHint::new(),
+            Self::Streamed(_) | Self::Shared(_) | Self::Replayed(_) => SizeHint::new(),
         }
     }
 }

@@ -75,6 +75,7 @@ pub struct Finished<'a> {
     pub error: Option<&'static str>,
     pub who: Who<'a>,
     pub held: Held<'a>,
+    pub kept: Kept,
 }
 
 /// Who made a call, as far as it is known. Names may be a client's own word; empty for none.
@@ -107,6 +108,17 @@ pub struct Held<'a> {
     pub clamped: Option<u64>,
     /// The guard against loops flagged it.
     pub runaway: bool,
+}
+
+/// What the cache made of a call.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// `hit`, `canonical`, `semantic`, `joined`, `miss` or `bypass`; `None`: no policy caches it.
+    pub how: Option<&'static str>,
+    /// Tokens that the call did not cost.
+    pub tokens: u64,
+    /// What those would have cost, in billionths of a dollar.
+    pub nano: u64,
 }
 
 impl Held<'_> {

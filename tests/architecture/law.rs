@@ -6,7 +6,7 @@ use crate::source::{Breach, Source};
 
 /// The rooms, lowest layer first. A file may use its own room and those of lower layers.
 pub const LAYERS: [&[&str]; 10] = [
-    &["wire", "clock", "flight", "identity", "request_id", "units", "drain", "io"],
+    &["wire", "clock", "flight", "identity", "request_id", "units", "drain", "io", "semantic"],
     &["config"],
     &["telemetry", "store"],
     &["upstream", "route", "limits", "agents", "cache"],
@@ -68,6 +68,11 @@ pub const BANS: &[Ban] = &[
         exceptions: &[
             ("telemetry/sink.rs", "the log's writer is a thread, so that no call waits for a disk"),
             ("store/writer.rs", "the store's writer is a thread, so that no call waits for a disk"),
+            (
+                "cache/disk/owner.rs",
+                "one thread owns the cache's files, so that no call waits for them",
+            ),
+            ("cache/disk/readers.rs", "reading a file blocks; its threads end when nobody asks"),
             ("upstream/h2.rs", "hyper splits an HTTP/2 connection from its calls; it needs a task"),
             ("upstream/tls.rs", "reading the system's roots blocks for milliseconds"),
             ("pipeline/upgrade.rs", "a tunnel outlives the answer that opened it"),

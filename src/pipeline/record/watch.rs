@@ -4,6 +4,8 @@ use std::time::Instant;
 
 use super::Record;
 use crate::limits::book::Settled;
+use crate::pipeline::status::Saved;
+use crate::telemetry::metrics::Kept;
 use crate::upstream::call::Answer;
 use crate::wire::Usage;
 
@@ -63,6 +65,24 @@ impl Watch for Record {
 }
 
 impl Record {
+    /// What the cache had for the call, in a word.
+    pub fn looked(&mut self, how: &'static str) {
+        self.note(|facts| facts.kept.how = Some(how));
+    }
+
+    /// The call needed no upstream of its own: what its tokens would have cost.
+    pub fn saved(&mut self, saved: &Saved, usage: Option<Usage>) {
+        let usage = usage.unwrap_or_default();
+        let cost = saved.rate.map_or(0, |rate| rate.cost(&usage));
+        self.note(|facts| {
+            facts.kept = Kept {
+                how: Some(saved.how),
+                tokens: usage.input.saturating_add(usage.output),
+                nano: u64::try_from(cost).unwrap_or(0),
+            };
+        });
+    }
+
     /// What is known by now of an upstream call that somebody else makes.
     pub fn follow(&mut self, trace: &Trace) {
         self.note(|facts| {

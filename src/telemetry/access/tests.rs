@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::identity::{Class, Rung};
-use crate::telemetry::metrics::{Held, Outcome, Usage, Who};
+use crate::telemetry::metrics::{Held, Kept, Outcome, Usage, Who};
 
 fn finished(model: &str) -> Finished<'_> {
     Finished {
@@ -28,6 +28,7 @@ fn finished(model: &str) -> Finished<'_> {
         error: None,
         who: Who::default(),
         held: Held::default(),
+        kept: Kept::default(),
     }
 }
 

@@ -23,6 +23,7 @@ fn call(model: &str) -> Finished<'_> {
         error: None,
         who: Who::default(),
         held: Held::default(),
+        kept: Kept::default(),
     }
 }
 

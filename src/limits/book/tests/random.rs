@@ -165,7 +165,7 @@ impl World {
                     credential: 0,
                     patience: patience.map(Duration::from_secs),
                     here: false,
-        conversation: None,
+                    conversation: None,
                 };
                 match self.book.ask(&ask, self.now) {
                     Decision::Go(grant) => self.running.push(grant),

@@ -1,0 +1,80 @@
+//! Which request headers change an answer.
+//!
+//! Vendors' own prefixes are taken whole, so that a header nobody has heard of parts two calls
+//! rather than not; those that only label a call are named. Credentials are no part of this: the
+//! walls of a cache tell tenants apart by what the credential is, not by a header's bytes.
+use crate::wire::Dialect;
+
+/// Headers that are known to change answers: a version, a beta, whose account it is. In lower case.
+pub fn changing_headers(dialect: Dialect) -> &'static [&'static str] {
+    match dialect {
+        Dialect::OpenAi => &[
+            "openai-beta",
+            "openai-organization",
+            "openai-project",
+            // the account behind a subscription
+            "chatgpt-account-id",
+            // Azure's Foundry: which deployment answers
+            "azureml-model-deployment",
+        ],
+        Dialect::Anthropic => &[
+            "anthropic-beta",
+            "anthropic-version",
+            "anthropic-user-profile-id",
+            "anthropic-workspace-id",
+        ],
+        Dialect::Gemini => &["x-goog-user-project"],
+        Dialect::Ollama | Dialect::Http => &[],
+    }
+}
+
+const DIALECTS: [Dialect; 5] =
+    [Dialect::OpenAi, Dialect::Anthropic, Dialect::Gemini, Dialect::Ollama, Dialect::Http];
+
+/// What vendors, and gateways that stand behind us, put in front of their own headers.
+const PREFIXES: [&str; 12] = [
+    "anthropic-",
+    "openai-",
+    "x-goog-",
+    "x-anthropic-",
+    "x-openai-",
+    "x-openrouter-",
+    "x-portkey-",
+    "x-litellm-",
+    "x-ms-",
+    "x-amzn-bedrock-",
+    "cf-aig-",
+    "helicone-",
+];
+
+/// Headers with such a prefix that name the client, the call or its credential, and nothing else.
+const LABELS: [&str; 20] = [
+    "anthropic-client-name",
+    "anthropic-client-platform",
+    "anthropic-client-version",
+    "anthropic-dangerous-direct-browser-access",
+    "cf-aig-authorization",
+    "cf-aig-metadata",
+    "helicone-auth",
+    "openai-client-user-agent",
+    "x-anthropic-billing-header",
+    "x-goog-api-client",
+    "x-goog-api-key",
+    "x-goog-request-params",
+    "x-goog-request-reason",
+    "x-litellm-api-key",
+    "x-ms-client-request-id",
+    "x-ms-useragent",
+    "x-openai-client-user-agent",
+    "x-openrouter-title",
+    "x-portkey-api-key",
+    "x-portkey-trace-id",
+];
+
+/// Whether a request header, its name in lower case, changes the answer or may do so.
+pub fn header_changes_answer(name: &str) -> bool {
+    if DIALECTS.iter().any(|&dialect| changing_headers(dialect).contains(&name)) {
+        return true;
+    }
+    PREFIXES.iter().any(|prefix| name.starts_with(prefix)) && !LABELS.contains(&name)
+}
