@@ -15,6 +15,7 @@ mod spaces;
 
 use std::path::PathBuf;
 
+pub use alike::Alike;
 pub use disk::{Disk, DiskFigures};
 pub use entry::{Author, Entry, Filter, Piece, Purged};
 pub use inflight::{Claim, Gone, Hubs, Lead, Recorded, Seat};
@@ -26,11 +27,16 @@ pub use spaces::{Space, SpaceFigures, Spaces};
 pub struct Cache {
     pub keyer: Keyer,
     pub spaces: Spaces,
+    pub alike: Alike,
 }
 
 impl Cache {
     /// `secret`: the key of all names; `directory`: for the entries on disk, `None` for none.
     pub fn new(secret: [u8; 32], directory: Option<PathBuf>) -> Self {
-        Self { keyer: Keyer::new(secret), spaces: Spaces::new(directory) }
+        Self {
+            keyer: Keyer::new(secret),
+            spaces: Spaces::new(directory),
+            alike: Alike::new(Alike::BYTES),
+        }
     }
 }

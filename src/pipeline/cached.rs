@@ -14,13 +14,14 @@ use super::admit::{self, Lease};
 use super::call::Call;
 use super::dispatch::Prepared;
 use super::follow::{Reader, Told, follow};
-use super::lookup::{Claimed, Found, Leading, Lookup};
+use super::lookup::{Claimed, Facts, Found, Leading, Lookup};
 use super::produce::Production;
 use super::record::Record;
 use super::refusal::Refusal;
 use super::replay;
 use super::reply::Reply;
 use super::shared::Tab;
+use super::similar::Similar;
 use super::status::{JOINED, MISS, Saved, word};
 use super::worker::Worker;
 use crate::flight::Ticket;
@@ -46,11 +47,14 @@ pub struct Asking<'c> {
 
 impl Asking<'_> {
     /// Answers it.
-    pub async fn answer(mut self, lookup: Box<Lookup>) -> Result<Reply, Refusal> {
+    pub async fn answer(mut self, mut lookup: Box<Lookup>) -> Result<Reply, Refusal> {
         let now = SystemTime::now();
         let mut found = lookup.peek(self.worker, now);
         if found.is_none() {
             found = lookup.peek_on_disk(now).await;
+        }
+        if found.is_none() {
+            found = self.look_around(&mut lookup).await;
         }
         if let Some(found) = found {
             let Self { worker, snapshot, ticket, who, route, call, record, .. } = &mut self;
@@ -74,6 +78,17 @@ impl Asking<'_> {
             (Claimed::Miss(leading), _) => self.lead(leading, lease).await,
             (Claimed::Found(_), None) => Err(Refusal::lost()),
         }
+    }
+
+    /// Whether the same was asked in other words.
+    async fn look_around(&self, lookup: &mut Lookup) -> Option<Found> {
+        let Self { worker, snapshot, who, route, to, head, call, .. } = self;
+        let facts = Facts { who, route, target: &to.target, head, call };
+        let mut similar = Arc::new(Similar::of(worker, &facts, lookup)?);
+        let found =
+            if lookup.no_cache() { None } else { similar.look(worker, snapshot, lookup).await };
+        lookup.similar = Some(similar);
+        found
     }
 
     async fn found(

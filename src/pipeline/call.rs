@@ -214,6 +214,14 @@ impl Call {
         wire::conversation(self.kind, body.get(self.messages.clone()?)?)
     }
 
+    /// Its body, if that was read.
+    pub fn whole(&self) -> Option<&[u8]> {
+        match &self.body {
+            Sending::Whole(body) => Some(body),
+            Sending::Streaming(_) => None,
+        }
+    }
+
     pub fn model(&self) -> Option<&str> {
         self.model.as_deref()
     }

@@ -14,6 +14,7 @@ use http::{HeaderValue, request};
 use super::call::{Call, Sending};
 use super::control::{Control, Reach};
 use super::shared::{Lead, Seat};
+use super::similar::Similar;
 use super::status;
 use super::worker::Worker;
 use crate::cache::{self, Author, Claim, Entry, Key, Purpose, Recorded, Space, Walls};
@@ -44,7 +45,9 @@ pub struct Lookup {
     pub key: Key,
     asked: Asked,
     control: Bounds,
-    author: Author,
+    pub author: Author,
+    /// For those who ask the same in other words.
+    pub similar: Option<Arc<Similar>>,
 }
 
 /// The form that an answer is asked for in.
@@ -78,12 +81,15 @@ pub struct Hit {
 }
 
 /// Where an answer was found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Tier {
     Memory,
     Disk,
     Canonical,
-    Semantic,
+    /// With the cosine of the two questions.
+    Semantic {
+        similarity: f32,
+    },
 }
 
 /// What was found before leave was asked for.
@@ -156,7 +162,8 @@ pub fn plan(worker: &Worker, snapshot: &Snapshot, facts: &Facts<'_>) -> Planned 
         return Planned::Bypass("temperature");
     }
     let asked = Asked::of(call, facts.target);
-    let mut naming = walls(worker, rule.scope, policy, facts, &control, Purpose::Exact);
+    let namespace = control.namespace;
+    let mut naming = walls(worker, rule.scope, policy, facts, namespace, Purpose::Exact);
     question.say(&mut |bytes| naming.raw(bytes));
     let question = naming.key();
     Planned::Look(Box::new(Lookup {
@@ -180,6 +187,7 @@ pub fn plan(worker: &Worker, snapshot: &Snapshot, facts: &Facts<'_>) -> Planned 
         policy: Arc::clone(policy),
         rule: Arc::clone(rule),
         space,
+        similar: None,
     }))
 }
 
@@ -195,16 +203,16 @@ impl Planned {
 }
 
 /// Begins a name with everything that an answer may not cross.
-fn walls(
+pub fn walls(
     worker: &Worker,
     scope: Scope,
     policy: &str,
     facts: &Facts<'_>,
-    control: &Control<'_>,
+    namespace: Option<&[u8]>,
     purpose: Purpose,
 ) -> cache::Naming {
     let Facts { who, route, target, head, call } = facts;
-    let tenant = tenant(scope, who, control.namespace);
+    let tenant = tenant(scope, who, namespace);
     let mut headers: Vec<_> = head
         .headers
         .iter()
@@ -400,6 +408,33 @@ impl Lookup {
         None
     }
 
+    /// The answer to another question that asks the same.
+    pub async fn other(&self, question: Key, tier: Tier, now: SystemTime) -> Option<Hit> {
+        let forms = std::iter::once(self.asked).chain(self.asked.others());
+        for form in forms {
+            let key = question.form(form.number());
+            let mut entry = self.space.get_now(&key, now);
+            if entry.is_none() && self.space.on_disk(&key, now) {
+                entry = self.space.get_from_disk(&key, now).await;
+            }
+            let hit = entry.and_then(|entry| {
+                if form == self.asked {
+                    self.hit(entry, key, tier, now)
+                } else {
+                    self.rendered(&entry, key, tier, now)
+                }
+            });
+            if hit.is_some() {
+                return hit;
+            }
+        }
+        None
+    }
+
+    pub fn no_cache(&self) -> bool {
+        self.control.no_cache
+    }
+
     fn rendered(&self, entry: &Entry, key: Key, tier: Tier, now: SystemTime) -> Option<Hit> {
         let rendered = self.asked.render(entry)?;
         self.hit(Arc::new(rendered), key, tier, now)
@@ -462,6 +497,10 @@ impl Lookup {
             cost_nano: usage.map(|usage| rate.cost(&usage)),
             author: self.author,
         };
-        self.space.put(self.key, Arc::new(entry));
+        let entry = Arc::new(entry);
+        self.space.put(self.key, Arc::clone(&entry));
+        if let Some(similar) = self.similar {
+            similar.answered(worker, self.question, &entry, &facts);
+        }
     }
 }

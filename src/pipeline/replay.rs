@@ -7,10 +7,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use tokio::time::{Instant, Sleep};
 
-use super::lookup::Hit;
+use super::lookup::{Hit, Tier};
 use super::record::Record;
 use super::reply::{Content, Reply, ReplyBody, SOURCE};
 use super::status::{CACHE_STATUS, Saved};
@@ -22,6 +22,9 @@ use crate::telemetry::metrics::Outcome;
 use crate::wire::{Dialect, Form};
 
 const SOURCE_CACHE: HeaderValue = HeaderValue::from_static("cache");
+
+/// Cosine of the question asked and the one that was answered.
+const SIMILARITY: HeaderName = HeaderName::from_static("x-tidegate-cache-similarity");
 
 /// A recorded answer on its way.
 pub struct Replaying {
@@ -47,7 +50,12 @@ pub fn reply(
 ) -> Reply {
     let mut headers = HeaderMap::with_capacity(8);
     let status = super::status::hit(&hit);
-    let Hit { entry, age, .. } = hit;
+    let Hit { entry, age, tier, .. } = hit;
+    if let Tier::Semantic { similarity } = tier
+        && let Ok(value) = HeaderValue::try_from(format!("{similarity:.3}"))
+    {
+        headers.insert(SIMILARITY, value);
+    }
     let content_type = entry.content_type.as_deref();
     if let Some(value) = content_type.and_then(|value| HeaderValue::from_bytes(value).ok()) {
         headers.insert(header::CONTENT_TYPE, value);

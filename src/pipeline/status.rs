@@ -26,7 +26,7 @@ pub fn word(tier: Tier) -> &'static str {
     match tier {
         Tier::Memory | Tier::Disk => "hit",
         Tier::Canonical => "canonical",
-        Tier::Semantic => "semantic",
+        Tier::Semantic { .. } => "semantic",
     }
 }
 
@@ -36,7 +36,7 @@ pub fn hit(hit: &Hit) -> HeaderValue {
         Tier::Memory => "memory",
         Tier::Disk => "disk",
         Tier::Canonical => "canonical",
-        Tier::Semantic => "semantic",
+        Tier::Semantic { .. } => "semantic",
     };
     let mut text = Vec::with_capacity(80);
     text.extend_from_slice(b"tidegate; hit; ttl=");

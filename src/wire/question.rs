@@ -9,6 +9,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use super::Dialect;
 use super::endpoint::Kind;
 use super::json::{Members, NotJson, Raw, blank, skip_space};
 use compact::{Crossed, cross, tight};
@@ -250,9 +251,13 @@ impl<'a> Question<'a> {
     /// Puts the fields in order, now that all are there. `named` are in the table.
     fn settle(&mut self, named: usize) -> Result<(), Unasked> {
         self.said.sort_unstable_by(|a, b| (a.order, &a.name).cmp(&(b.order, &b.name)));
-        let twice = |pair: &[Said<'_>]| pair[0].order == named && pair[0].name == pair[1].name;
-        if self.said.windows(2).any(twice) {
-            return Err(Unasked::Duplicate);
+        let others = self.said.partition_point(|said| said.order < named);
+        let mut others = &self.said[others..];
+        while let [first, rest @ ..] = others {
+            if rest.iter().any(|other| alike(self.kind.dialect(), &first.name, &other.name)) {
+                return Err(Unasked::Duplicate);
+            }
+            others = rest;
         }
         let ollama = matches!(self.kind, Kind::OllamaChat | Kind::OllamaGenerate);
         if ollama && self.turns.is_none_or(Raw::is_empty) {
@@ -343,6 +348,18 @@ impl Said<'_> {
         if begun {
             sink(b"}\n");
         }
+    }
+}
+
+/// Whether a backend could take two names that we do not know for one.
+fn alike(dialect: Dialect, a: &[u8], b: &[u8]) -> bool {
+    fn letters(name: &[u8]) -> impl Iterator<Item = u8> {
+        name.iter().filter(|&&byte| byte != b'_').map(u8::to_ascii_lowercase)
+    }
+    match dialect {
+        Dialect::Ollama => a.eq_ignore_ascii_case(b),
+        Dialect::Gemini => letters(a).eq(letters(b)),
+        _ => a == b,
     }
 }
 

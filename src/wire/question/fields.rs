@@ -4,7 +4,7 @@
 //! A field that stands in no table is said under its own name: what nobody has thought about parts
 //! two questions. To leave one out is a decision and stands here with its reason. Order matters
 //! only to the keys: it is the order in which fields are said. Sources: the API references of
-//! OpenAI, Anthropic, Google and Ollama, and the types of their SDKs (October 2026).
+//! OpenAI, Anthropic, Google and Ollama, and the types of their SDKs (November 2026).
 use crate::wire::Dialect;
 use crate::wire::endpoint::Kind;
 use crate::wire::view::fields::same;
@@ -106,7 +106,8 @@ const CHAT: &[Field] = &[
     label("user"), label("safety_identifier"), label("metadata"),
     cost("prompt_cache_key"), cost("prompt_cache_retention"), cost("prompt_cache_options"),
     reaches("web_search_options"),
-    // of others that speak this dialect: OpenRouter, xAI, Qwen
+    // of others that speak this dialect: OpenRouter, vLLM, xAI, Qwen
+    says("reasoning"), says("thinking"),
     reaches("plugins"), reaches("search_parameters"), reaches("enable_search"), recalls("deferred"),
 ];
 
@@ -115,7 +116,7 @@ const COMPLETIONS: &[Field] = &[
     MODEL, tells("prompt", Tells::Turns), TEMPERATURE, says("max_tokens"), says("top_p"), N, SEED,
     says("stop"), says("best_of"), says("echo"), says("suffix"), says("logprobs"),
     says("logit_bias"), says("frequency_penalty"), says("presence_penalty"),
-    STREAM, STREAM_OPTIONS, label("user"),
+    STREAM, STREAM_OPTIONS, label("user"), label("safety_identifier"), cost("prompt_cache_key"),
 ];
 
 /// The answer repeats nearly the whole request, labels and cache settings, too: they are said.

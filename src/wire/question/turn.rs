@@ -278,3 +278,6 @@ fn words(raw: Raw<'_>) -> Result<Turn<'_>, NotAlike> {
     }
     Ok(Turn { text, raw: raw.0 })
 }
+
+#[cfg(test)]
+mod tests;
