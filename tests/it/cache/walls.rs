@@ -261,21 +261,22 @@ fn new_key(args: &[&str]) -> (String, String) {
 
 /// People, and the section of the policy that knows some of them.
 fn people() -> (Vec<Person>, String, Vec<String>) {
-    let known: [(&[&str], &'static str, [&'static str; 4]); 6] = [
+    let known: [(&[&str], &'static str, [&'static str; 4]); 7] = [
         (&["--agent", "ada", "--team", "growth"], "", ["k1", "ada", "growth", "all"]),
         (&["--agent", "ada", "--team", "growth"], "", ["k2", "ada", "growth", "all"]),
         (&["--agent", "bob", "--team", "growth"], "", ["k3", "bob", "growth", "all"]),
         (&["--agent", "cyd", "--team", "law"], "", ["k4", "cyd", "law", "all"]),
         // in no team, but would like to be in one
         (&["--agent", "dan"], "x-team-id: growth\r\n", ["k5", "dan", "dan", "all"]),
-        // of a team, under names that are only said: nobody else has that key
-        (&["--team", "sales"], "x-agent-id: eve\r\n", ["k6", "k6", "k6", "all"]),
+        // of a team, under names that are only said
+        (&["--agent", "any", "--team", "sales"], "x-agent-id: eve\r\n", ["k6", "k6", "sales", "all"]),
+        (&["--agent", "any", "--team", "sales"], "x-agent-id: eve\r\n", ["k7", "k7", "sales", "all"]),
     ];
     let (mut people, mut lines, mut secrets) = (Vec::new(), Vec::new(), Vec::new());
     for (args, said, tenants) in known {
         let (key, line) = new_key(args);
         secrets.push(key.clone());
-        lines.push(line);
+        lines.push(line.replace("agent: \"any\", ", ""));
         people.push(Person { credential: key, lines: said, tenants });
     }
     for (credential, lines, tenants) in [
