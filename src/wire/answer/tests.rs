@@ -6,6 +6,7 @@ fn sample(name: &str) -> Vec<u8> {
     std::fs::read(format!("{path}{name}")).unwrap()
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "the shape of what it is compared with")]
 const fn worth(finish: Finish, calls_tools: bool, empty: bool) -> Option<Facts> {
     Some(Facts { finish, calls_tools, empty })
 }
