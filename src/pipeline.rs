@@ -13,6 +13,7 @@ mod cached;
 pub mod call;
 mod control;
 pub mod dispatch;
+mod embeddings;
 mod embedder;
 mod follow;
 pub mod gate;
