@@ -132,6 +132,7 @@ impl Call {
     }
 
     /// The same call with another body.
+    #[must_use]
     pub fn with_body(&self, body: Bytes) -> Self {
         let bytes = body.len() as u64;
         Self {

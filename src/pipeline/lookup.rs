@@ -114,6 +114,7 @@ pub struct Miss(());
 
 impl Miss {
     /// The same for a part of the question.
+    #[must_use]
     pub fn part(&self) -> Self {
         Self(())
     }

@@ -4,6 +4,7 @@
 mod cli;
 mod config;
 mod demo;
+mod embeddings;
 mod gate;
 mod identity;
 mod life;
