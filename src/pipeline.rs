@@ -14,6 +14,7 @@ pub mod call;
 mod control;
 pub mod dispatch;
 mod embedder;
+mod embeddings;
 mod follow;
 pub mod gate;
 mod identify;

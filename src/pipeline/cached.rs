@@ -22,8 +22,9 @@ use super::replay;
 use super::reply::Reply;
 use super::shared::Tab;
 use super::similar::Similar;
-use super::status::{JOINED, MISS, Saved, word};
+use super::status::{JOINED, MISS, PARTIAL, Saved, word};
 use super::worker::Worker;
+use crate::cache::Vectors;
 use crate::flight::Ticket;
 use crate::identity::Identity;
 use crate::limits::book::Standing;
@@ -66,6 +67,10 @@ impl Asking<'_> {
             return Err(Refusal::not_kept());
         }
         let Self { worker, snapshot, ticket, who, route, call, record, .. } = &mut self;
+        if let Some(vectors) = &lookup.vectors {
+            // the rest is not sent
+            call.asks.prompt_bytes = vectors.asked_share(call.asks.prompt_bytes);
+        }
         let mut lease = admit::admit(worker, snapshot, ticket, who, route, call, record).await?;
         record.admitted(&lease);
         let (claimed, lookup) = lookup.claim(worker, SystemTime::now());
@@ -119,7 +124,8 @@ impl Asking<'_> {
         let tab = Rc::new(Tab::default());
         let clamp = lease.clamp().map(|clamp| HeaderValue::from(clamp.tokens));
         let standing = std::mem::take(&mut lease.standing);
-        let told = Told { standing, clamp, status: MISS };
+        let known = lookup.vectors.as_ref().is_some_and(Vectors::any_known);
+        let told = Told { standing, clamp, status: if known { PARTIAL } else { MISS } };
         let kind = call.kind;
         record.looked("miss");
         let (empty, _) = http::Request::new(()).into_parts();
@@ -135,6 +141,7 @@ impl Asking<'_> {
             call,
             dialect,
             lookup,
+            spent: None,
         };
         production.start();
         follow(worker, seat, Reader::First(tab), kind, told, record).await

@@ -13,11 +13,12 @@ use http::{HeaderValue, request};
 
 use super::call::{Call, Sending};
 use super::control::{Control, Reach};
+use super::embeddings;
 use super::shared::{Lead, Seat};
 use super::similar::Similar;
 use super::status;
 use super::worker::Worker;
-use crate::cache::{self, Author, Claim, Entry, Key, Purpose, Recorded, Space, Walls};
+use crate::cache::{self, Author, Claim, Entry, Key, Purpose, Recorded, Space, Vectors, Walls};
 use crate::config::{self, Scope};
 use crate::identity::Identity;
 use crate::limits::rules::Subject;
@@ -38,7 +39,7 @@ pub enum Planned {
 pub struct Lookup {
     pub policy: Arc<str>,
     pub rule: Arc<config::Cache>,
-    space: Arc<Space>,
+    pub space: Arc<Space>,
     /// The name of the question, whatever form the answer is asked for in.
     question: Key,
     /// The name of its answer in the form asked for.
@@ -48,6 +49,8 @@ pub struct Lookup {
     pub author: Author,
     /// For those who ask the same in other words.
     pub similar: Option<Arc<Similar>>,
+    /// Of an embeddings call: its inputs, and what is known of them.
+    pub vectors: Option<Vectors>,
 }
 
 /// The form that an answer is asked for in.
@@ -109,6 +112,14 @@ pub enum Claimed {
 /// demands.
 pub struct Miss(());
 
+impl Miss {
+    /// The same for a part of the question.
+    #[must_use]
+    pub fn part(&self) -> Self {
+        Self(())
+    }
+}
+
 /// A call that is the first to ask.
 pub struct Leading {
     pub lead: Lead,
@@ -155,19 +166,12 @@ pub fn plan(worker: &Worker, snapshot: &Snapshot, facts: &Facts<'_>) -> Planned 
     if control.no_store || control.reach == Reach::Off {
         return Planned::Bypass("request");
     }
-    let question = match wire::question(call.kind, body) {
-        Ok(question) => question,
-        Err(why) => return Planned::Bypass(why.as_str()),
+    let within = |purpose| walls(worker, rule.scope, policy, facts, control.namespace, purpose);
+    let (question, vectors) = match name(call.kind, body, rule, within) {
+        Ok(named) => named,
+        Err(why) => return Planned::Bypass(why),
     };
-    // who does not say gets the vendor's default, and that is high
-    if rule.temperature.is_some_and(|most| question.temperature.unwrap_or(1.0) > most) {
-        return Planned::Bypass("temperature");
-    }
     let asked = Asked::of(call, facts.target);
-    let namespace = control.namespace;
-    let mut naming = walls(worker, rule.scope, policy, facts, namespace, Purpose::Exact);
-    question.say(&mut |bytes| naming.raw(bytes));
-    let question = naming.key();
     Planned::Look(Box::new(Lookup {
         key: question.form(asked.number()),
         question,
@@ -190,7 +194,34 @@ pub fn plan(worker: &Worker, snapshot: &Snapshot, facts: &Facts<'_>) -> Planned 
         rule: Arc::clone(rule),
         space,
         similar: None,
+        vectors,
     }))
+}
+
+/// The name of what a call asks, and of the inputs that it asks about, if that is what it does. Or
+/// why it has none, in a word.
+fn name(
+    kind: Kind,
+    body: &[u8],
+    rule: &config::Cache,
+    within: impl FnOnce(Purpose) -> cache::Naming,
+) -> Result<(Key, Option<Vectors>), &'static str> {
+    if kind.embeds() {
+        if !rule.embeddings {
+            return Err("embeddings");
+        }
+        let batch = wire::embed::batch(kind, body).ok_or("inputs")?;
+        let (vectors, question) = Vectors::new(kind, &batch, within(Purpose::Vector));
+        return Ok((question, Some(vectors)));
+    }
+    let question = wire::question(kind, body).map_err(wire::Unasked::as_str)?;
+    // who does not say gets the vendor's default, and that is high
+    if rule.temperature.is_some_and(|most| question.temperature.unwrap_or(1.0) > most) {
+        return Err("temperature");
+    }
+    let mut naming = within(Purpose::Exact);
+    question.say(&mut |bytes| naming.raw(bytes));
+    Ok((naming.key(), None))
 }
 
 impl Planned {
@@ -371,9 +402,12 @@ impl Lookup {
     }
 
     /// What is in memory, or in flight. Waits for nothing.
-    pub fn peek(&self, worker: &Worker, now: SystemTime) -> Option<Found> {
+    pub fn peek(&mut self, worker: &Worker, now: SystemTime) -> Option<Found> {
         if self.control.no_cache {
             return None;
+        }
+        if self.vectors.is_some() {
+            return self.peek_vectors(worker, now);
         }
         if let Some(entry) = self.space.get_now(&self.key, now) {
             return self.hit(entry, self.key, Tier::Memory, now).map(Found::Hit);
@@ -390,9 +424,12 @@ impl Lookup {
     }
 
     /// What is on the disk.
-    pub async fn peek_on_disk(&self, now: SystemTime) -> Option<Found> {
+    pub async fn peek_on_disk(&mut self, now: SystemTime) -> Option<Found> {
         if self.control.no_cache {
             return None;
+        }
+        if self.vectors.is_some() {
+            return self.peek_vectors_on_disk(now).await;
         }
         if self.space.on_disk(&self.key, now) {
             let entry = self.space.get_from_disk(&self.key, now).await;
@@ -443,22 +480,36 @@ impl Lookup {
     }
 
     fn hit(&self, entry: Arc<Entry>, key: Key, tier: Tier, now: SystemTime) -> Option<Hit> {
+        let (age, left) = self.bounded(&entry, now)?;
+        Some(Hit { entry, key, tier, age, left })
+    }
+
+    /// An entry's age, and how long it may still be given. `None`: not for this call.
+    pub fn bounded(&self, entry: &Entry, now: SystemTime) -> Option<(Duration, Duration)> {
         let (age, left) = (entry.age(now), entry.left(now)?);
         // a policy that was reloaded may want shorter lives
         let left = left.min(self.rule.ttl.checked_sub(age)?);
-        self.control.accepts(age, left).then_some(Hit { entry, key, tier, age, left })
+        self.control.accepts(age, left).then_some((age, left))
+    }
+
+    /// How long what is kept now may be given.
+    pub fn ttl(&self) -> Duration {
+        self.control.ttl.map_or(self.rule.ttl, |ttl| ttl.min(self.rule.ttl))
     }
 
     /// Behind leave: looks again, and begins the call or joins it.
     pub fn claim(
-        self: Box<Self>,
+        mut self: Box<Self>,
         worker: &Worker,
         now: SystemTime,
     ) -> (Claimed, Option<Box<Self>>) {
         if let Some(found) = self.peek(worker, now) {
             return (Claimed::Found(found), Some(self));
         }
-        let keep = usize::try_from(self.rule.max_entry).unwrap_or(usize::MAX);
+        let keep = match &self.vectors {
+            Some(_) => embeddings::LONGEST,
+            None => usize::try_from(self.rule.max_entry).unwrap_or(usize::MAX),
+        };
         let (lead, seat) = if self.rule.coalesce && !self.control.no_cache {
             match worker.hubs.claim(self.key, keep) {
                 Claim::Join(seat) => {
@@ -474,6 +525,9 @@ impl Lookup {
 
     /// Keeps an answer that has come, if it is worth it.
     pub fn keep(self, worker: &Worker, answered: Answered) {
+        if self.vectors.is_some() {
+            return self.keep_vectors(worker, &answered);
+        }
         let Answered { kind, form, content_type, recorded, usage, clamped } = answered;
         let Recorded { body, frames } = recorded;
         let Some(facts) = wire::facts(kind, form, &body) else { return };
@@ -486,7 +540,7 @@ impl Lookup {
         if clamped && (!ended || kind == Kind::Responses) {
             return;
         }
-        let ttl = self.control.ttl.map_or(self.rule.ttl, |ttl| ttl.min(self.rule.ttl));
+        let ttl = self.ttl();
         if ttl.is_zero() {
             return;
         }
