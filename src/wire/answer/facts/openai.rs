@@ -2,7 +2,7 @@
 //! stands whole in the last event of its stream.
 use std::sync::LazyLock;
 
-use super::{CALLS, Seen, opens_empty, opens_text};
+use super::{CALLS, CONTENT, Seen, opens_empty, opens_text};
 use crate::wire::answer::Finish;
 use crate::wire::answer::events::{lines_back, values};
 use crate::wire::json::Raw;
