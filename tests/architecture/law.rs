@@ -6,7 +6,7 @@ use crate::source::{Breach, Source};
 
 /// The rooms, lowest layer first. A file may use its own room and those of lower layers.
 pub const LAYERS: [&[&str]; 10] = [
-    &["wire", "clock", "flight", "identity", "request_id", "units", "drain", "io", "semantic"],
+    &["wire", "semantic", "clock", "flight", "identity", "request_id", "units", "drain", "io"],
     &["config"],
     &["telemetry", "store"],
     &["upstream", "route", "limits", "agents", "cache"],
