@@ -113,7 +113,7 @@ pub struct Held<'a> {
 /// What the cache made of a call.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Kept {
-    /// `hit`, `canonical`, `semantic`, `joined`, `miss` or `bypass`; `None`: no policy caches it.
+    /// `hit`, `canonical`, `semantic`, `joined`, `partial`, `miss` or `bypass`; `None`: no policy caches it.
     pub how: Option<&'static str>,
     /// Tokens that the call did not cost.
     pub tokens: u64,

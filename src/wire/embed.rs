@@ -9,7 +9,6 @@
 //! Sources: OpenAI "Create embeddings", Gemini `models.embedContent` and `batchEmbedContents`,
 //! Ollama `POST /api/embed` and `/api/embeddings`; the differences of OpenAI's followers.
 mod answer;
-mod compact;
 mod share;
 mod vector;
 
@@ -20,6 +19,7 @@ use bytes::Bytes;
 
 use super::endpoint::Kind;
 use super::json::{Members, Raw, blank, skip_space, skip_value};
+use super::question::compact::tight;
 
 pub use answer::{Apart, Kept, put_together, take_apart};
 pub use share::shares;
@@ -195,6 +195,12 @@ fn is_tokens(text: &[u8]) -> bool {
     inner.split(|&byte| byte == b',').all(number)
 }
 
+/// A value without insignificant space, and a line feed, which stands nowhere else outside of strings.
+fn say(value: &[u8], sink: &mut impl FnMut(&[u8])) {
+    tight(value, sink);
+    sink(b"\n");
+}
+
 impl<'a> Batch<'a> {
     pub fn api(&self) -> Api {
         self.api
@@ -220,13 +226,13 @@ impl<'a> Batch<'a> {
         for (name, value) in &self.around {
             sink(&(name.len() as u64).to_le_bytes());
             sink(name);
-            compact::say(value, sink);
+            say(value, sink);
         }
     }
 
     /// One input, without insignificant space. A text and an array of tokens never say the same.
     pub fn say_input(&self, index: usize, sink: &mut impl FnMut(&[u8])) {
-        compact::say(self.input(index), sink);
+        say(self.input(index), sink);
     }
 
     /// How much of a count is this input's: its bytes, without insignificant space.

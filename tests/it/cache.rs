@@ -236,7 +236,11 @@ impl Backend {
 
     /// The program in front of it, with one policy that caches.
     fn behind(&self, cache: &str) -> App {
-        App::start(&policy(&self.origin.url(), "", &format!("  - {{ name: once, cache: {cache} }}\n")))
+        App::start(&policy(
+            &self.origin.url(),
+            "",
+            &format!("  - {{ name: once, cache: {cache} }}\n"),
+        ))
     }
 }
 

@@ -5,6 +5,7 @@ mod cache;
 mod cli;
 mod config;
 mod demo;
+mod embeddings;
 mod gate;
 mod identity;
 mod life;

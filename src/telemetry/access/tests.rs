@@ -50,7 +50,7 @@ fn entry<'a>(call: &'a Finished<'a>) -> Entry<'a> {
 
 fn line(form: Form, entry: &Entry<'_>) -> String {
     let mut out = Vec::new();
-    let mut kept = Kept::default();
+    let mut kept = super::format::Kept::default();
     form.write(&mut out, &mut kept, entry);
     let first = String::from_utf8(out.clone()).expect("UTF-8");
     // The same line from what was kept.

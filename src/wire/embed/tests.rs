@@ -225,16 +225,16 @@ proptest! {
         one in proptest::collection::vec(bytes_of_json(), 1..4),
         other in proptest::collection::vec(bytes_of_json(), 1..4),
     ) {
-        let say = |values: &[Vec<u8>]| {
+        let said = |values: &[Vec<u8>]| {
             let (mut all, mut each) = (Vec::new(), Vec::new());
             for value in values {
                 let begin = all.len();
-                compact::say(value, &mut |part| all.extend_from_slice(part));
+                say(value, &mut |part| all.extend_from_slice(part));
                 each.push(all[begin..].to_vec());
             }
             (all, each)
         };
-        let ((all, each), (all_too, each_too)) = (say(&one), say(&other));
+        let ((all, each), (all_too, each_too)) = (said(&one), said(&other));
         prop_assert_eq!(all == all_too, each == each_too);
     }
 

@@ -1,7 +1,9 @@
 //! What a request may say of the cache, and that nothing of it goes further than it should.
 use std::time::Duration;
 
-use super::{Backend, OPENAI_CHAT, Script, ask, at_once, is_hit, quiet, sent, status, until_inside, whole};
+use super::{
+    Backend, OPENAI_CHAT, Script, ask, at_once, is_hit, quiet, sent, status, until_inside, whole,
+};
 use crate::support::app::App;
 use crate::support::client::Answer;
 use crate::support::until;

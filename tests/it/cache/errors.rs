@@ -114,7 +114,8 @@ async fn a_plain_answer_that_breaks_off_breaks_off_for_all() {
 async fn nobody_there_is_told_to_all() {
     let closed = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap();
     let cache = "  - { name: once, cache: { ttl: 1h } }\n";
-    let app = crate::support::app::App::start(&super::policy(&format!("http://{closed}"), "", cache));
+    let app =
+        crate::support::app::App::start(&super::policy(&format!("http://{closed}"), "", cache));
     for answer in at_once(app.addr, &OPENAI_CHAT.call("anybody?", true), 5).await {
         assert_eq!(answer.status, 502, "{}", answer.text());
     }

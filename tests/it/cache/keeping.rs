@@ -89,7 +89,8 @@ async fn what_says_nothing_or_was_held_back_is_not_kept() {
         let said = String::from_utf8(script.body()).unwrap();
         assert!(!kept(&OPENAI_CHAT, true, script, cache).await, "{said}");
     }
-    let filtered = r#"{"candidates":[{"content":{"parts":[{"text":"I"}]},"finishReason":"SAFETY"}]}"#;
+    let filtered =
+        r#"{"candidates":[{"content":{"parts":[{"text":"I"}]},"finishReason":"SAFETY"}]}"#;
     assert!(!kept(&GEMINI, false, Script::json("200 OK", filtered), cache).await);
     let blocked = r#"{"promptFeedback":{"blockReason":"SAFETY"}}"#;
     assert!(!kept(&GEMINI, false, Script::json("200 OK", blocked), cache).await);
@@ -107,8 +108,12 @@ async fn no_other_status_than_200_is_kept() {
 #[tokio::test]
 async fn too_large_an_answer_passes_and_is_not_kept() {
     let words = format!("\"{}\"", "x".repeat(200 << 10));
-    assert!(!kept(&OPENAI_CHAT, false, chat("stop", &words), "{ ttl: 1h, max_entry: 100KiB }").await);
-    assert!(kept(&OPENAI_CHAT, false, chat("stop", &words), "{ ttl: 1h, max_entry: 300KiB }").await);
+    assert!(
+        !kept(&OPENAI_CHAT, false, chat("stop", &words), "{ ttl: 1h, max_entry: 100KiB }").await
+    );
+    assert!(
+        kept(&OPENAI_CHAT, false, chat("stop", &words), "{ ttl: 1h, max_entry: 300KiB }").await
+    );
     let delta = format!(r#"{{"content":{words}}}"#);
     let stream = || chat_stream("stop", &delta);
     assert!(!kept(&OPENAI_CHAT, true, stream(), "{ ttl: 1h, max_entry: 100KiB }").await);
@@ -130,7 +135,8 @@ async fn what_is_compressed_or_no_json_is_not_kept() {
 #[tokio::test]
 async fn tool_calls_are_kept_by_choice() {
     const SCHEMA: &str = r#"{"type":"object","properties":{"a":{"type":"string"}}}"#;
-    let openai = format!(r#"{{"type":"function","function":{{"name":"f","parameters":{SCHEMA}}}}}"#);
+    let openai =
+        format!(r#"{{"type":"function","function":{{"name":"f","parameters":{SCHEMA}}}}}"#);
     let tools = [
         (OPENAI_CHAT, openai.clone()),
         (OPENAI_RESPONSES, format!(r#"{{"type":"function","name":"f","parameters":{SCHEMA}}}"#)),
@@ -157,7 +163,8 @@ async fn tool_calls_are_kept_by_choice() {
 #[tokio::test]
 async fn warm_calls_are_looked_up_by_choice() {
     let backend = backend(chat("stop", "\"yes\"")).await;
-    let body = |temperature: &str| OPENAI_CHAT.json("how warm?", false).replacen('{', temperature, 1);
+    let body =
+        |temperature: &str| OPENAI_CHAT.json("how warm?", false).replacen('{', temperature, 1);
     for (temperature, keeps) in [
         (r#"{"temperature":0.3,"#, true),
         (r#"{"temperature":0,"#, true),
@@ -172,7 +179,8 @@ async fn warm_calls_are_looked_up_by_choice() {
         let first = ask(&app, &call).await;
         let second = ask(&app, &call).await;
         assert_eq!(is_hit(&second), keeps, "{temperature}");
-        let told = if keeps { "tidegate; fwd=miss" } else { "tidegate; fwd=bypass; detail=temperature" };
+        let told =
+            if keeps { "tidegate; fwd=miss" } else { "tidegate; fwd=bypass; detail=temperature" };
         assert_eq!(status(&first), told);
     }
 }
@@ -218,7 +226,8 @@ async fn only_questions_are_looked_up() {
 async fn an_answer_that_was_bounded_by_a_budget_is_not_kept_as_if_it_were_whole() {
     // the backend stops at the bound
     let backend = backend(chat("length", "\"and then\"")).await;
-    let policies = "  - { name: once, per: all, limits: { spend: $0.5/day hard }, cache: { ttl: 1h } }\n";
+    let policies =
+        "  - { name: once, per: all, limits: { spend: $0.5/day hard }, cache: { ttl: 1h } }\n";
     let app = App::start(&super::policy(&backend.origin.url(), "", policies));
     let call = OPENAI_CHAT.call("to the end?", false);
     let first = ask(&app, &call).await;

@@ -4,7 +4,7 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 
 use super::{
-    Backend, OPENAI_CHAT, Script, at_once, ask, is_hit, policy, quiet, sent, until_inside, whole,
+    Backend, OPENAI_CHAT, Script, ask, at_once, is_hit, policy, quiet, sent, until_inside, whole,
 };
 use crate::support::app::App;
 use crate::support::until;
@@ -39,7 +39,8 @@ async fn two_hundred_of_the_same_need_four_places_no_more_than_one() {
             let backend = backend(true).await;
             let app = under(&backend, limits, workers);
             let lines = "x-nothing: 1\r\n";
-            let body = OPENAI_CHAT.json("all at once?", true).replacen('{', r#"{"max_tokens":99,"#, 1);
+            let body =
+                OPENAI_CHAT.json("all at once?", true).replacen('{', r#"{"max_tokens":99,"#, 1);
             let call = super::by(crate::support::app::AGENT_KEY, super::CHAT, lines, &body);
             let to = app.addr;
             let asking = tokio::spawn(async move { at_once(to, &call, 200).await });
