@@ -185,6 +185,9 @@ async fn run(
         }
         planned => planned.uncached(),
     };
+    if status.is_some() {
+        record.looked("bypass");
+    }
     let mut lease = admit::admit(worker, snapshot, &ticket, &who, route, &call, record)
         .await
         .map_err(in_dialect)?;

@@ -32,6 +32,7 @@ impl Admin {
             ready: Box::new(|| Readiness { ready: true, why: Vec::new() }),
             live: Box::new(|| true),
             state: Box::new(|| Box::pin(async { Value::Null })),
+            cache: None,
             keys,
             hosts: Vec::new(),
         };
