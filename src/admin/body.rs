@@ -7,7 +7,7 @@ use hyper::body::Incoming;
 use tokio::time::timeout;
 
 /// Largest body, in bytes.
-const LARGEST: usize = 64 * 1024;
+pub(super) const LARGEST: usize = 64 * 1024;
 /// For one to arrive.
 const ARRIVAL: Duration = Duration::from_secs(10);
 

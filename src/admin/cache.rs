@@ -75,8 +75,8 @@ pub(super) async fn respond(
     if request.method() != Method::POST {
         return answer(StatusCode::OK, JSON, line(&json!((door.view)())));
     }
-    if let Err(refused) = proof::demand(token, peer, &request) {
-        return refused;
+    if let Err(unproven) = proof::demand(token, peer, &request) {
+        return unproven.answer();
     }
     let done = if path == PURGE { purge(door, request).await } else { wrong(door, request).await };
     done.unwrap_or_else(|fault| error(StatusCode::BAD_REQUEST, "bad_request", &fault))
@@ -93,8 +93,7 @@ async fn purge(door: &CacheDoor, request: Request<Incoming>) -> Result<Response<
         failed = purged.failed,
         "answers were taken out of the cache"
     );
-    let mut said =
-        json!({ "memory": purged.memory, "disk": purged.disk, "questions": questions });
+    let mut said = json!({ "memory": purged.memory, "disk": purged.disk, "questions": questions });
     if purged.failed == 0 {
         return Ok(answer(StatusCode::OK, JSON, line(&said)));
     }

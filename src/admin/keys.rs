@@ -29,8 +29,8 @@ pub(super) async fn respond(
     peer: Peer,
     request: Request<Incoming>,
 ) -> Response<Body> {
-    if let Err(refused) = proof::demand(Some(&door.token), peer, &request) {
-        return refused;
+    if let Err(unproven) = proof::demand(Some(&door.token), peer, &request) {
+        return unproven.answer();
     }
     let book = door.store.keys();
     let id = request.uri().path()[PATH.len()..].strip_prefix('/').map(str::to_owned);

@@ -19,20 +19,45 @@ pub(super) enum Peer {
     Remote,
 }
 
-/// The refusal, where nothing is proven.
+/// Why a request may change nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unproven {
+    NoToken,
+    NotHere,
+    Page,
+}
+
+impl Unproven {
+    pub(super) fn answer(self) -> Response<Body> {
+        let message = match self {
+            Self::NoToken => "the token of this instance is needed",
+            Self::NotHere => {
+                "without `state` there is no token to show: only who is on this machine may do that"
+            }
+            Self::Page => "no page of a browser may do that",
+        };
+        if self != Self::NoToken {
+            return error(StatusCode::FORBIDDEN, "not_allowed", message);
+        }
+        let mut refused = error(StatusCode::UNAUTHORIZED, "unauthorized", message);
+        refused.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        refused
+    }
+}
+
+/// `token`: of the store, where there is one.
 pub(super) fn demand<B>(
     token: Option<&Token>,
     peer: Peer,
     request: &Request<B>,
-) -> Result<(), Response<Body>> {
-    let Some(token) = token else { return demand_nearness(peer, request) };
-    if shows(token, request) {
-        return Ok(());
+) -> Result<(), Unproven> {
+    match token {
+        Some(token) if shows(token, request) => Ok(()),
+        Some(_) => Err(Unproven::NoToken),
+        None if peer == Peer::Remote => Err(Unproven::NotHere),
+        None if request.headers().contains_key(ORIGIN) => Err(Unproven::Page),
+        None => Ok(()),
     }
-    let message = "the token of this instance is needed";
-    let mut refused = error(StatusCode::UNAUTHORIZED, "unauthorized", message);
-    refused.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-    Err(refused)
 }
 
 /// One `Authorization` header, and the token in it.
@@ -45,13 +70,18 @@ fn shows<B>(token: &Token, request: &Request<B>) -> bool {
     })
 }
 
-fn demand_nearness<B>(peer: Peer, request: &Request<B>) -> Result<(), Response<Body>> {
-    let message = if peer == Peer::Remote {
-        "without `state` there is no token to show: only who is on this machine may do that"
-    } else if request.headers().contains_key(ORIGIN) {
-        "no page of a browser may do that"
-    } else {
-        return Ok(());
-    };
-    Err(error(StatusCode::FORBIDDEN, "not_allowed", message))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_a_token_only_who_is_here_may() {
+        let plain = Request::new(());
+        let from = |peer| demand(None, peer, &plain);
+        assert_eq!((from(Peer::Unix), from(Peer::Loopback)), (Ok(()), Ok(())));
+        assert_eq!(from(Peer::Remote), Err(Unproven::NotHere));
+        let mut page = Request::new(());
+        page.headers_mut().insert(ORIGIN, HeaderValue::from_static("null"));
+        assert_eq!(demand(None, Peer::Loopback, &page), Err(Unproven::Page));
+    }
 }

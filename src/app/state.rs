@@ -7,8 +7,8 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
-use super::{Shared, agents, cache};
 use super::worker::{Crew, Message};
+use super::{Shared, agents, cache};
 use crate::admin::{CacheDoor, Doors, KeysDoor, Readiness};
 use crate::drain::{Drain, Stage};
 use crate::flight::Seen;

@@ -79,9 +79,8 @@ fn encode_alike(out: &mut Out<'_>, all: &[CachePolicyView]) -> fmt::Result {
     by(out, &names::ALIKE_TRIALS, "verdict", &|alike| {
         vec![("same", alike.agreed), ("different", alike.disagreed), ("unsure", alike.unsure)]
     })?;
-    let forgone = views().map(|(one, alike)| {
-        ([("policy", one.policy.as_str())], dollars(alike.forgone_nano))
-    });
+    let forgone = views()
+        .map(|(one, alike)| ([("policy", one.policy.as_str())], dollars(alike.forgone_nano)));
     out.counters(&names::ALIKE_FORGONE, forgone)?;
     let precision = views().flat_map(|(one, alike)| {
         let ShareView { estimate, low, high } = alike.precision;
@@ -89,9 +88,8 @@ fn encode_alike(out: &mut Out<'_>, all: &[CachePolicyView]) -> fmt::Result {
         bounds.into_iter().filter_map(|(bound, share)| Some((with(one, "bound", bound), share?)))
     });
     out.gauges(&names::ALIKE_PRECISION, precision)?;
-    let thresholds = views().filter_map(|(one, alike)| {
-        Some(([("policy", one.policy.as_str())], alike.threshold?))
-    });
+    let thresholds = views()
+        .filter_map(|(one, alike)| Some(([("policy", one.policy.as_str())], alike.threshold?)));
     out.gauges(&names::ALIKE_THRESHOLD, thresholds)?;
     out.counters(&names::ALIKE_QUARANTINED, plain(|alike| alike.quarantined))
 }
