@@ -69,6 +69,7 @@ impl Asking<'_> {
             return self.found(found, &lookup, standing).await;
         }
         if lookup.only_if_cached() {
+            self.record.looked("miss");
             return Err(Refusal::not_kept());
         }
         let Self { worker, snapshot, ticket, who, route, call, record, .. } = &mut self;
