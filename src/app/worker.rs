@@ -38,6 +38,8 @@ use crate::upstream::call::warm;
 
 /// How often idle connections are looked at.
 const SLOW_TICK: Duration = Duration::from_secs(1);
+/// How often what is out of date is taken out of the cache.
+const CACHE_SWEEP: Duration = Duration::from_mins(1);
 /// How long a quiet worker sleeps. What the last calls used is written down when it wakes, which
 /// must be within a second.
 const QUIET: Duration = Duration::from_millis(400);
@@ -323,6 +325,7 @@ impl Shift {
     async fn sweep(self: Rc<Self>) {
         let worker = &self.worker;
         let mut last_slow = None::<Instant>;
+        let mut last_cache = Instant::now();
         let mut known: Option<Arc<Snapshot>> = None;
         loop {
             let now = worker.clock.advance();
@@ -335,6 +338,11 @@ impl Shift {
                 self.door.connections.sweep(now, &bounds(&snapshot));
                 worker.pools.sweep();
                 self.follow(&mut known, &snapshot);
+            }
+            if self.seat.me == 0 && last_cache.elapsed() >= CACHE_SWEEP {
+                last_cache = Instant::now();
+                let cache = Arc::clone(&worker.cache);
+                tokio::task::spawn_blocking(move || cache.sweep(SystemTime::now()));
             }
             if worker.limits.sweep_if_due() {
                 show_queues(&worker.limits, &worker.snapshot());

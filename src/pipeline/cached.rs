@@ -66,6 +66,7 @@ impl Asking<'_> {
             return self.spared(found, &lookup).await;
         }
         if lookup.only_if_cached() {
+            self.record.looked("miss");
             return Err(Refusal::not_kept());
         }
         let Self { worker, snapshot, ticket, who, route, call, record, .. } = &mut self;

@@ -144,6 +144,9 @@ impl Following {
     /// The body, with the record that it closes; whole, if all of it has come.
     pub fn open(mut self: Box<Self>, mut record: Record) -> ReplyBody {
         record.streaming(matches!(self.head.form, Form::Sse | Form::NdJson));
+        if let Reader::Joined(_, saved) = &self.reader {
+            record.looked(saved.how);
+        }
         self.record = Some(record);
         if let Some(rest) = self.seat.rest() {
             self.passed(&rest);
