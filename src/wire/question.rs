@@ -285,7 +285,9 @@ impl<'a> Question<'a> {
     }
 
     fn speak(&self, hole: Option<&[u8]>, sink: &mut impl FnMut(&[u8])) {
-        let mut pen = Pen::new(sink);
+        // with room for the length of a name and the mark behind a value
+        let len: usize = self.said.iter().map(|s| s.name.len() + s.value.0.len() + 5).sum();
+        let mut pen = Pen::new(sink, len + END.len());
         for said in &self.said {
             if said.but.is_empty() {
                 said.begin(&mut pen);

@@ -45,33 +45,30 @@ pub fn cross(text: &[u8], at: usize, word: &[u8], crossed: &mut Crossed) -> Resu
     }
 }
 
-/// Bytes that are gathered.
-const ROOM: usize = 512;
-/// A piece of this length goes on as it is.
-const LONG: usize = 256;
+/// Most bytes that are gathered: enough for a hash to work on many blocks at once. A piece of this
+/// length goes on as it is.
+const ROOM: usize = 16 << 10;
 
 /// Gathers short pieces on their way to a sink. What is gathered last waits for [`Pen::end`].
 pub struct Pen<'s, S> {
     sink: &'s mut S,
-    gathered: [u8; ROOM],
-    len: usize,
+    gathered: Vec<u8>,
 }
 
 impl<'s, S: FnMut(&[u8])> Pen<'s, S> {
-    pub fn new(sink: &'s mut S) -> Self {
-        Self { sink, gathered: [0; ROOM], len: 0 }
+    /// `len`: about as many bytes will be written.
+    pub fn new(sink: &'s mut S, len: usize) -> Self {
+        Self { sink, gathered: Vec::with_capacity(len.min(ROOM)) }
     }
 
     pub fn write(&mut self, piece: &[u8]) {
-        let long = piece.len() >= LONG;
-        if long || piece.len() > ROOM - self.len {
+        if piece.len() > ROOM - self.gathered.len() {
             self.flush();
         }
-        if long {
+        if piece.len() >= ROOM {
             return (self.sink)(piece);
         }
-        self.gathered[self.len..][..piece.len()].copy_from_slice(piece);
-        self.len += piece.len();
+        self.gathered.extend_from_slice(piece);
     }
 
     pub fn end(mut self) {
@@ -79,9 +76,9 @@ impl<'s, S: FnMut(&[u8])> Pen<'s, S> {
     }
 
     fn flush(&mut self) {
-        if self.len > 0 {
-            (self.sink)(&self.gathered[..self.len]);
-            self.len = 0;
+        if !self.gathered.is_empty() {
+            (self.sink)(&self.gathered);
+            self.gathered.clear();
         }
     }
 }
