@@ -118,8 +118,16 @@ impl<'a> Whole<'a> {
     }
 }
 
-/// Whether later counts have all that earlier ones had.
+/// Whether later counts have all that earlier ones had: mostly they are written in the same order.
 fn covers(later: Raw<'_>, earlier: Raw<'_>) -> Option<()> {
+    let (mut ours, mut theirs) = (later.members()?, earlier.members()?);
+    loop {
+        match (theirs.next().ok()?, ours.next().ok()?) {
+            (None, _) => return Some(()),
+            (Some((name, _)), Some((other, _))) if name == other => {}
+            _ => break,
+        }
+    }
     members(earlier, |name, _| later.get(name).map(|_| ()))
 }
 

@@ -11,7 +11,7 @@ fn folded(kind: Kind, form: Form, body: &[u8]) -> Option<Value> {
 
 /// Chunks of a chat stream by their data.
 fn stream(chunks: &[&str]) -> String {
-    chunks.iter().map(|data| format!("data: {data}\n\n")).collect()
+    chunks.iter().flat_map(|data| ["data: ", data, "\n\n"]).collect()
 }
 
 fn chat(chunks: &[&str]) -> Option<Value> {
