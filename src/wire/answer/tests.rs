@@ -117,7 +117,6 @@ fn what_an_answer_of_openai_is_worth() {
         (Kind::Responses, Json, response("completed", "null", call), worth(Tools, true, false)),
         (Kind::Responses, Json, response("failed", "null", ""), empty(Other)),
         (Kind::Responses, Sse, bare, worth(Tools, true, false)),
-        (Kind::Messages, Json, claude("refusal", ""), empty(Refused)),
         (Kind::Embeddings, Json, r#"{"data":[]}"#.into(), None),
         (Kind::Chat, Form::Opaque, "x".into(), None),
         (Kind::Chat, Json, String::new(), None),
@@ -164,6 +163,7 @@ fn what_an_answer_of_the_others_is_worth() {
         (Kind::Generate, Json, gemini("STOP", r#"{"inlineData":{"data":"aa"}}"#), said(Stop)),
         (Kind::Generate, Json, gemini("MAX_TOKENS", r#"{"text":"a"}"#), said(Length)),
         (Kind::OllamaGenerate, NdJson, lines.into(), empty(Length)),
+        (Kind::Messages, Json, claude("refusal", ""), empty(Refused)),
     ] {
         assert_eq!(facts(kind, form, body.as_bytes()), want, "{body}");
     }
