@@ -6,9 +6,9 @@
 //!
 //! On the way in: [`endpoint()`] reads the path, [`view()`] looks into the body,
 //! [`conversation()`] into what was said. On the way out: [`quota()`] reads the head, a
-//! [`Meter`] watches the answer go by. Of a recorded answer [`facts()`] tell what it is worth, and
-//! [`fold()`] and [`unfold()`] make one form of it from the other. Where we must say no, [`error_body`] and [`error_event`]
-//! say it in the caller's dialect.
+//! [`Meter`] watches the answer go by. Of a recorded answer [`facts()`] tells what it is worth;
+//! [`fold()`] and [`unfold()`] make one form of it from the other. Where we must say no,
+//! [`error_body`] and [`error_event`] say it in the caller's dialect.
 mod answer;
 mod anthropic;
 mod endpoint;
