@@ -68,8 +68,7 @@ impl Keyer {
 
     /// Begins a key with the walls around it.
     pub fn within(&self, purpose: Purpose, walls: &Walls<'_>) -> Naming {
-        let Walls { policy, scope, tenant, upstream, origin, route, target, kind, headers } =
-            *walls;
+        let Walls { policy, scope, tenant, upstream, origin, route, target, kind, headers } = *walls;
         let mut naming = Naming(blake3::Hasher::new_keyed(&self.secret));
         naming.part(&[VERSION, purpose as u8, scope as u8, kind]);
         for text in [policy, upstream, origin, route, target] {

@@ -1,8 +1,8 @@
 //! OpenAI's responses: the response out of its last event.
 //!
 //! `response.completed` and `response.incomplete` bring the whole response, so that nothing has to
-//! be put together. Where an item that came is not among those, there is no plain form: some backends
-//! leave them all out.
+//! be put together. Where an item that came is not among those, there is no plain form: some
+//! backends leave them all out.
 mod unfold;
 
 use std::sync::LazyLock;
