@@ -50,6 +50,11 @@ impl Shared {
         Self { names: Names::default(), stored: Stored::new(pepper, &hash_key), hash_key }
     }
 
+    /// A secret for one purpose; the same over restarts where there is a pepper.
+    pub fn secret(&self, purpose: &str) -> [u8; 32] {
+        self.hash_key.secret(purpose)
+    }
+
     /// These are the keys of the store from now on: for every policy, and at once.
     pub fn replace_stored(&self, keys: Vec<StoredKey>) {
         self.stored.replace(keys, &self.hash_key);

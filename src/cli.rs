@@ -5,7 +5,11 @@
 //! flag wins over the variable, and both win over the policy file. Commands that serve are
 //! started in `cli/start.rs`.
 mod agents;
+mod cache;
+mod cells;
+mod instance;
 mod keys;
+mod semantic;
 mod start;
 
 use std::io::{self, Write as _};
@@ -74,9 +78,15 @@ enum Command {
     Schema,
     /// Show who calls a running instance, and what each agent uses
     Agents(agents::Options),
+    /// Show what a running instance keeps of answers, and take them out
+    #[command(subcommand)]
+    Cache(cache::Cache),
     /// Make, list and revoke the keys of agents
     #[command(subcommand)]
     Keys(keys::Keys),
+    /// Try the semantic cache on pairs of questions of your own
+    #[command(subcommand)]
+    Semantic(semantic::Semantic),
     /// Serve a simulated backend, for tests and trials
     Simulate(crate::simulate::Options),
     /// Show Tidegate at work in front of a simulated backend
@@ -191,7 +201,9 @@ fn parse_and_run() -> ExitCode {
         Some(Command::Check(args)) => check(args),
         Some(Command::Agents(args)) => agents::run(&args),
         Some(Command::Schema) => say(&format!("{:#}\n", config::schema())),
+        Some(Command::Cache(command)) => cache::run(&command),
         Some(Command::Keys(command)) => keys::run(&command),
+        Some(Command::Semantic(command)) => semantic::run(&command),
         Some(Command::Simulate(args)) => start::simulate(&args),
         Some(Command::Demo(args)) => start::demo(&args),
         Some(Command::Completions { shell }) => completions(shell),

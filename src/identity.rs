@@ -79,13 +79,20 @@ impl Class {
     }
 }
 
-/// A keyed hash of a credential: tells two apart, and tells nothing of either.
+/// A keyed hash of a credential: tells two apart, and tells nothing of either. Shown by its first half.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Fingerprint(pub [u8; 8]);
+pub struct Fingerprint(pub [u8; 16]);
+
+impl Fingerprint {
+    /// Its first half, where a stray likeness would do no harm.
+    pub fn short(self) -> u64 {
+        self.0.first_chunk().map_or(0, |half| u64::from_be_bytes(*half))
+    }
+}
 
 impl fmt::Display for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        self.0[..8].iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }
 

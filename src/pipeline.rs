@@ -1,22 +1,33 @@
 //! The path of a request, top to bottom:
 //!
 //! ```text
-//! gate → identify → read call → route → admit → dispatch → reply (metered) → record
+//! gate → identify → read call → route → (look up) → admit → dispatch → reply (metered) → record
 //! ```
 //!
 //! Each step is a function of a snapshot and the results of the steps before it. What a step needs
 //! is a parameter, so that the order is held by types: `dispatch` demands the [`admit::Lease`] that
-//! only `admit` gives. [`refusal::Refusal`] is the path's one error and the only place that knows
+//! only `admit` gives, and the [`lookup::Miss`] that only `lookup` gives. [`refusal::Refusal`] is the path's one error and the only place that knows
 //! status codes. A call's [`record::Record`] is closed exactly once, by the reply's body or here.
 pub mod admit;
+mod cached;
 pub mod call;
+mod control;
 pub mod dispatch;
+mod embedder;
+mod embeddings;
+mod follow;
 pub mod gate;
 mod identify;
 mod local;
+pub mod lookup;
+mod produce;
 pub mod record;
 pub mod refusal;
+mod replay;
 pub mod reply;
+pub mod shared;
+mod similar;
+mod status;
 mod told;
 mod upgrade;
 pub mod worker;
@@ -29,8 +40,10 @@ use std::time::Instant;
 use http::{HeaderMap, Method, Request, Response, request};
 use hyper::body::Incoming;
 
+use self::cached::Asking;
 use self::call::Call;
 use self::gate::{Bounds, Cleared, HeadFacts};
+use self::lookup::Planned;
 use self::record::Record;
 use self::refusal::Refusal;
 use self::reply::ReplyBody;
@@ -151,21 +164,36 @@ async fn run(
     let who = identify::allow(snapshot, identity, route, &call).map_err(in_dialect)?;
     record.identified(&who);
     ticket.describe(|about| about.agent = Some(Arc::clone(&who.agent)));
-    let mut lease = admit::admit(worker, snapshot, &ticket, &who, route, &call, record)
-        .await
-        .map_err(in_dialect)?;
-    record.admitted(&lease);
     let query = identify::without_keys(ours, query, route.upstream.credential.is_some());
-    let outbound = dispatch::Prepared::new(route, &endpoint, rest, query.as_deref());
-    if upgrade.is_some() {
-        return Box::pin(upgrade::upgrade(worker, ticket, lease, outbound, head, record))
-            .await
-            .map_err(in_dialect);
+    let to = dispatch::Prepared::new(route, &endpoint, rest, query.as_deref());
+    let who = &who;
+    let dialect = dialect.unwrap_or(Dialect::Http);
+    let asking = Asking { worker, snapshot, ticket, who, route, to, head, call, dialect, record };
+    answer(asking, upgrade.is_some()).await.map_err(in_dialect)
+}
+
+/// The rest of the path, now that all is known of a call that can be known of it.
+async fn answer(asking: Asking<'_>, upgrade: bool) -> Result<reply::Reply, Refusal> {
+    let (miss, status) = match lookup::plan(asking.worker, asking.snapshot, &asking.facts()) {
+        Planned::Look(lookup) if !upgrade => return Box::pin(asking.look(lookup)).await,
+        planned => planned.uncached(),
+    };
+    let Asking { worker, snapshot, ticket, who, route, to, head, call, dialect, record } = asking;
+    if status.is_some() {
+        record.looked("bypass");
     }
-    let sent = dispatch::dispatch(worker, &ticket, &mut lease, outbound, head, call, record)
-        .await
-        .map_err(in_dialect)?;
-    Ok(sent.reply(ticket, lease, dialect.unwrap_or(Dialect::Http)))
+    let mut lease = admit::admit(worker, snapshot, &ticket, who, route, &call, record).await?;
+    record.admitted(&lease);
+    if upgrade {
+        return Box::pin(upgrade::upgrade(worker, ticket, lease, to, head, record)).await;
+    }
+    let sent =
+        dispatch::dispatch(worker, &ticket, (&mut lease, miss), to, head, call, record).await?;
+    let mut reply = sent.reply(ticket, lease, dialect);
+    if let Some(status) = status {
+        reply.headers.append(status::CACHE_STATUS, status);
+    }
+    Ok(reply)
 }
 
 /// The call joins the list of calls in flight, under the bounds for reading its body.

@@ -8,7 +8,8 @@ use arc_swap::ArcSwap;
 use thiserror::Error;
 
 use crate::agents::{self, Ladder};
-use crate::config::{self, Config, Pacing};
+use crate::cache::Cache;
+use crate::config::{self, CacheRule, Config, Pacing};
 use crate::limits::Limits;
 use crate::limits::book::PoolRule;
 use crate::limits::pace;
@@ -37,16 +38,40 @@ pub struct Snapshot {
     pub rules: Arc<Rules>,
     pub prices: PriceList,
     limits: Arc<Limits>,
+    cache: Arc<Cache>,
 }
 
 /// What outlives every snapshot.
-#[derive(Default)]
 pub struct Lasting {
     pub upstreams: Registry,
     pub limits: Arc<Limits>,
     pub agents: Arc<agents::Shared>,
+    pub cache: Arc<Cache>,
     /// `None`: state is in memory only.
     pub store: Option<Arc<Store>>,
+}
+
+impl Lasting {
+    /// With what `store` keeps secret, and a place for answers beside it.
+    pub fn new(store: Option<Arc<Store>>) -> Self {
+        let pepper = store.as_ref().map(|store| store.pepper().expose());
+        let agents = Arc::new(agents::Shared::new(pepper));
+        let directory = store.as_ref().map(|store| store.directory().to_owned());
+        let cache = Cache::new(agents.secret("tidegate answers v1"), directory);
+        Self {
+            upstreams: Registry::default(),
+            limits: Arc::default(),
+            agents,
+            cache: Arc::new(cache),
+            store,
+        }
+    }
+}
+
+impl Default for Lasting {
+    fn default() -> Self {
+        Self::new(None)
+    }
 }
 
 impl Snapshot {
@@ -80,6 +105,7 @@ impl Snapshot {
             rules: Arc::new(Rules::prepare(&config.policies, metrics)),
             prices: PriceList::prepare(&config.prices)?,
             limits: Arc::clone(&lasting.limits),
+            cache: Arc::clone(&lasting.cache),
             routes: Routes::new(routes),
             upstreams,
             config,
@@ -90,6 +116,11 @@ impl Snapshot {
     fn take_effect(&self) {
         let pools: Vec<_> = self.upstreams.iter().map(|one| pool(&one.config)).collect();
         self.limits.with(|book, now| book.apply(Arc::clone(&self.rules), pools, now));
+        let caches = self.config.policies.iter().filter_map(|policy| match &policy.cache {
+            Some(CacheRule::On(cache)) => Some((Arc::clone(&policy.name), &**cache)),
+            Some(CacheRule::Off) | None => None,
+        });
+        self.cache.spaces.apply(&caches.collect::<Vec<_>>());
     }
 }
 
@@ -109,13 +140,18 @@ fn pool(upstream: &config::Upstream) -> PoolRule {
 /// The snapshot in force.
 pub struct Live {
     pub limits: Arc<Limits>,
+    pub cache: Arc<Cache>,
     current: ArcSwap<Snapshot>,
 }
 
 impl Live {
     pub fn new(snapshot: Snapshot) -> Self {
         snapshot.take_effect();
-        Self { limits: Arc::clone(&snapshot.limits), current: ArcSwap::from_pointee(snapshot) }
+        Self {
+            limits: Arc::clone(&snapshot.limits),
+            cache: Arc::clone(&snapshot.cache),
+            current: ArcSwap::from_pointee(snapshot),
+        }
     }
 
     /// For a short look.

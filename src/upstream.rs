@@ -53,6 +53,8 @@ pub struct Upstream {
     pub h1_connector: Connector,
     /// What replaces the caller's credential.
     pub credential: Option<(HeaderName, HeaderValue)>,
+    /// A hash of where it is and what the policy sends it: answers from elsewhere are others.
+    pub wall: [u8; 32],
 }
 
 /// One of a backend's URLs.
@@ -131,6 +133,7 @@ impl Upstream {
             addresses,
             connector,
             h1_connector,
+            wall: wall(config, credential.as_ref()),
             credential,
         })
     }
@@ -142,6 +145,21 @@ impl Upstream {
             .filter(|address| !except.contains(&address.key))
             .min_by_key(|address| address.busy.load(Ordering::Relaxed))
     }
+}
+
+fn wall(config: &config::Upstream, credential: Option<&(HeaderName, HeaderValue)>) -> [u8; 32] {
+    let mut hash = blake3::Hasher::new();
+    let mut part = |part: &[u8]| {
+        hash.update(&(part.len() as u64).to_le_bytes()).update(part);
+    };
+    for origin in &config.urls {
+        part(format!("{origin:?}").as_bytes());
+    }
+    for (name, value) in config.headers.iter().chain(credential) {
+        part(name.as_str().as_bytes());
+        part(value.as_bytes());
+    }
+    *hash.finalize().as_bytes()
 }
 
 impl Address {

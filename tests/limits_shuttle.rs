@@ -68,6 +68,7 @@ fn ask(limits: &Limits, who: &Identity) -> Decision {
         rate: None,
         credential: 0,
         patience: None,
+        here: false,
         conversation: None,
     };
     limits.with(|book, now| {

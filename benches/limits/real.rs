@@ -113,6 +113,7 @@ pub fn ask(who: &Identity, pool: PoolId, bytes: u64, bound: u64) -> Ask<'_> {
         rate: None,
         credential: 0,
         patience: None,
+        here: false,
         conversation: None,
     }
 }

@@ -35,11 +35,16 @@ impl HashKey {
         Self(blake3::derive_key("tidegate fingerprints v1", pepper))
     }
 
-    /// Tells two texts apart: 64 bits.
+    /// Another key, for this purpose alone.
+    pub fn secret(&self, purpose: &str) -> [u8; 32] {
+        blake3::derive_key(purpose, &self.0)
+    }
+
+    /// Tells two texts apart: 128 bits.
     pub fn fingerprint(&self, text: &[u8]) -> Fingerprint {
         let hash = blake3::keyed_hash(&self.0, text);
-        let mut short = [0; 8];
-        short.copy_from_slice(&hash.as_bytes()[..8]);
+        let mut short = [0; 16];
+        short.copy_from_slice(&hash.as_bytes()[..16]);
         Fingerprint(short)
     }
 
@@ -55,7 +60,7 @@ impl fmt::Debug for HashKey {
     }
 }
 
-/// 16 hex digits.
+/// 16 hex digits, as a fingerprint is shown.
 pub fn hex(fingerprint: Fingerprint) -> [u8; 16] {
     let mut out = [0; 16];
     for (digits, byte) in out.chunks_exact_mut(2).zip(fingerprint.0) {
@@ -86,7 +91,8 @@ mod tests {
 
     #[test]
     fn hex_is_as_the_fingerprint_shows_itself() {
-        let fingerprint = Fingerprint([0, 1, 0x7f, 0x80, 0xab, 0xcd, 0xef, 0xff]);
+        let fingerprint =
+            Fingerprint([0, 1, 0x7f, 0x80, 0xab, 0xcd, 0xef, 0xff, 1, 2, 3, 4, 5, 6, 7, 8]);
         assert_eq!(hex(fingerprint), fingerprint.to_string().as_bytes());
     }
 }

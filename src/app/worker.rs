@@ -29,6 +29,7 @@ use crate::listen::Door;
 use crate::listen::connection::Bounds;
 use crate::listen::socket::{Bound, Peer};
 use crate::listen::tls::ServerTls;
+use crate::pipeline::shared::Hubs;
 use crate::pipeline::worker::Worker;
 use crate::snapshot::{Live, Snapshot};
 use crate::telemetry::access::AccessLog;
@@ -37,6 +38,8 @@ use crate::upstream::call::warm;
 
 /// How often idle connections are looked at.
 const SLOW_TICK: Duration = Duration::from_secs(1);
+/// How often what is out of date is taken out of the cache.
+const CACHE_SWEEP: Duration = Duration::from_mins(1);
 /// How long a quiet worker sleeps. What the last calls used is written down when it wakes, which
 /// must be within a second.
 const QUIET: Duration = Duration::from_millis(400);
@@ -68,6 +71,7 @@ pub struct Parts {
     pub drain: Drain,
     pub entrances: Arc<[Entrance]>,
     pub crew: Arc<Crew>,
+    pub hubs: Arc<Hubs>,
 }
 
 /// To a worker, from others.
@@ -150,6 +154,7 @@ pub fn spawn_all(parts: &Parts) -> io::Result<Vec<JoinHandle<()>>> {
             drain: parts.drain.clone(),
             entrances: Arc::clone(&parts.entrances),
             crew: Arc::clone(&parts.crew),
+            hubs: Arc::clone(&parts.hubs),
         };
         let thread = std::thread::Builder::new()
             .name(format!("worker-{me}"))
@@ -167,6 +172,7 @@ struct Seat {
     drain: Drain,
     entrances: Arc<[Entrance]>,
     crew: Arc<Crew>,
+    hubs: Arc<Hubs>,
 }
 
 /// One worker on its own thread.
@@ -189,6 +195,7 @@ impl Seat {
                 self.log.lines(),
                 self.drain.clone(),
                 self.crew.len(),
+                Arc::clone(&self.hubs),
             ));
             let max_headers = worker.snapshot().config.server.max_headers;
             let max_head = worker.snapshot().config.server.max_head;
@@ -318,6 +325,7 @@ impl Shift {
     async fn sweep(self: Rc<Self>) {
         let worker = &self.worker;
         let mut last_slow = None::<Instant>;
+        let mut last_cache = Instant::now();
         let mut known: Option<Arc<Snapshot>> = None;
         loop {
             let now = worker.clock.advance();
@@ -330,6 +338,11 @@ impl Shift {
                 self.door.connections.sweep(now, &bounds(&snapshot));
                 worker.pools.sweep();
                 self.follow(&mut known, &snapshot);
+            }
+            if self.seat.me == 0 && last_cache.elapsed() >= CACHE_SWEEP {
+                last_cache = Instant::now();
+                let cache = Arc::clone(&worker.cache);
+                tokio::task::spawn_blocking(move || cache.sweep(SystemTime::now()));
             }
             if worker.limits.sweep_if_due() {
                 show_queues(&worker.limits, &worker.snapshot());

@@ -1,6 +1,7 @@
 //! An answer that is kept: the bytes that the client was sent, and what they are.
 //!
 //! Nothing here is ever rebuilt: `body` is what passed, `frames` says in which pieces and when.
+use std::ops::AddAssign;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -74,11 +75,31 @@ impl Entry {
     }
 }
 
+/// What a purge took out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Purged {
+    /// Entries of memory.
+    pub memory: u64,
+    /// Records on disk, those that were replaced or out of date too; and what waited to be written.
+    pub disk: u64,
+    /// Files whose bytes could not be erased. What was in them is not given any more; it may come
+    /// back after a restart. Zero: the purge is complete.
+    pub failed: u64,
+}
+
+impl AddAssign for Purged {
+    fn add_assign(&mut self, other: Self) {
+        self.memory += other.memory;
+        self.disk += other.disk;
+        self.failed += other.failed;
+    }
+}
+
 /// Which entries to take out; all that is said must hold, and nothing said means all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filter {
+    /// A glob, as the next three.
     pub policy: Option<Box<str>>,
-    /// Globs.
     pub agent: Option<Box<str>>,
     pub model: Option<Box<str>>,
     pub route: Option<Box<str>>,

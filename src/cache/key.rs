@@ -6,6 +6,7 @@
 //! [`crate::wire`] cuts it. `Walls` is read by taking it apart, so a field that is added and not
 //! decided on does not compile.
 use std::fmt;
+use std::hash::Hasher;
 
 use crate::config::Scope;
 
@@ -17,6 +18,25 @@ impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0[..8].iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
+}
+
+/// For maps by [`Key`]: takes eight bytes of the key as they are, for it is a hash already.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct KeyBits(u64);
+
+impl Hasher for KeyBits {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        if let Some(first) = bytes.first_chunk() {
+            self.0 = u64::from_le_bytes(*first);
+        }
+    }
+
+    /// The length of the key, which is always the same.
+    fn write_usize(&mut self, _: usize) {}
 }
 
 /// What a hash is for; hashes for different purposes never meet.
@@ -39,8 +59,8 @@ pub struct Walls<'a> {
     /// Who is inside the scope, as told by [`crate::identity::Identity::tenant`].
     pub tenant: &'a [u8],
     pub upstream: &'a str,
-    /// Scheme, host, port and path of its addresses.
-    pub origin: &'a str,
+    /// Its addresses, the headers and the credential that the policy holds for it, hashed.
+    pub origin: &'a [u8],
     pub route: &'a str,
     /// Below the upstream's own path, with its query (`api-version`), without keys.
     pub target: &'a str,
@@ -68,18 +88,27 @@ impl Keyer {
 
     /// Begins a key with the walls around it.
     pub fn within(&self, purpose: Purpose, walls: &Walls<'_>) -> Naming {
-        let Walls { policy, scope, tenant, upstream, origin, route, target, kind, headers } = *walls;
-        let mut naming = Naming(blake3::Hasher::new_keyed(&self.secret));
-        naming.part(&[VERSION, purpose as u8, scope as u8, kind]);
-        for text in [policy, upstream, origin, route, target] {
-            naming.part(text.as_bytes());
+        let Walls { policy, scope, tenant, upstream, origin, route, target, kind, headers } =
+            *walls;
+        // one piece: the hash takes many small ones dearly
+        let mut text = Vec::with_capacity(384);
+        let mut part = |part: &[u8]| {
+            text.extend_from_slice(&(part.len() as u64).to_le_bytes());
+            text.extend_from_slice(part);
+        };
+        part(&[VERSION, purpose as u8, scope as u8, kind]);
+        for wall in [policy, upstream, route, target] {
+            part(wall.as_bytes());
         }
-        naming.part(tenant);
-        naming.part(&(headers.len() as u64).to_le_bytes());
+        part(origin);
+        part(tenant);
+        part(&(headers.len() as u64).to_le_bytes());
         for (name, value) in headers {
-            naming.part(name.as_bytes());
-            naming.part(value);
+            part(name.as_bytes());
+            part(value);
         }
+        let mut naming = Naming(blake3::Hasher::new_keyed(&self.secret));
+        naming.raw(&text);
         naming
     }
 }
@@ -109,6 +138,12 @@ impl Naming {
 }
 
 impl Key {
+    /// The name of one form of the same answer; `form` is below 16.
+    pub fn form(mut self, form: u8) -> Self {
+        self.0[31] ^= form;
+        self
+    }
+
     /// Whether its hexadecimal form begins with `prefix`.
     pub fn begins_with(&self, prefix: &str) -> bool {
         let digits = self.0.iter().flat_map(|byte| [byte >> 4, byte & 15]);

@@ -33,6 +33,7 @@ pub struct Cache {
     pub control: bool,
     /// Whether questions that differ in case, punctuation or politeness alone are one.
     pub canonical: bool,
+    /// `None`: off; the reader leaves none with [`Mode::Off`].
     pub semantic: Option<Semantic>,
 }
 

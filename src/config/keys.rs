@@ -4,10 +4,12 @@
 //! in `config.rs`, and a test holds the two together.
 
 mod agents;
+mod cache;
 mod policies;
 mod upstream;
 
 pub(super) use agents::{ACCESS, AGENT_KEY, AGENTS, CERTIFICATE, PEER, RUNGS, STATE};
+pub(super) use cache::{CACHE, EMBEDDER, MODES, REPLAYS, SCOPES, SEMANTIC};
 pub(super) use policies::{
     ACTIONS, CLASSES, LIMITS, MATCH, PERS, POLICY, PRICE, QUEUE, RUNAWAY, TOKEN_WEIGHTS,
 };
@@ -45,6 +47,8 @@ pub(super) enum Shape {
     Rate,
     /// The same in dollars.
     Spend,
+    /// `<=0.3`
+    AtMost,
     /// Calls at once, and a word.
     AtOnce,
     /// 64 hexadecimal digits.
@@ -150,13 +154,13 @@ pub(super) static ROOT: Section = Section {
         optional(
             "policies",
             &Shape::List(&Shape::Section(&POLICY)),
-            "What calls may use up. Every policy that matches a call applies, and all its limits \
-             must hold.",
+            "What calls may use up, and which answers are given a second time. Every policy that \
+             matches a call applies, and all its limits must hold; of caches the last decides.",
         ),
         optional("telemetry", &Shape::Section(&TELEMETRY), "What is logged, and how."),
     ],
     required: &[],
-    later: &["cache", "tasks"],
+    later: &["tasks"],
 };
 
 pub(super) static LISTEN: Section = Section {

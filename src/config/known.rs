@@ -1,15 +1,19 @@
 //! What sections may refer to in others: names of routes and upstreams, and what listeners ask for.
 use std::sync::Arc;
 
+use super::Upstream;
 use super::fault::nearest;
 use super::read::{At, Reader, words};
 use crate::units::glob_matches;
+use crate::wire::Dialect;
 
 pub(super) struct Known<'k> {
     /// `None`: some are at fault, so a glob that fits none is no fault of its own.
     pub routes: Option<Vec<&'k str>>,
     /// As written, also those at fault.
     pub upstreams: &'k [&'k str],
+    /// Those without a fault.
+    pub sound: &'k [Upstream],
     /// Some listener asks for client certificates, or is at fault.
     pub certificates: bool,
     /// Keys may be kept there.
@@ -25,6 +29,28 @@ impl Known<'_> {
     /// A glob that fits the name of an upstream.
     pub fn upstream(&self, reader: &Reader<'_>, at: &At<'_>) -> Option<Arc<str>> {
         fitting(reader, at, "upstream", Some(self.upstreams))
+    }
+
+    /// The name of one upstream, and what it speaks if it is without a fault.
+    pub fn one_upstream(
+        &self,
+        reader: &Reader<'_>,
+        at: &At<'_>,
+    ) -> Option<(Arc<str>, Option<Dialect>)> {
+        let expected = format!("an upstream: {}", words(self.upstreams.iter().copied()));
+        let text = reader.text(at, &expected)?;
+        if !self.upstreams.contains(&text.value.as_ref()) {
+            let hint = nearest(&text.value, self.upstreams.iter().copied());
+            let found = format!("{}, which is no upstream", text.shown());
+            reader.fault_near(at.node.place, &at.path, found, &expected, hint);
+            return None;
+        }
+        let sound = self.sound.iter().find(|upstream| *upstream.name == *text.value);
+        let name = sound.map(|upstream| Arc::clone(&upstream.name));
+        Some((
+            name.unwrap_or_else(|| Arc::from(&*text.value)),
+            sound.map(|upstream| upstream.dialect),
+        ))
     }
 }
 

@@ -1,7 +1,9 @@
-//! What calls may use up: limits, and what happens where one is full.
+//! What calls may use up: limits, and what happens where one is full; and whether answers are given
+//! a second time.
 //!
 //! The types are here, the text of a limit in `policies/limit.rs`, the readers of the section in
-//! `policies/read.rs`. Values are checked: no limit is zero, no amount is near the end of `i64`.
+//! `policies/read.rs` and `policies/cache.rs`. Values are checked: no limit is zero, no amount is near the end of `i64`.
+mod cache;
 mod limit;
 mod read;
 

@@ -79,6 +79,7 @@ fn shape(shape: &Shape) -> Map<String, Value> {
             "anyOf": [{ "type": "boolean" }, { "type": "string", "pattern": VARIABLE }]
         }),
         Shape::Weight => pattern(r"[0-9]+(\.[0-9]+)?%", "10% 125%"),
+        Shape::AtMost => pattern(&format!("<={DECIMAL}"), "<=0.3"),
         Shape::Rate => rate(AMOUNT, "600/min 400k/min burst 100k 5M/day calendar hard"),
         Shape::Spend => rate(MONEY, "$20/day $300/month hard $0.50/min burst $5"),
         Shape::AtOnce => json!({

@@ -3,6 +3,7 @@
 //! For `tidegate check --print` and the admin listener. What it writes can be read back, but for
 //! the secrets, which stand as `<redacted>`, and the hashes of keys, which are cut short.
 mod agents;
+mod cache;
 mod policies;
 
 use std::fmt::{self, Display, Write as _};

@@ -235,6 +235,31 @@ fn the_told_defaults_are_the_real_ones() {
 }
 
 #[test]
+fn the_told_defaults_of_a_cache_are_the_real_ones() {
+    let mut told = 0;
+    for (section, path) in [
+        (&keys::CACHE, "cache: { ttl: 1h, KEY }"),
+        (&keys::SEMANTIC, "cache: { ttl: 1h, semantic: { KEY } }"),
+    ] {
+        let config = |setting: &str| {
+            let text = format!("state: ./x\npolicies: [{{ {} }}]", path.replace("KEY", setting));
+            parse_here(&text).expect(&text)
+        };
+        let plain = config("");
+        for key in section.keys {
+            let Some(default) = key.default else { continue };
+            assert_eq!(config(&format!("{}: {default}", key.name)), plain, "{}", key.name);
+            told += 1;
+        }
+    }
+    assert_eq!(told, 20);
+    let whole = parse_here("state: ./x\npolicies: [{ cache: { ttl: 1h, semantic: shadow } }]");
+    let cache = Cache { semantic: Some(Semantic::default()), ..Cache::default() };
+    let expected = Some(CacheRule::On(Arc::new(cache)));
+    assert_eq!(whole.expect("right").policies[0].cache, expected);
+}
+
+#[test]
 fn the_shipped_schema_is_the_one_that_is_printed() {
     let now = serde_json::to_string_pretty(&schema()).expect("JSON") + "\n";
     if std::env::var_os("UPDATE").is_some() {
@@ -305,6 +330,9 @@ fn words_stand_for_their_values() {
     assert_eq!(keys::CLASSES, Class::ALL.map(Class::as_str));
     assert_eq!(keys::PERS, Per::ALL.map(Per::as_str));
     assert_eq!(keys::ACTIONS, RunawayAction::ALL.map(RunawayAction::as_str));
+    assert_eq!(keys::SCOPES, Scope::ALL.map(Scope::as_str));
+    assert_eq!(keys::REPLAYS, Replay::ALL.map(Replay::as_str));
+    assert_eq!(keys::MODES, SemanticMode::ALL.map(SemanticMode::as_str));
     let limits: Vec<_> = keys::LIMITS.keys.iter().map(|key| key.name).collect();
     assert_eq!(limits, Measure::ALL.map(Measure::as_str));
 }
@@ -352,6 +380,12 @@ proptest! {
         let _ = parse_here(&format!("upstreams: {{ a: {{ {key}: {value} }} }}"));
         let rule = ["requests", "spend", "concurrency", "tokens"][which % 4];
         let _ = parse_here(&format!("policies: [{{ name: {value}, limits: {{ {rule}: {value} }} }}]"));
+        let key = ["disk", "merge", "temperature", "semantic"][which % 4];
+        let _ = parse_here(&format!("policies: [{{ cache: {{ ttl: 1h, {key}: {value} }} }}]"));
+        let key = ["threshold", "explore", "temperature", "embedder"][which % 4];
+        let _ = parse_here(&format!(
+            "policies: [{{ cache: {{ ttl: {value}, semantic: {{ {key}: {value} }} }} }}]"
+        ));
         let agents = ["header", "trust", "pepper", "access"][which % 4];
         let _ = parse_here(&format!("agents: {{ {agents}: {value}, keys: [{{ sha256: {value} }}] }}"));
         let _ = parse_here(&format!("listen: {value}\nroutes: [{{ path: {value}, to: {value} }}]"));

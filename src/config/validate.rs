@@ -55,6 +55,7 @@ fn sections<'r>(reader: &'r Reader<'r>, fields: &Fields<'r, '_>) -> Config {
     let known = Known {
         routes: routes_sound.then(|| routes.iter().map(|route| &*route.name).collect()),
         upstreams: &names,
+        sound: &upstreams,
         certificates: !listeners_sound || listen.iter().any(asks_for_certificates),
         state: fields.get("state").is_some(),
     };

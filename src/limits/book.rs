@@ -115,6 +115,8 @@ pub struct Grant {
     pub cuts: bool,
     /// Some limit counts its tokens.
     pub counts_tokens: bool,
+    /// It has no place at the upstream.
+    here: bool,
 }
 
 /// What becomes of a call that asks.
@@ -210,7 +212,8 @@ impl Book {
         }
         let pool = &self.pools[plan.pool];
         if let Ok(clamp) = blocked
-            && pool.queue.waiting() == 0
+            // what needs no place stands in nobody's way
+            && (plan.here || pool.queue.waiting() == 0)
             && pool.has_room(&plan, now.at)
         {
             let grant = self.grant(&plan, clamp, now);

@@ -3,6 +3,9 @@
 //! A bucket outlives a reload as long as its limit means the same: the same calls, per the same
 //! thing, of the same measure, over the same time. Amount, burst and mode may change; what has been
 //! used stays used.
+//!
+//! What policies say of answers that are given again is looked up apart from limits: a policy that
+//! says no more than that is none of the limits' business.
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -11,7 +14,8 @@ use std::time::Duration;
 use super::bucket::{Refill, Shape};
 use super::calendar::Periods;
 use crate::config::{
-    self, Limit, Matcher, Measure, Mode, Per, Policy, Queue, Runaway, TokenWeights, Window,
+    self, Cache, CacheRule, Limit, Matcher, Measure, Mode, Per, Policy, Queue, Runaway,
+    TokenWeights, Window,
 };
 use crate::identity::{Class, Identity};
 use crate::telemetry::metrics::{LimitCount, Metrics};
@@ -20,10 +24,13 @@ use crate::units::glob_matches;
 /// All policies.
 #[derive(Debug, Default)]
 pub struct Rules {
+    /// Those that limit or order calls.
     pub all: Vec<Arc<Rule>>,
+    /// Those that say whether answers are given again; the last one first.
+    caches: Vec<CacheOf>,
 }
 
-/// One policy.
+/// One policy, as far as it limits or orders calls.
 #[derive(Debug)]
 pub struct Rule {
     pub name: Arc<str>,
@@ -64,6 +71,14 @@ pub struct LimitOf {
     pub lasting: bool,
 }
 
+/// What a policy says of answers that are given again.
+#[derive(Debug)]
+struct CacheOf {
+    policy: Arc<str>,
+    matches: Matcher,
+    rule: CacheRule,
+}
+
 /// What policies look at.
 #[derive(Debug, Clone, Copy)]
 pub struct Subject<'s> {
@@ -80,11 +95,30 @@ impl Rules {
     pub fn prepare(policies: &[Policy], metrics: &Metrics) -> Self {
         let mut known = HashMap::new();
         let rule = |policy| Arc::new(Rule::prepare(policy, metrics, &mut known));
-        Self { all: policies.iter().map(rule).collect() }
+        Self {
+            all: policies.iter().filter(|policy| !only_caches(policy)).map(rule).collect(),
+            caches: policies.iter().rev().filter_map(CacheOf::prepare).collect(),
+        }
     }
 
+    /// No policy limits or orders calls.
     pub fn is_empty(&self) -> bool {
         self.all.is_empty()
+    }
+
+    /// Whether some calls may be answered again; where not, there is no need to ask of each.
+    pub fn has_caches(&self) -> bool {
+        self.caches.iter().any(|cache| cache.rule != CacheRule::Off)
+    }
+
+    /// How this call may be answered again, and by which policy: the last one that matches and has
+    /// a `cache`. `None`: it may not.
+    pub fn cache_of(&self, call: &Subject<'_>) -> Option<(&Arc<str>, &Arc<Cache>)> {
+        let last = self.caches.iter().find(|cache| matches(&cache.matches, call))?;
+        match &last.rule {
+            CacheRule::Off => None,
+            CacheRule::On(cache) => Some((&last.policy, cache)),
+        }
     }
 
     /// Whether a guard against loops looks at this call, and so has to know its conversation.
@@ -115,20 +149,41 @@ impl Rule {
     }
 
     pub fn matches(&self, call: &Subject<'_>) -> bool {
-        let Matcher { agent, team, session, model, route, upstream, class } = &self.matches;
-        let fits = |glob: &Option<Arc<str>>, text: Option<&str>| match (glob, text) {
-            (None, _) => true,
-            (Some(glob), Some(text)) => glob_matches(glob, text),
-            (Some(_), None) => false,
-        };
-        class.is_none_or(|class| class == call.who.class)
-            && fits(agent, Some(&call.who.agent))
-            && fits(team, call.who.team.as_deref())
-            && fits(session, call.who.session.as_deref())
-            && fits(model, Some(call.model))
-            && fits(route, Some(call.route))
-            && fits(upstream, Some(call.upstream))
+        matches(&self.matches, call)
     }
+}
+
+impl CacheOf {
+    fn prepare(policy: &Policy) -> Option<Self> {
+        Some(Self {
+            policy: Arc::clone(&policy.name),
+            matches: policy.matches.clone(),
+            rule: policy.cache.clone()?,
+        })
+    }
+}
+
+/// Whether a policy has a `cache` and changes nothing else about a call.
+fn only_caches(policy: &Policy) -> bool {
+    let Policy { weight, priority, limits, queue, runaway, cache, .. } = policy;
+    let orders = *weight > 1 || priority.is_some() || queue.is_some() || runaway.is_some();
+    cache.is_some() && limits.is_empty() && !orders
+}
+
+fn matches(matcher: &Matcher, call: &Subject<'_>) -> bool {
+    let Matcher { agent, team, session, model, route, upstream, class } = matcher;
+    let fits = |glob: &Option<Arc<str>>, text: Option<&str>| match (glob, text) {
+        (None, _) => true,
+        (Some(glob), Some(text)) => glob_matches(glob, text),
+        (Some(_), None) => false,
+    };
+    class.is_none_or(|class| class == call.who.class)
+        && fits(agent, Some(&call.who.agent))
+        && fits(team, call.who.team.as_deref())
+        && fits(session, call.who.session.as_deref())
+        && fits(model, Some(call.model))
+        && fits(route, Some(call.route))
+        && fits(upstream, Some(call.upstream))
 }
 
 impl LimitOf {
@@ -264,3 +319,6 @@ impl<'s> Scope<'s> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -74,13 +74,49 @@ pub async fn admit(
 ) -> Result<Lease, Refusal> {
     let upstream = &route.upstream;
     let mut lease = Lease::new(worker, upstream, who);
-    let unlimited = snapshot.rules.is_empty() && upstream.config.concurrency.is_none();
-    if unlimited && !upstream.shared.paced.load(Relaxed) {
+    let limited = !snapshot.rules.is_empty() || upstream.config.concurrency.is_some();
+    if !limited && !upstream.shared.paced.load(Relaxed) {
         return Ok(lease);
     }
+    let ask = ask(snapshot, who, route, call, lease.credential);
+    let leave = leave(worker, flight, upstream, &ask, record).await?;
+    (lease.runaway, lease.standing) = (leave.runaway, leave.standing);
+    lease.grant = Some(leave.grant);
+    Ok(lease)
+}
+
+/// The same for a call that is answered from what is kept: it counts as a request alone.
+pub async fn admit_here(
+    worker: &Worker,
+    snapshot: &Snapshot,
+    flight: &Flight,
+    who: &Rc<Identity>,
+    route: &Route,
+    call: &Call,
+    record: &mut Record,
+) -> Result<Vec<Standing>, Refusal> {
+    if snapshot.rules.is_empty() {
+        return Ok(Vec::new());
+    }
+    let asked = ask(snapshot, who, route, call, 0);
+    let ask = Ask { here: true, counted: false, generates: false, ..asked };
+    let leave = leave(worker, flight, &route.upstream, &ask, record).await?;
+    let end = End { fate: Fate::Spared, ..End::unsent() };
+    worker.limits.with(|book, now| book.settle(leave.grant, &end, now));
+    Ok(leave.standing)
+}
+
+fn ask<'a>(
+    snapshot: &'a Snapshot,
+    who: &'a Identity,
+    route: &'a Route,
+    call: &'a Call,
+    credential: u64,
+) -> Ask<'a> {
     let model = call.model().unwrap_or("");
+    let upstream = &route.upstream;
     let subject = Subject { who, model, route: &route.name, upstream: &upstream.config.name };
-    let ask = Ask {
+    Ask {
         subject,
         pool: upstream.pool,
         kind: call.kind as u8,
@@ -92,37 +128,54 @@ pub async fn admit(
         least: call.asks.least,
         answers: call.asks.answers,
         rate: call.asks.counted.then(|| snapshot.prices.of(model)),
-        credential: lease.credential,
+        credential,
         patience: call.asks.patience,
+        here: false,
         conversation: if snapshot.rules.guards(&subject) { call.conversation() } else { None },
-    };
-    let (runaway, decision, standing) = worker.limits.with(|book, now| {
-        let decision = book.ask(&ask, now);
+    }
+}
+
+/// What the book has given.
+struct Leave {
+    grant: Box<Grant>,
+    runaway: bool,
+    standing: Vec<Standing>,
+}
+
+/// Asks the book, and waits where it says so.
+async fn leave(
+    worker: &Worker,
+    flight: &Flight,
+    upstream: &Upstream,
+    ask: &Ask<'_>,
+    record: &mut Record,
+) -> Result<Leave, Refusal> {
+    let who = ask.subject.who;
+    let (flag, decision, standing) = worker.limits.with(|book, now| {
+        let decision = book.ask(ask, now);
         let standing = match &decision {
             Decision::Go(grant) => book.standing(grant, now),
             _ => Vec::new(),
         };
         (book.runaway(&decision), decision, standing)
     });
-    lease.standing = standing;
-    if let Some(flag) = runaway {
-        lease.runaway = true;
+    let runaway = flag.is_some();
+    if let Some(flag) = flag {
         notice(worker, who, &flag);
     }
     match decision {
-        Decision::Go(grant) => lease.take(grant),
-        Decision::No(denial) => return Err(Refusal::limited(&denial, who)),
+        Decision::Go(grant) => Ok(Leave { grant, runaway, standing }),
+        Decision::No(denial) => Err(Refusal::limited(&denial, who)),
         Decision::Wait { call, longest } => {
             flight.queue(longest, worker.clock.now());
             flight.describe(|about| about.in_line = Some(call));
             let turn = Box::pin(wait(worker, flight, upstream, call, record)).await;
             flight.describe(|about| about.in_line = None);
             let grant = turn.map_err(|over| over.refusal(who, longest))?;
-            lease.standing = worker.limits.with(|book, now| book.standing(&grant, now));
-            lease.take(grant);
+            let standing = worker.limits.with(|book, now| book.standing(&grant, now));
+            Ok(Leave { grant, runaway, standing })
         }
     }
-    Ok(lease)
 }
 
 /// An agent runs away: counted with each call, told once.
@@ -215,14 +268,10 @@ impl Lease {
             produced: 0,
             told: 0,
             told_at: Instant::now(),
-            credential: theirs.map_or(0, |print| u64::from_be_bytes(print.0)),
+            credential: theirs.map_or(0, |print| print.short()),
             runaway: false,
             standing: Vec::new(),
         }
-    }
-
-    fn take(&mut self, grant: Box<Grant>) {
-        self.grant = Some(grant);
     }
 
     /// The bound that must be written into the call.
@@ -243,6 +292,12 @@ impl Lease {
     /// A limit that only watches, and would have refused the call.
     pub fn would_refuse(&self) -> Option<&Arc<LimitOf>> {
         self.grant.as_ref()?.would_refuse.as_ref()
+    }
+
+    /// Another answer serves the call: all is given back but the request.
+    pub fn spare(mut self) {
+        self.fate = Fate::Spared;
+        self.close(&Came::default());
     }
 
     /// The call goes out. From here on it may have been billed, however it ends.

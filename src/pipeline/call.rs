@@ -131,6 +131,23 @@ impl Call {
         }
     }
 
+    /// The same call with another body.
+    #[must_use]
+    pub fn with_body(&self, body: Bytes) -> Self {
+        let bytes = body.len() as u64;
+        Self {
+            kind: self.kind,
+            body: Sending::Whole(body),
+            bytes,
+            stream: self.stream,
+            model: self.model.clone(),
+            asks: self.asks,
+            hints: None,
+            messages: None,
+            complete: self.complete,
+        }
+    }
+
     pub async fn read(
         worker: &Worker,
         snapshot: &Snapshot,
@@ -212,6 +229,14 @@ impl Call {
     pub fn conversation(&self) -> Option<Conversation> {
         let Sending::Whole(body) = &self.body else { return None };
         wire::conversation(self.kind, body.get(self.messages.clone()?)?)
+    }
+
+    /// Its body, if that was read.
+    pub fn whole(&self) -> Option<&[u8]> {
+        match &self.body {
+            Sending::Whole(body) => Some(body),
+            Sending::Streaming(_) => None,
+        }
     }
 
     pub fn model(&self) -> Option<&str> {

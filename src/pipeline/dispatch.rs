@@ -14,7 +14,8 @@ use http::{HeaderName, HeaderValue, header, request};
 use super::admit::Lease;
 use super::call::{Call, Sending};
 use super::gate;
-use super::record::Record;
+use super::lookup::Miss;
+use super::record::Watch;
 use super::refusal::Refusal;
 use super::reply::Sent;
 use super::worker::Worker;
@@ -36,6 +37,7 @@ const CREDENTIALS: [HeaderName; 4] = [
 ];
 
 /// Where a call goes.
+#[derive(Clone)]
 pub struct Prepared<'p> {
     pub upstream: Arc<Upstream>,
     /// Path and query below the upstream's own path.
@@ -55,6 +57,12 @@ impl<'p> Prepared<'p> {
             (prefix, Some(query)) => Cow::Owned(format!("{prefix}{rest}?{query}")),
         };
         Self { upstream, target, metered: endpoint.kind.reads_body() }
+    }
+
+    /// For a task of its own.
+    pub fn owned(self) -> Prepared<'static> {
+        let Self { upstream, target, metered } = self;
+        Prepared { upstream, target: Cow::Owned(target.into_owned()), metered }
     }
 
     /// Makes the caller's headers the backend's.
@@ -77,15 +85,16 @@ impl<'p> Prepared<'p> {
     }
 }
 
-/// Makes the call. The lease is the proof that the call was admitted, and hears how it goes.
+/// Makes the call. The lease is the proof that the call was admitted, and hears how it goes; the
+/// miss, that its answer is not known.
 pub async fn dispatch(
     worker: &Rc<Worker>,
     flight: &Flight,
-    lease: &mut Lease,
+    (lease, _miss): (&mut Lease, Miss),
     to: Prepared<'_>,
     head: &mut request::Parts,
     call: Call,
-    record: &mut Record,
+    watch: &mut impl Watch,
 ) -> Result<Sent, Refusal> {
     to.rewrite(head, None);
     let model = call.shared_model();
@@ -97,14 +106,14 @@ pub async fn dispatch(
     let outbound =
         Outbound { method: &head.method, target: &to.target, headers: &mut head.headers, body };
     let now = Instant::now();
-    record.sent(now);
+    watch.sent(now);
     lease.sent(now);
-    let mut unanswered = Unanswered { lease, record, answered: false };
+    let mut unanswered = Unanswered { lease, watch, answered: false };
     match send(&worker.pools, flight, &to.upstream, outbound).await {
         Ok(answer) => {
             unanswered.answered = true;
-            let Unanswered { lease, record, .. } = &mut unanswered;
-            record.answered(&answer);
+            let Unanswered { lease, watch, .. } = &mut unanswered;
+            watch.answered(&answer);
             lease.answered(answer.status, &answer.headers, model.as_deref());
             Ok(Sent {
                 answer,
@@ -121,18 +130,18 @@ pub async fn dispatch(
     }
 }
 
-/// A call on its way to an answer: if none comes, or nobody waits for it any more, the record still
-/// says what the call came to.
-struct Unanswered<'c> {
+/// A call on its way to an answer: if none comes, or nobody waits for it any more, its watcher still
+/// hears what the call came to.
+struct Unanswered<'c, W: Watch> {
     lease: &'c mut Lease,
-    record: &'c mut Record,
+    watch: &'c mut W,
     answered: bool,
 }
 
-impl Drop for Unanswered<'_> {
+impl<W: Watch> Drop for Unanswered<'_, W> {
     fn drop(&mut self) {
         if !self.answered {
-            self.record.billed(self.lease.abandon().as_ref());
+            self.watch.billed(self.lease.abandon().as_ref());
         }
     }
 }

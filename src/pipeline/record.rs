@@ -1,6 +1,7 @@
 //! What is known of one call, and its one closing: a line in the access log, and the metrics.
 //!
 //! A record is closed by consuming it. Whoever drops it open has lost the client: `Drop` says so.
+mod watch;
 mod written;
 
 use std::rc::Rc;
@@ -10,18 +11,18 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode, header, request};
 
+pub use self::watch::{Trace, Watch};
+
 use super::Caller;
 use super::admit::Lease;
 use super::call::Call;
 use super::refusal::Refusal;
 use super::worker::Worker;
 use crate::identity::Identity;
-use crate::limits::book::Settled;
 use crate::request_id::RequestId;
 use crate::route::Route;
-use crate::telemetry::metrics::{Outcome, Target};
+use crate::telemetry::metrics::{Kept, Outcome, Target};
 use crate::upstream::Upstream;
-use crate::upstream::call::Answer;
 use crate::wire::{Kind, Meter, Usage};
 
 /// The status that logs give a call whose client left before an answer.
@@ -64,6 +65,8 @@ struct Facts {
     who: Option<Rc<Identity>>,
     /// What limits made of it; boxed, for most calls have none.
     held: Option<Box<Holding>>,
+    /// What the cache made of it.
+    kept: Kept,
     /// In billionths of a dollar, and whether the price is known.
     spend: Option<(i64, bool)>,
 }
@@ -118,6 +121,7 @@ impl Record {
             content_events: 0,
             who: None,
             held: None,
+            kept: Kept::default(),
             spend: None,
         };
         Self { id: worker.ids.next(), worker: Rc::clone(worker), facts: Some(Box::new(facts)) }
@@ -177,12 +181,6 @@ impl Record {
         }
     }
 
-    /// What the call has cost, where a limit has counted it.
-    pub fn billed(&mut self, settled: Option<&Settled>) {
-        let Some(settled) = settled else { return };
-        self.note(|facts| facts.spend = settled.spend.map(|spend| (spend, settled.priced)));
-    }
-
     /// `Server-Timing`: where the time went until the answer began, in milliseconds.
     pub fn timing(&self) -> Option<HeaderValue> {
         let facts = self.facts.as_ref()?;
@@ -200,18 +198,6 @@ impl Record {
         part(", upstream;dur=", arrived.saturating_duration_since(sent));
         part(", overhead;dur=", facts.overhead);
         HeaderValue::from_maybe_shared(Bytes::from(text)).ok()
-    }
-
-    pub fn sent(&mut self, at: Instant) {
-        self.note(|facts| facts.sent = Some(at));
-    }
-
-    pub fn answered(&mut self, answer: &Answer) {
-        self.note(|facts| {
-            facts.arrived = Some(answer.arrived);
-            facts.attempts = answer.tries;
-            facts.reused = answer.reused;
-        });
     }
 
     /// The answer goes out; our own time ends.

@@ -41,7 +41,7 @@ pub enum Retry {
     Unsaid,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Refusal {
     status: StatusCode,
     /// For programs: `request_timeout`, `upstream_unreachable`. Also the metric's reason.
@@ -58,7 +58,7 @@ pub struct Refusal {
     /// What the caller is told of it.
     standing: Vec<Standing>,
     /// For our log alone.
-    cause: Option<Box<dyn std::error::Error + Send + Sync>>,
+    cause: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
 
 /// The longest wait that a caller is told; beyond it there is no use in trying again.
@@ -114,7 +114,7 @@ impl Refusal {
     }
 
     fn because(mut self, cause: impl std::error::Error + Send + Sync + 'static) -> Self {
-        self.cause = Some(Box::new(cause));
+        self.cause = Some(Arc::new(cause));
         self
     }
 
@@ -185,7 +185,7 @@ impl Refusal {
             let message = "The request body is not framed as its head announced.";
             Self::new(StatusCode::BAD_REQUEST, "malformed_body", Source::Agent, message)
         };
-        Self { cause: Some(cause), ..refusal.closing() }
+        Self { cause: Some(Arc::from(cause)), ..refusal.closing() }
     }
 
     pub fn unreadable(fault: &ViewFault) -> Self {
@@ -280,6 +280,21 @@ impl Refusal {
             }
         };
         Self::new(StatusCode::BAD_GATEWAY, code, Source::Upstream, message).because(error)
+    }
+
+    /// The caller wants an answer from the cache, and there is none (RFC 9111, section 5.2.1.7).
+    pub fn not_kept() -> Self {
+        let message = "The answer is not in the cache, and the request allows no other.";
+        let mut refusal =
+            Self::new(StatusCode::GATEWAY_TIMEOUT, "not_cached", Source::Agent, message);
+        refusal.retry = Retry::No;
+        refusal
+    }
+
+    /// Whoever made the upstream call has vanished, or its reader was too slow.
+    pub fn lost() -> Self {
+        let message = "The answer could not be read to its end.";
+        Self::new(StatusCode::BAD_GATEWAY, "answer_lost", Source::Us, message)
     }
 
     pub fn limit(&self) -> Option<&Arc<str>> {

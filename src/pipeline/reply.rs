@@ -4,23 +4,25 @@
 //! same bytes. Nothing is read ahead: the client's pace is the upstream's. Dropping the body (the
 //! client has gone) drops the upstream call with it. An answer that dies ends as an error: its
 //! dialect's error event, then the connection is broken off; never a clean end.
+mod body;
 mod hiding;
 
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
-use http_body::{Body, Frame, SizeHint};
 use thiserror::Error;
 
-use self::hiding::Hiding;
+pub use self::body::ReplyBody;
+pub use self::hiding::Hiding;
 use super::admit::{Came, Lease};
 use super::dispatch::VIA;
-use super::record::Record;
+use super::follow::Following;
+use super::record::{Record, Watch};
 use super::refusal::Refusal;
+use super::replay::Replaying;
 use super::told;
 use super::upgrade::Tunnel;
 use crate::clock::Clock;
@@ -32,7 +34,7 @@ use crate::wire::{Dialect, Ending, Form, Kind, Meter, form};
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-tidegate-request-id");
 pub const SOURCE: HeaderName = HeaderName::from_static("x-tidegate-source");
 /// The bound on its output that a hard limit put into the call.
-const CLAMPED: HeaderName = HeaderName::from_static("x-tidegate-max-tokens");
+pub const CLAMPED: HeaderName = HeaderName::from_static("x-tidegate-max-tokens");
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 const SOURCE_UPSTREAM: HeaderValue = HeaderValue::from_static("upstream");
 const SOURCE_POLICY: HeaderValue = HeaderValue::from_static("policy");
@@ -47,6 +49,10 @@ pub struct Reply {
 pub enum Content {
     Whole(Bytes),
     Streamed(Box<Streamed>),
+    /// Of an upstream call that several may read.
+    Shared(Box<Following>),
+    /// From the cache.
+    Replayed(Box<Replaying>),
     /// After 101.
     Tunnel(Box<Tunnel>),
 }
@@ -65,21 +71,11 @@ impl Sent {
     pub fn reply(self, ticket: Ticket, lease: Lease, dialect: Dialect) -> Reply {
         let Self { answer, kind, metered, hides_usage, clock } = self;
         let Answer { status, mut headers, body, .. } = answer;
-        let form = if metered {
-            let value = |name| headers.get(name).map(HeaderValue::as_bytes);
-            form(value(header::CONTENT_TYPE), value(header::CONTENT_ENCODING))
-        } else {
-            Form::Opaque
-        };
+        let form = pass_head(&mut headers, metered);
         let streaming = matches!(form, Form::Sse | Form::NdJson);
         if streaming {
             ticket.set_streaming();
         }
-        headers.remove(header::UPGRADE);
-        // tells clients to go round us
-        headers.remove(header::ALT_SVC);
-        headers.append(header::VIA, VIA);
-        headers.insert(SOURCE, SOURCE_UPSTREAM);
         told::tell(&mut headers, dialect, &lease.standing);
         if let Some(clamp) = lease.clamp() {
             headers.insert(CLAMPED, clamp.tokens.into());
@@ -107,6 +103,29 @@ impl Sent {
             failing: Failing::No,
         };
         Reply { status, headers, content: Content::Streamed(Box::new(streamed)) }
+    }
+}
+
+/// Makes a backend's headers the client's; says what its body is.
+pub fn pass_head(headers: &mut HeaderMap, metered: bool) -> Form {
+    let value = |name| headers.get(name).map(HeaderValue::as_bytes);
+    let (kind, coding) = (value(header::CONTENT_TYPE), value(header::CONTENT_ENCODING));
+    let form = if metered { form(kind, coding) } else { Form::Opaque };
+    headers.remove(header::UPGRADE);
+    // tells clients to go round us
+    headers.remove(header::ALT_SVC);
+    headers.append(header::VIA, VIA);
+    headers.insert(SOURCE, SOURCE_UPSTREAM);
+    form
+}
+
+/// What an answer came to that has ended by its own framing.
+pub fn outcome(status: StatusCode, meter: Option<&Meter>) -> Outcome {
+    match meter.map(Meter::ending) {
+        _ if status.is_server_error() => Outcome::UpstreamError,
+        Some(Ending::Failed) if status.is_success() => Outcome::UpstreamError,
+        Some(Ending::Open) if status.is_success() => Outcome::Truncated,
+        _ => Outcome::Complete,
     }
 }
 
@@ -142,6 +161,8 @@ impl Reply {
                 }
                 ReplyBody::Streamed(streamed)
             }
+            Content::Shared(following) => following.open(record),
+            Content::Replayed(replaying) => replaying.open(record),
             Content::Tunnel(tunnel) => {
                 tunnel.start(record);
                 ReplyBody::Whole(Bytes::new())
@@ -152,12 +173,6 @@ impl Reply {
         *response.headers_mut() = headers;
         response
     }
-}
-
-/// What hyper sends.
-pub enum ReplyBody {
-    Whole(Bytes),
-    Streamed(Box<Streamed>),
 }
 
 /// Breaks the client's connection off; what was wrong has been said before.
@@ -283,12 +298,7 @@ impl Streamed {
         if let Some(meter) = &mut self.meter {
             meter.finish();
         }
-        let outcome = match self.meter.as_ref().map(Meter::ending) {
-            _ if self.status.is_server_error() => Outcome::UpstreamError,
-            Some(Ending::Failed) if self.status.is_success() => Outcome::UpstreamError,
-            Some(Ending::Open) if self.status.is_success() => Outcome::Truncated,
-            _ => Outcome::Complete,
-        };
+        let outcome = outcome(self.status, self.meter.as_ref());
         self.bill(outcome == Outcome::Complete);
         if let Some(record) = self.record.take() {
             record.close(outcome);
@@ -350,42 +360,9 @@ impl Drop for Streamed {
 }
 
 /// The event that was being sent when the answer died is ended first.
-fn after_a_torn_event(form: Form, event: &Bytes) -> Bytes {
+pub fn after_a_torn_event(form: Form, event: &Bytes) -> Bytes {
     let gap: &[u8] = if form == Form::Sse { b"\n\n" } else { b"\n" };
     [gap, event].concat().into()
-}
-
-impl Body for ReplyBody {
-    type Data = Bytes;
-    type Error = BrokenOff;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
-        match self.get_mut() {
-            Self::Whole(body) if body.is_empty() => Poll::Ready(None),
-            Self::Whole(body) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(body))))),
-            Self::Streamed(streamed) => {
-                let next = ready!(streamed.poll_next(cx));
-                Poll::Ready(next.map(|data| data.map(Frame::data)))
-            }
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Whole(body) => body.is_empty(),
-            Self::Streamed(streamed) => streamed.has_ended(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Whole(body) => SizeHint::with_exact(body.len() as u64),
-            Self::Streamed(_) => SizeHint::new(),
-        }
-    }
 }
 
 #[cfg(test)]

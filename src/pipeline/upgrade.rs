@@ -17,7 +17,7 @@ use tokio::time::timeout;
 
 use super::admit::Lease;
 use super::dispatch::Prepared;
-use super::record::Record;
+use super::record::{Record, Watch};
 use super::refusal::Refusal;
 use super::reply::{Content, Reply, Sent};
 use super::worker::Worker;

@@ -6,6 +6,8 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::shared::Hubs;
+use crate::cache::Cache;
 use crate::clock::Clock;
 use crate::drain::Drain;
 use crate::flight::Flights;
@@ -22,6 +24,9 @@ pub struct Worker {
     pub pools: Rc<Pools>,
     pub ids: RequestIds,
     pub limits: Arc<Limits>,
+    pub cache: Arc<Cache>,
+    /// Calls in flight that others may join; shared by all workers.
+    pub hubs: Arc<Hubs>,
     pub live: Arc<Live>,
     pub metrics: Arc<Metrics>,
     pub lines: RefCell<Lines>,
@@ -35,6 +40,7 @@ impl Worker {
         lines: Lines,
         drain: Drain,
         workers: usize,
+        hubs: Arc<Hubs>,
     ) -> Self {
         let clock = Arc::new(Clock::new());
         Self {
@@ -43,6 +49,8 @@ impl Worker {
             clock,
             ids: RequestIds::new(),
             limits: Arc::clone(&live.limits),
+            cache: Arc::clone(&live.cache),
+            hubs,
             live,
             metrics,
             lines: RefCell::new(lines),

@@ -70,7 +70,9 @@ impl Shared {
             .keep_alive_interval(Duration::from_secs(30))
             .keep_alive_timeout(Duration::from_secs(20))
             .initial_stream_window_size(256 * 1024)
-            .initial_connection_window_size(4 * 1024 * 1024)
+            // half of it is also the budget for small frames that wait for slow readers; when that
+            // is spent the whole connection ends
+            .initial_connection_window_size(16 * 1024 * 1024)
             .max_frame_size(64 * 1024)
             .max_header_list_size(64 * 1024)
             .max_send_buf_size(256 * 1024)

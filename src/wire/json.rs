@@ -162,6 +162,14 @@ impl<'a> Members<'a> {
         &mut self,
         long: &mut impl FnMut(Range<usize>),
     ) -> Result<Option<(Key<'a>, Raw<'a>)>, NotJson> {
+        self.next_by(|text, at| skip_noting(text, at, long))
+    }
+
+    /// As [`Members::next`]. `skip` gets the text and where a value begins, and says where it ends.
+    pub fn next_by(
+        &mut self,
+        skip: impl FnOnce(&'a [u8], usize) -> Result<usize, NotJson>,
+    ) -> Result<Option<(Key<'a>, Raw<'a>)>, NotJson> {
         let mut at = skip_space(self.text, self.at);
         match self.text.get(at) {
             Some(b'}') => {
@@ -184,7 +192,7 @@ impl<'a> Members<'a> {
             return Err(NotJson { at });
         }
         let value = skip_space(self.text, at + 1);
-        self.at = skip_noting(self.text, value, long)?;
+        self.at = skip(self.text, value)?;
         Ok(Some((key, Raw(&self.text[value..self.at]))))
     }
 }

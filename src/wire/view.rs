@@ -15,7 +15,7 @@ use super::endpoint::Kind;
 use super::json::{Members, NotJson, Raw, blank, skip_space};
 use fields::{Field, Part};
 
-mod fields;
+pub(super) mod fields;
 mod media;
 
 /// What we read of a body. Slices are the values as they were written; `Debug` shows none of them.

@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate::config::{
-    self, Access, AccessLog, Address, Agents, Auth, Calendar, Config, Faults, Host, Http2, KeyHash,
-    Limit, LogForm, Measure, Mode, Pacing, Per, Policy, Price, ProxyRule, Queue, Runaway,
-    RunawayAction, Secret, TokenWeights, Window,
+    self, Access, AccessLog, Address, Agents, Auth, Cache, CacheRule, Calendar, Config, Embedder,
+    Faults, Host, Http2, KeyHash, Limit, LogForm, Measure, Mode, Pacing, Per, Policy, Price,
+    ProxyRule, Queue, Replay, Runaway, RunawayAction, Scope, Secret, Semantic, SemanticMode,
+    TokenWeights, Window,
 };
 use tidegate::identity::{Class, Rung};
 use tidegate::wire::Dialect;
@@ -344,6 +345,127 @@ fn policies_are_understood() {
     assert_eq!(fair.runaway, Some(runaway));
     assert_eq!((&*last.name, last.queue), ("policy-3", Some(Queue::default())));
     assert_eq!(last.runaway, Some(Runaway::default()));
+}
+
+#[test]
+fn caches_are_understood() {
+    let config = good("caches.yaml");
+    let caches: Vec<&CacheRule> =
+        config.policies.iter().filter_map(|policy| policy.cache.as_ref()).collect();
+    let [plain, full, word, remote, off] = &caches[..] else { panic!("five of six") };
+    let on = |cache| CacheRule::On(Arc::new(cache));
+    let hour = Duration::from_hours(1);
+    assert_eq!(**plain, on(Cache { ttl: hour, ..Cache::default() }));
+
+    let semantic = Semantic {
+        mode: SemanticMode::On,
+        threshold: 1.0,
+        ttl: Duration::from_hours(2),
+        explore: 0.001,
+        max_wrong: 1.0,
+        temperature: 0.0,
+        entries: 50_000,
+        embedder: Embedder::Builtin,
+    };
+    let expected = Cache {
+        ttl: Duration::from_hours(2),
+        scope: Scope::Shared,
+        memory: 64 << 10,
+        disk: 0,
+        max_entry: 1 << 10,
+        temperature: Some(0.3),
+        tool_calls: false,
+        replay: Replay::Recorded,
+        coalesce: false,
+        embeddings: true,
+        merge: Duration::from_millis(50),
+        control: false,
+        canonical: true,
+        semantic: Some(semantic),
+    };
+    assert_eq!(**full, on(expected));
+
+    let semantic =
+        Semantic { mode: SemanticMode::On, ttl: Duration::from_mins(10), ..Semantic::default() };
+    let expected = Cache {
+        ttl: Duration::from_mins(10),
+        scope: Scope::Team,
+        memory: 1 << 20,
+        max_entry: 1 << 20,
+        semantic: Some(semantic),
+        ..Cache::default()
+    };
+    assert_eq!(**word, on(expected), "defaults are cut to what holds them");
+
+    let CacheRule::On(remote) = remote else { panic!("on") };
+    let semantic = remote.semantic.as_ref().expect("there");
+    assert_eq!((semantic.mode, remote.disk), (SemanticMode::Shadow, 20 << 30));
+    let embedder = Embedder::Remote { upstream: "local".into(), model: "bge".into() };
+    assert_eq!(semantic.embedder, embedder);
+    assert_eq!(**off, CacheRule::Off);
+
+    let back = right(&config::redacted(&config));
+    assert_eq!(back.policies, config.policies);
+}
+
+#[test]
+fn what_is_off_is_not_there() {
+    let cache = |text: &str| {
+        let mut config = right(&format!("policies: [{{ cache: {text} }}]"));
+        match config.policies.pop().and_then(|policy| policy.cache) {
+            Some(CacheRule::On(cache)) => cache,
+            other => panic!("{other:?}"),
+        }
+    };
+    let plain = cache("{ ttl: 1h }");
+    assert_eq!((plain.disk, &plain.semantic), (0, &None), "without `state` there is no disk");
+    for text in [
+        "{ ttl: 1h, disk: off, merge: off, semantic: off }",
+        "{ ttl: 1h, embeddings: true, semantic: { mode: off, threshold: 0.95 } }",
+        "{ ttl: \"${NONE:-1h}\", disk: \"${NONE:-off}\" }",
+    ] {
+        assert_eq!(cache(text), plain, "{text}");
+    }
+    let quiet = cache("{ ttl: 1h, embeddings: false, merge: off }");
+    assert_eq!((quiet.embeddings, quiet.merge), (false, Duration::ZERO));
+}
+
+#[test]
+fn where_a_policy_stands_must_let_its_cache_decide() {
+    let told = |policies: &str| parse(&format!("policies: [{policies}]")).is_err();
+    let on = "cache: { ttl: 1h }";
+    for (policies, wrong) in [
+        // the narrower one after the wider one
+        (format!("{{ {on} }}, {{ match: {{ agent: a }}, {on} }}"), false),
+        (format!("{{ match: {{ agent: a }}, {on} }}, {{ {on} }}"), true),
+        (format!("{{ match: {{ agent: a-b }}, {on} }}, {{ match: {{ agent: a-* }}, {on} }}"), true),
+        (format!("{{ match: {{ agent: a }}, {on} }}, {{ match: {{ model: m }}, {on} }}"), false),
+        (
+            format!(
+                "{{ match: {{ class: batch }}, {on} }}, {{ match: {{ class: default }}, {on} }}"
+            ),
+            false,
+        ),
+        // only those that have a `cache` count
+        (format!("{{ match: {{ agent: a }}, {on} }}, {{ weight: 2 }}"), false),
+        // `off`, alone, as the default, as an exception, and as an exception from nothing
+        ("{ cache: off }".to_owned(), false),
+        (format!("{{ cache: off }}, {{ match: {{ agent: a }}, {on} }}"), false),
+        (format!("{{ {on} }}, {{ match: {{ agent: a }}, cache: off }}"), false),
+        (format!("{{ match: {{ agent: a }}, cache: off }}, {{ {on} }}"), true),
+        (
+            format!("{{ match: {{ agent: a }}, cache: off }}, {{ match: {{ model: m }}, {on} }}"),
+            true,
+        ),
+        (
+            format!(
+                "{{ {on} }}, {{ match: {{ agent: a }}, cache: off }}, {{ match: {{ model: m }}, {on} }}"
+            ),
+            false,
+        ),
+    ] {
+        assert_eq!(told(&policies), wrong, "{policies}");
+    }
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tidegate::admin::{self, AdminHandle, Doors, Listener, Readiness};
-use tidegate::telemetry::metrics::{Finished, Held, Metrics, Outcome, Who};
+use tidegate::telemetry::metrics::{Finished, Held, Kept, Metrics, Outcome, Who};
 
 struct Admin {
     handle: AdminHandle,
@@ -47,6 +47,7 @@ fn start_on(mut more: Vec<Listener>) -> Admin {
                 json!({"in_flight": 3})
             })
         }),
+        cache: None,
         keys: None,
         hosts: vec!["sidecar.internal".to_owned()],
     };
@@ -143,6 +144,7 @@ fn metrics_are_open_metrics() {
         error: None,
         who: Who::default(),
         held: Held::default(),
+        kept: Kept::default(),
     });
     let answer = admin.get("/metrics");
     assert_eq!(answer.status, 200);

@@ -1,4 +1,5 @@
 //! The keys under `policies` and `prices`.
+use super::cache::{CACHE, OFF};
 use super::{GLOB, Section, Shape, key, optional};
 
 /// In the order of `Class::ALL`.
@@ -26,7 +27,7 @@ pub(in crate::config) static PRICE: Section = Section {
 };
 
 pub(in crate::config) static POLICY: Section = Section {
-    title: "What calls may use up",
+    title: "What calls may use up, and what is kept of them",
     keys: &[
         optional(
             "name",
@@ -58,6 +59,12 @@ pub(in crate::config) static POLICY: Section = Section {
             "Wait in a fair queue. Without it: a full limit refuses at once.",
         ),
         optional("runaway", &Shape::Section(&RUNAWAY), "The guard against loops."),
+        optional(
+            "cache",
+            &Shape::AnyOf(&[&OFF, &Shape::Section(&CACHE)]),
+            "Whether answers are given a second time, and how; or `off`. The last policy that \
+             matches a call and has a `cache` decides, whole; where none does, nothing is kept.",
+        ),
         key(
             "cut_streams",
             &Shape::Flag,
@@ -72,7 +79,7 @@ pub(in crate::config) static POLICY: Section = Section {
         ),
     ],
     required: &[],
-    later: &["cache"],
+    later: &[],
 };
 
 pub(in crate::config) static MATCH: Section = Section {

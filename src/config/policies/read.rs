@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::{
-    Limit, Matcher, Measure, Mode, Per, Policy, Queue, Runaway, RunawayAction, TokenWeights, Window,
+    Limit, Matcher, Measure, Mode, Per, Policy, Queue, Runaway, RunawayAction, TokenWeights,
+    Window, cache,
 };
 use crate::config::fault::nearest;
 use crate::config::file::Kind;
@@ -25,17 +26,18 @@ pub(in crate::config) fn policies(
     at: &At<'_>,
     known: &Known<'_>,
 ) -> Vec<Policy> {
-    let mut policies: Vec<Policy> = Vec::new();
+    let mut policies: Vec<(&At<'_>, Policy)> = Vec::new();
     let items = reader.list(at, "a list of rules like { limits: { tokens: 400k/min } }");
     for (index, item) in items.iter().enumerate() {
         let Some(policy) = policy(reader, item, index, known) else { continue };
-        if policies.iter().any(|earlier| earlier.name == policy.name) {
+        if policies.iter().any(|(_, earlier)| earlier.name == policy.name) {
             let found = format!("a second policy by the name `{}`", policy.name);
             reader.wrong(item, found, "a name of its own for each policy");
         }
-        policies.push(policy);
+        policies.push((item, policy));
     }
-    policies
+    cache::overruled(reader, &policies);
+    policies.into_iter().map(|(_, policy)| policy).collect()
 }
 
 fn policy<'r>(
@@ -45,9 +47,9 @@ fn policy<'r>(
     known: &Known<'_>,
 ) -> Option<Policy> {
     let fields = reader.section(at, &POLICY)?;
-    let acts = ["limits", "queue", "weight", "priority", "runaway"];
+    let acts = ["limits", "queue", "weight", "priority", "runaway", "cache"];
     if acts.iter().all(|key| fields.get(key).is_none()) {
-        let expected = "`limits`, `queue`, `weight`, `priority` or `runaway`";
+        let expected = "`limits`, `queue`, `weight`, `priority`, `runaway` or `cache`";
         reader.wrong(at, "a policy that does nothing", expected);
     }
     let default = Policy::default();
@@ -64,7 +66,7 @@ fn policy<'r>(
         token_weights: fields.read("token_weights", default.token_weights, token_weights),
         queue: fields.maybe("queue", queue),
         runaway: fields.maybe("runaway", runaway),
-        cache: None,
+        cache: fields.maybe("cache", |r, at| cache::rule(r, at, known)),
         cut_streams: fields.read("cut_streams", default.cut_streams, Reader::flag),
         time_zone: fields.read("time_zone", default.time_zone, time_zone),
     };

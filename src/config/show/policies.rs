@@ -1,6 +1,7 @@
 //! `prices`, `price_file` and `policies` as YAML.
 use std::fmt::{self, Write as _};
 
+use super::cache::write_cache;
 use super::quoted;
 use crate::config::{Limit, Matcher, Measure, Mode, Policy, Prices, Window};
 use crate::units::{show_duration, show_price, show_weight};
@@ -75,6 +76,9 @@ fn write_policy(out: &mut String, policy: &Policy) -> fmt::Result {
             runaway.factor,
             runaway.action.as_str()
         )?;
+    }
+    if let Some(cache) = &policy.cache {
+        write_cache(out, cache)?;
     }
     if some(&|limit| limit.measure == Measure::Spend && limit.mode == Mode::Hard) {
         writeln!(out, "    cut_streams: {}", policy.cut_streams)?;

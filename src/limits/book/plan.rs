@@ -56,6 +56,8 @@ pub struct Ask<'a> {
     pub credential: u64,
     /// The longest that the caller will wait. `None`: it does not say.
     pub patience: Option<Duration>,
+    /// It is answered from what is kept: it counts as a request, and needs nothing else.
+    pub here: bool,
     /// Where a guard against loops looks at it.
     pub conversation: Option<Conversation>,
 }
@@ -158,6 +160,7 @@ pub(super) struct Plan {
     guarded: Option<Caller>,
     /// It is slowed down until then.
     pub not_before: u64,
+    pub here: bool,
     hard: bool,
     pub hard_money: bool,
     cuts: bool,
@@ -223,6 +226,7 @@ impl Book {
         let mut plan = Plan {
             pool: ask.pool,
             pace_key: (ask.credential, model),
+            here: ask.here,
             need: Need { input_tokens: input, output_tokens: output },
             agent,
             weight: 1,
@@ -255,7 +259,8 @@ impl Book {
             }
             let mut near = None;
             for limit in &rule.limits {
-                if limit.counts_tokens() && !ask.counted {
+                let counts = !ask.here || limit.measure == Measure::Requests;
+                if !counts || (limit.counts_tokens() && !ask.counted) {
                     continue;
                 }
                 let scope = || Scope::of(limit.per, subject).hash(&self.hasher);
@@ -297,11 +302,12 @@ impl Book {
             plan.output.min(clamp.tokens.saturating_mul(plan.answers))
         });
         let pool = &mut self.pools[plan.pool];
-        pool.running += 1;
+        pool.running += usize::from(!plan.here);
         let service = service(plan.input, output);
         let flow: FlowId = pool.queue.flow(plan.agent, now.at);
         pool.queue.start(flow, service, plan.weight);
-        let pace = pool.paces.enter(plan.pace_key, plan.need, now.at);
+        let paced = (!plan.here).then_some(plan.need);
+        let pace = paced.and_then(|need| pool.paces.enter(plan.pace_key, need, now.at));
         self.present(plan.agent, |agent| agent.running += 1);
         Box::new(Grant {
             parts,
@@ -326,6 +332,7 @@ impl Book {
             guarded: plan.guarded,
             cuts: plan.cuts,
             counts_tokens: plan.counts_tokens,
+            here: plan.here,
         })
     }
 }

@@ -60,7 +60,8 @@ impl Pool {
 
     /// Whether a call may go as far as this pool is concerned.
     pub fn has_room(&self, plan: &Plan, now: u64) -> bool {
-        plan.not_before <= now && self.has_slot() && self.paces.ready(plan, now).is_ok()
+        let goes = plan.here || (self.has_slot() && self.paces.ready(plan, now).is_ok());
+        plan.not_before <= now && goes
     }
 
     /// Most calls at once of one agent: half as much again as an equal share.

@@ -22,6 +22,8 @@ pub enum Fate {
     Unsent,
     /// The backend said no: it counts as a request, and used no token.
     Rejected,
+    /// It needed no backend: it counts as a request, and used no token.
+    Spared,
     /// The backend failed: its output is given back.
     Failed,
     /// It answered, wholly or in part.
@@ -162,7 +164,7 @@ impl Book {
             }
         }
         let pool = &mut self.pools[grant.pool];
-        pool.running = pool.running.saturating_sub(1);
+        pool.running = pool.running.saturating_sub(usize::from(!grant.here));
         let actual = service(usage.input, usage.output);
         pool.queue.end(grant.flow, grant.service, actual, grant.weight, now.at);
         if let Some(pace) = grant.pace {
@@ -198,7 +200,7 @@ impl Book {
     /// The tokens and the money of a call that is over.
     fn bill(&self, grant: &Grant, end: &End) -> Settled {
         let (usage, estimated) = match (end.fate, end.usage) {
-            (Fate::Unsent | Fate::Rejected, _) => (Usage::default(), false),
+            (Fate::Unsent | Fate::Rejected | Fate::Spared, _) => (Usage::default(), false),
             (Fate::Failed, None) => (Usage { input: grant.input, ..Usage::default() }, true),
             (_, Some(usage)) => {
                 // cut before its last count: what was seen to pass counts as well

@@ -85,6 +85,7 @@ impl Bench {
             rate: None,
             credential: 0,
             patience: None,
+            here: false,
             conversation,
         };
         self.book.ask(&ask, at(now))

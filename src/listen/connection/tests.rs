@@ -100,7 +100,7 @@ impl House {
         let live = Arc::new(Live::new(snapshot));
         let (trigger, drain) = drain::pair();
         let lines = AccessLog::off().lines();
-        let worker = Rc::new(Worker::new(live, metrics, lines, drain, 1));
+        let worker = Rc::new(Worker::new(live, metrics, lines, drain, 1, Arc::default()));
         Self { door: Rc::new(Door::new(worker, 100, 32 * 1024)), trigger }
     }
 

@@ -60,6 +60,7 @@ impl Facts {
             error: self.error,
             who: self.who(),
             held: self.held(worker),
+            kept: self.kept,
         };
         worker.metrics.finished(&finished);
         if let Some(routed) = &self.route {

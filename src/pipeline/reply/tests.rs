@@ -1,3 +1,6 @@
+use std::pin::Pin;
+
+use http_body::Body as _;
 use std::future::poll_fn;
 use std::io::{self, Write};
 use std::rc::Rc;
@@ -70,7 +73,7 @@ impl World {
         let log = AccessLog::to(Box::new(written.clone()), false, metrics.access_lines()).unwrap();
         let (_, drain) = drain::pair();
         let live = Arc::new(Live::new(snapshot));
-        let worker = Rc::new(Worker::new(live, metrics, log.lines(), drain, 1));
+        let worker = Rc::new(Worker::new(live, metrics, log.lines(), drain, 1, Arc::default()));
         Self { worker, listener, log, written, _dir: dir }
     }
 

@@ -3,6 +3,7 @@ use std::collections::{HashMap, HashSet};
 use super::*;
 
 mod agents;
+mod cache;
 
 fn call(model: &str) -> Finished<'_> {
     Finished {
@@ -23,6 +24,7 @@ fn call(model: &str) -> Finished<'_> {
         error: None,
         who: Who::default(),
         held: Held::default(),
+        kept: Kept::default(),
     }
 }
 

@@ -33,7 +33,11 @@ impl Client {
     pub async fn connect(to: SocketAddr) -> Self {
         let io = TcpStream::connect(to).await.expect("the server listens");
         io.set_nodelay(true).expect("a TCP option");
-        let (send, connection) = h2::client::handshake(io).await.expect("a handshake");
+        // of small frames that nobody has read yet a connection takes a hundred by default, and a test
+        // under load reads late
+        let mut builder = h2::client::Builder::new();
+        builder.data_frame_budget(16 << 20);
+        let (send, connection) = builder.handshake(io).await.expect("a handshake");
         let connection = tokio::spawn(async move {
             // its end is seen by its streams
             let _ = connection.await;

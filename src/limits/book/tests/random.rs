@@ -164,6 +164,7 @@ impl World {
                     rate: Some(self.rate),
                     credential: 0,
                     patience: patience.map(Duration::from_secs),
+                    here: false,
                     conversation: None,
                 };
                 match self.book.ask(&ask, self.now) {

@@ -1,0 +1,154 @@
+//! A call that a policy caches: from what is kept, from what is on its way, or by a call that others
+//! may join.
+//!
+//! What is found costs neither tokens nor money nor a place at the upstream; it counts as a request.
+//! It is looked for twice: before the call asks for leave, and once it has it, since the answer may
+//! have come while it stood in line.
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use http::{HeaderValue, request};
+
+use super::admit::{self, Lease};
+use super::call::Call;
+use super::dispatch::Prepared;
+use super::follow::{Reader, Told, follow};
+use super::lookup::{Claimed, Facts, Found, Leading, Lookup};
+use super::produce::Production;
+use super::record::Record;
+use super::refusal::Refusal;
+use super::replay;
+use super::reply::Reply;
+use super::shared::Tab;
+use super::similar::Similar;
+use super::status::{JOINED, MISS, PARTIAL, Saved, word};
+use super::worker::Worker;
+use crate::cache::Vectors;
+use crate::flight::Ticket;
+use crate::identity::Identity;
+use crate::limits::book::Standing;
+use crate::route::Route;
+use crate::snapshot::Snapshot;
+use crate::wire::Dialect;
+
+/// A call and all that is known of it.
+pub struct Asking<'c> {
+    pub worker: &'c Rc<Worker>,
+    pub snapshot: &'c Arc<Snapshot>,
+    pub ticket: Ticket,
+    pub who: &'c Rc<Identity>,
+    pub route: &'c Route,
+    pub to: Prepared<'c>,
+    pub head: &'c mut request::Parts,
+    pub call: Call,
+    pub dialect: Dialect,
+    pub record: &'c mut Record,
+}
+
+impl Asking<'_> {
+    pub fn facts(&self) -> Facts<'_> {
+        let Self { who, route, to, head, call, .. } = self;
+        Facts { who, route, target: &to.target, head, call }
+    }
+
+    /// Answers it, as a policy caches it.
+    pub async fn look(mut self, mut lookup: Box<Lookup>) -> Result<Reply, Refusal> {
+        let now = SystemTime::now();
+        let mut found = lookup.peek(self.worker, now);
+        if found.is_none() {
+            found = lookup.peek_on_disk(now).await;
+        }
+        if found.is_none() {
+            found = self.look_around(&mut lookup).await;
+        }
+        if let Some(found) = found {
+            let Self { worker, snapshot, ticket, who, route, call, record, .. } = &mut self;
+            let standing =
+                admit::admit_here(worker, snapshot, ticket, who, route, call, record).await?;
+            return self.found(found, &lookup, standing).await;
+        }
+        if lookup.only_if_cached() {
+            self.record.looked("miss");
+            return Err(Refusal::not_kept());
+        }
+        let Self { worker, snapshot, ticket, who, route, call, record, .. } = &mut self;
+        if let Some(vectors) = &lookup.vectors {
+            // the rest is not sent
+            call.asks.prompt_bytes = vectors.asked_share(call.asks.prompt_bytes);
+        }
+        let mut lease = admit::admit(worker, snapshot, ticket, who, route, call, record).await?;
+        record.admitted(&lease);
+        let (claimed, lookup) = lookup.claim(worker, SystemTime::now());
+        match (claimed, lookup) {
+            (Claimed::Found(found), Some(lookup)) => {
+                let standing = std::mem::take(&mut lease.standing);
+                lease.spare();
+                self.found(found, &lookup, standing).await
+            }
+            (Claimed::Miss(leading), _) => self.lead(leading, lease).await,
+            (Claimed::Found(_), None) => Err(Refusal::lost()),
+        }
+    }
+
+    /// Whether the same was asked in other words.
+    async fn look_around(&self, lookup: &mut Lookup) -> Option<Found> {
+        let Self { worker, snapshot, .. } = self;
+        let mut similar = Arc::new(Similar::of(worker, &self.facts(), lookup)?);
+        let found =
+            if lookup.no_cache() { None } else { similar.look(worker, snapshot, lookup).await };
+        lookup.similar = Some(similar);
+        found
+    }
+
+    async fn found(
+        self,
+        found: Found,
+        lookup: &Lookup,
+        standing: Vec<Standing>,
+    ) -> Result<Reply, Refusal> {
+        let Self { worker, snapshot, ticket, call, dialect, record, .. } = self;
+        let rate = call.asks.counted.then(|| snapshot.prices.of(call.model().unwrap_or("")));
+        match found {
+            Found::Hit(hit) => {
+                let saved = Saved { how: word(hit.tier), rate };
+                Ok(replay::reply(hit, lookup.rule.replay, dialect, &standing, saved))
+            }
+            Found::Join(seat) => {
+                let reader = Reader::Joined(ticket, Saved { how: "joined", rate });
+                let told = Told { standing, clamp: None, status: JOINED };
+                follow(worker, seat, reader, call.kind, told, record).await
+            }
+        }
+    }
+
+    /// Nobody knows: asks, for all who will want to know.
+    async fn lead(self, leading: Box<Leading>, mut lease: Lease) -> Result<Reply, Refusal> {
+        let Self { worker, ticket, to, head, call, dialect, record, .. } = self;
+        let Leading { lead, seat, miss, lookup } = *leading;
+        let tab = Rc::new(Tab::default());
+        let clamp = lease.clamp().map(|clamp| HeaderValue::from(clamp.tokens));
+        let standing = std::mem::take(&mut lease.standing);
+        let known = lookup.vectors.as_ref().is_some_and(Vectors::any_known);
+        let told = Told { standing, clamp, status: if known { PARTIAL } else { MISS } };
+        let kind = call.kind;
+        record.looked("miss");
+        let (empty, _) = http::Request::new(()).into_parts();
+        let production = Production {
+            worker: Rc::clone(worker),
+            lead,
+            miss,
+            tab: Rc::clone(&tab),
+            ticket,
+            lease,
+            to: to.owned(),
+            head: std::mem::replace(head, empty),
+            call,
+            dialect,
+            lookup,
+            spent: None,
+        };
+        production.start();
+        follow(worker, seat, Reader::First(tab), kind, told, record).await
+    }
+}

@@ -1,0 +1,245 @@
+//! Reading an upstream call that is made for several: the one who began it reads like all others.
+//!
+//! The head is waited for, then the pieces pass as they come. An answer that dies ends for everybody
+//! as it would for one: the dialect's error event, and the connection is broken off.
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::HeaderValue;
+
+use super::record::Record;
+use super::refusal::Refusal;
+use super::reply::{BrokenOff, Content, Reply, ReplyBody, after_a_torn_event};
+use super::shared::{Failure, Head, Seat, Tab};
+use super::status::{CACHE_STATUS, Saved};
+use super::told;
+use super::worker::Worker;
+use crate::cache::Gone;
+use crate::flight::{Expired, Stage, Ticket};
+use crate::limits::book::Standing;
+use crate::telemetry::metrics::Outcome;
+use crate::wire::{Form, Kind};
+
+/// Who reads.
+pub enum Reader {
+    /// The call that began it, and what it shares with the task that makes it.
+    First(Rc<Tab>),
+    /// A call that joined, with a flight of its own.
+    Joined(Ticket, Saved),
+}
+
+/// What the answer's head is told besides.
+pub struct Told {
+    pub standing: Vec<Standing>,
+    pub clamp: Option<HeaderValue>,
+    pub status: HeaderValue,
+}
+
+/// An answer that is read as it comes.
+pub struct Following {
+    worker: Rc<Worker>,
+    seat: Seat,
+    head: Arc<Head>,
+    reader: Reader,
+    kind: Kind,
+    /// Taken when it is closed.
+    record: Option<Record>,
+    failing: Failing,
+}
+
+/// The steps of an abnormal end, as in [`super::reply::Streamed`].
+enum Failing {
+    No,
+    Flush,
+    BreakOff,
+}
+
+/// The record of the first caller, which goes to the task if it leaves before an answer.
+struct Waiting<'r> {
+    record: &'r mut Record,
+    tab: Option<Rc<Tab>>,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if let Some(tab) = self.tab.take() {
+            tab.leave(self.record.hand_over());
+        }
+    }
+}
+
+/// Waits for the head.
+pub async fn follow(
+    worker: &Rc<Worker>,
+    seat: Seat,
+    reader: Reader,
+    kind: Kind,
+    told: Told,
+    record: &mut Record,
+) -> Result<Reply, Refusal> {
+    let tab = match &reader {
+        Reader::First(tab) => Some(Rc::clone(tab)),
+        Reader::Joined(..) => None,
+    };
+    let mut waiting = Waiting { record, tab };
+    let head = std::future::poll_fn(|cx| seat.poll_head(cx));
+    let head = match &reader {
+        Reader::First(_) => Ok(head.await),
+        Reader::Joined(ticket, _) => {
+            ticket.enter(Stage::FirstByte, worker.clock.now());
+            ticket.guard(head).await
+        }
+    };
+    let tab = waiting.tab.take();
+    let record = &mut *waiting.record;
+    if let Some(tab) = &tab {
+        record.follow(&tab.trace.borrow());
+    }
+    let head = head.map_err(Refusal::expired)?.map_err(|gone| refusal(&gone))?;
+    if let Reader::Joined(ticket, _) = &reader {
+        ticket.enter(Stage::Answering, worker.clock.now());
+        if matches!(head.form, Form::Sse | Form::NdJson) {
+            ticket.set_streaming();
+        }
+    }
+    let mut headers = head.headers.clone();
+    told::tell(&mut headers, head.dialect, &told.standing);
+    if let Some(clamp) = told.clamp {
+        headers.insert(super::reply::CLAMPED, clamp);
+    }
+    headers.append(CACHE_STATUS, told.status);
+    let following = Following {
+        worker: Rc::clone(worker),
+        seat,
+        head,
+        reader,
+        kind,
+        record: None,
+        failing: Failing::No,
+    };
+    let status = following.head.status;
+    Ok(Reply { status, headers, content: Content::Shared(Box::new(following)) })
+}
+
+fn refusal(gone: &Gone<Failure>) -> Refusal {
+    match gone {
+        Gone::Failed(failure) => failure.refusal.clone(),
+        Gone::Lost => Refusal::lost(),
+    }
+}
+
+impl Following {
+    /// The body, with the record that it closes; whole, if all of it has come.
+    pub fn open(mut self: Box<Self>, mut record: Record) -> ReplyBody {
+        record.streaming(matches!(self.head.form, Form::Sse | Form::NdJson));
+        if let Reader::Joined(_, saved) = &self.reader {
+            record.looked(saved.how);
+        }
+        self.record = Some(record);
+        if let Some(rest) = self.seat.rest() {
+            self.passed(&rest);
+            self.end();
+            return ReplyBody::Whole(rest);
+        }
+        ReplyBody::Shared(self)
+    }
+
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BrokenOff>>> {
+        match self.failing {
+            Failing::No => {}
+            Failing::Flush => {
+                self.failing = Failing::BreakOff;
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            Failing::BreakOff => return Poll::Ready(Some(Err(BrokenOff))),
+        }
+        match self.seat.poll_piece(cx) {
+            Poll::Ready(Some(Ok(piece))) => {
+                self.passed(&piece);
+                if self.seat.ended() {
+                    self.end();
+                }
+                Poll::Ready(Some(Ok(piece)))
+            }
+            Poll::Ready(Some(Err(gone))) => {
+                let between = matches!(&gone, Gone::Failed(failure) if failure.between);
+                self.fail(&refusal(&gone), between, cx)
+            }
+            Poll::Ready(None) => {
+                self.end();
+                Poll::Ready(None)
+            }
+            Poll::Pending => match self.expired(cx) {
+                None => Poll::Pending,
+                Some(expired) => self.fail(&Refusal::expired(expired), false, cx),
+            },
+        }
+    }
+
+    /// As [`super::reply::Streamed::has_ended`].
+    pub fn has_ended(&self) -> bool {
+        matches!(self.failing, Failing::No) && self.record.is_none() && self.seat.ended()
+    }
+
+    /// The first caller's deadlines are the task's.
+    fn expired(&self, cx: &mut Context<'_>) -> Option<Expired> {
+        match &self.reader {
+            Reader::First(_) => None,
+            Reader::Joined(ticket, _) => ticket.poll_expired(cx),
+        }
+    }
+
+    fn passed(&mut self, piece: &Bytes) {
+        if let Reader::Joined(ticket, _) = &self.reader {
+            ticket.moved(piece.len(), self.worker.clock.now());
+        }
+        if let Some(record) = &mut self.record {
+            record.passed(piece.len());
+        }
+    }
+
+    /// The answer has come to its end.
+    fn end(&mut self) {
+        let Some(mut record) = self.record.take() else { return };
+        let ended = self.head.end.get();
+        match &self.reader {
+            Reader::First(tab) => record.follow(&tab.trace.borrow()),
+            Reader::Joined(_, saved) => {
+                record.saved(saved, ended.and_then(|ended| ended.usage));
+            }
+        }
+        record.close(ended.map_or(Outcome::Complete, |ended| ended.outcome));
+    }
+
+    fn fail(
+        &mut self,
+        refusal: &Refusal,
+        between: bool,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, BrokenOff>>> {
+        self.failing = Failing::Flush;
+        let Some(mut record) = self.record.take() else { return self.poll_next(cx) };
+        if let Reader::First(tab) = &self.reader {
+            record.follow(&tab.trace.borrow());
+        }
+        let Head { form, dialect, eventful, .. } = *self.head;
+        let event = if eventful { refusal.event(dialect, form, self.kind, &record) } else { None };
+        record.fail(refusal);
+        match event {
+            Some(event) if between => Poll::Ready(Some(Ok(event))),
+            Some(event) => Poll::Ready(Some(Ok(after_a_torn_event(form, &event)))),
+            None => self.poll_next(cx),
+        }
+    }
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        if let (Reader::First(tab), Some(record)) = (&self.reader, self.record.take()) {
+            tab.leave(Some(record));
+        }
+    }
+}

@@ -1,0 +1,318 @@
+//! The upstream call of an answer that is to be kept, or shared: a task of its own, so that nobody
+//! who reads it has special rights. It ends with its answer, or when nobody reads any more.
+//!
+//! It holds the lease of the call that began it and settles it; it watches the answer as a plain
+//! reply does, and what is complete and worth it goes into the cache before its end is told, so
+//! that whoever comes then finds it in one place or the other.
+use std::future::poll_fn;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::{StatusCode, header, request};
+
+use super::admit::{Came, Lease};
+use super::call::Call;
+use super::dispatch::{self, Prepared};
+use super::embeddings;
+use super::lookup::{Answered, Lookup, Miss};
+use super::refusal::Refusal;
+use super::reply::{Hiding, Sent, outcome, pass_head};
+use super::shared::{Ended, Failure, Head, Lead, Tab};
+use super::worker::Worker;
+use crate::flight::Ticket;
+use crate::telemetry::metrics::Outcome;
+use crate::upstream::call::AnswerBody;
+use crate::wire::{Dialect, Form, Kind, Meter, Usage};
+
+/// An upstream call to be made.
+pub struct Production {
+    pub worker: Rc<Worker>,
+    pub lead: Lead,
+    pub miss: Miss,
+    pub tab: Rc<Tab>,
+    pub ticket: Ticket,
+    pub lease: Lease,
+    pub to: Prepared<'static>,
+    pub head: request::Parts,
+    pub call: Call,
+    pub dialect: Dialect,
+    pub lookup: Box<Lookup>,
+    /// What an earlier try has used, that came to nothing.
+    pub spent: Option<Usage>,
+}
+
+impl Production {
+    /// Begins it in the background.
+    pub fn start(self) {
+        tokio::task::spawn_local(self.run());
+    }
+
+    async fn run(self) {
+        let Some(production) = Box::pin(embeddings::fewer(self)).await else { return };
+        production.whole().await;
+    }
+
+    /// As it came.
+    async fn whole(self) {
+        let Self { worker, lead, miss, tab, ticket, mut lease, to, .. } = self;
+        let Self { mut head, call, dialect, lookup, spent, .. } = self;
+        let clamped = lease.clamp().is_some();
+        let sent = {
+            let mut watch = &*tab;
+            let asked = dispatch::dispatch(
+                &worker,
+                &ticket,
+                (&mut lease, miss),
+                to,
+                &mut head,
+                call,
+                &mut watch,
+            );
+            unless_deserted(&lead, Box::pin(asked)).await
+        };
+        match sent {
+            Some(Ok(sent)) => {
+                let mut answer = Answering::new(worker, lead, tab, ticket, lease, sent, dialect);
+                answer.spent = spent;
+                answer.stream(lookup, clamped).await;
+            }
+            Some(Err(refusal)) => {
+                lead.fail(Failure { refusal, between: true });
+                tab.close();
+            }
+            None => tab.close(),
+        }
+    }
+}
+
+/// Runs a step for as long as somebody waits for what comes of it.
+pub async fn unless_deserted<T>(lead: &Lead, step: impl Future<Output = T>) -> Option<T> {
+    let mut step = pin!(step);
+    poll_fn(|cx| {
+        if lead.poll_deserted(cx).is_ready() {
+            return Poll::Ready(None);
+        }
+        step.as_mut().poll(cx).map(Some)
+    })
+    .await
+}
+
+/// An answer as it comes.
+struct Answering {
+    worker: Rc<Worker>,
+    lead: Lead,
+    tab: Rc<Tab>,
+    ticket: Ticket,
+    /// Given back with the last byte.
+    lease: Option<Lease>,
+    head: Arc<Head>,
+    body: AnswerBody,
+    kind: Kind,
+    meter: Option<Meter>,
+    /// Of an earlier try.
+    spent: Option<Usage>,
+    hiding: Option<Hiding>,
+    begun: Instant,
+    untouched: bool,
+    /// There was no room for more.
+    held_up: bool,
+}
+
+/// What came next.
+enum Step {
+    Piece(Bytes),
+    End,
+    Broken(Refusal),
+    Deserted,
+}
+
+impl Answering {
+    fn new(
+        worker: Rc<Worker>,
+        lead: Lead,
+        tab: Rc<Tab>,
+        ticket: Ticket,
+        lease: Lease,
+        sent: Sent,
+        dialect: Dialect,
+    ) -> Self {
+        let Sent { answer, kind, metered, hides_usage, .. } = sent;
+        let (status, mut headers, body) = (answer.status, answer.headers, answer.body);
+        let form = pass_head(&mut headers, metered);
+        let streaming = matches!(form, Form::Sse | Form::NdJson);
+        if streaming {
+            ticket.set_streaming();
+        }
+        let hides = hides_usage && form == Form::Sse;
+        if hides {
+            headers.remove(header::CONTENT_LENGTH);
+        }
+        let eventful = streaming && !headers.contains_key(header::CONTENT_LENGTH);
+        let head = Head { status, headers, form, dialect, eventful, end: OnceLock::new() };
+        let head = Arc::new(head);
+        lead.head(Arc::clone(&head));
+        let begun = tab.trace.borrow().sent.unwrap_or_else(Instant::now);
+        Self {
+            worker,
+            lead,
+            tab,
+            ticket,
+            lease: Some(lease),
+            head,
+            body,
+            kind,
+            meter: (form != Form::Opaque).then(|| Meter::new(kind, form)),
+            spent: None,
+            hiding: hides.then(Hiding::default),
+            begun,
+            untouched: true,
+            held_up: false,
+        }
+    }
+
+    /// Hands everything on, to its end.
+    async fn stream(mut self, lookup: Box<Lookup>, clamped: bool) {
+        loop {
+            if self.body.ended() {
+                return self.end(*lookup, clamped);
+            }
+            match poll_fn(|cx| self.poll_step(cx)).await {
+                Step::Piece(data) => {
+                    if !self.passed(&data) {
+                        return self.fail(Refusal::budget_ended());
+                    }
+                    self.forward(data);
+                }
+                Step::End => return self.end(*lookup, clamped),
+                Step::Broken(refusal) => return self.fail(refusal),
+                Step::Deserted => return,
+            }
+        }
+    }
+
+    fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
+        if self.lead.poll_deserted(cx).is_ready() {
+            return Poll::Ready(Step::Deserted);
+        }
+        if self.lead.poll_room(cx).is_pending() {
+            self.held_up = true;
+            return Poll::Pending;
+        }
+        if std::mem::take(&mut self.held_up) {
+            // it was the readers who had stood still
+            self.ticket.moved(0, self.worker.clock.now());
+        }
+        match self.body.poll_data(cx) {
+            Poll::Ready(Some(Ok(data))) => Poll::Ready(Step::Piece(data)),
+            Poll::Ready(Some(Err(error))) => {
+                Poll::Ready(Step::Broken(Refusal::broken_answer(error)))
+            }
+            Poll::Ready(None) => Poll::Ready(Step::End),
+            Poll::Pending => match self.ticket.poll_expired(cx) {
+                None => Poll::Pending,
+                Some(expired) => Poll::Ready(Step::Broken(Refusal::expired(expired))),
+            },
+        }
+    }
+
+    /// Looks at a piece that goes by. `false`: a budget wants the stream ended here.
+    fn passed(&mut self, data: &Bytes) -> bool {
+        self.ticket.moved(data.len(), self.worker.clock.now());
+        let Some(meter) = &mut self.meter else { return true };
+        if self.body.ended() && self.untouched {
+            meter.whole(data);
+        } else {
+            self.untouched = false;
+            meter.push(data);
+        }
+        let Some(lease) = &mut self.lease else { return true };
+        let mut trace = self.tab.trace.borrow_mut();
+        if trace.first_token.is_none() && meter.content_started() {
+            let now = Instant::now();
+            trace.first_token = Some(now);
+            lease.first_token(now);
+        }
+        lease.produced(meter.produced()) || self.body.ended()
+    }
+
+    fn forward(&mut self, data: Bytes) {
+        let at_ms = u32::try_from(self.begun.elapsed().as_millis()).unwrap_or(u32::MAX);
+        let Some(hiding) = &mut self.hiding else { return self.lead.push(data, at_ms) };
+        hiding.take(data, self.body.ended());
+        for piece in hiding.ready.drain(..) {
+            self.lead.push(piece, at_ms);
+        }
+    }
+
+    /// The answer has ended by its own framing.
+    fn end(mut self, lookup: Lookup, clamped: bool) {
+        if let Some(meter) = &mut self.meter {
+            meter.finish();
+        }
+        if let Some(hiding) = &mut self.hiding {
+            hiding.finish();
+            for piece in hiding.ready.drain(..) {
+                self.lead.push(piece, 0);
+            }
+        }
+        let outcome = outcome(self.head.status, self.meter.as_ref());
+        self.bill(outcome == Outcome::Complete);
+        let usage = self.tab.trace.borrow().usage;
+        // the first end is the only one
+        let _ = self.head.end.set(Ended { outcome, usage });
+        let whole = outcome == Outcome::Complete && self.head.status == StatusCode::OK;
+        if whole && let Some(recorded) = self.lead.recorded() {
+            let content_type = self.head.headers.get(header::CONTENT_TYPE);
+            let answered = Answered {
+                kind: self.kind,
+                form: self.head.form,
+                content_type: content_type.map(|value| value.as_bytes().into()),
+                recorded,
+                usage,
+                clamped,
+            };
+            lookup.keep(&self.worker, answered);
+        }
+        self.lead.complete();
+    }
+
+    /// The answer will not end by itself.
+    fn fail(mut self, refusal: Refusal) {
+        self.bill(false);
+        self.body.abandon();
+        let between = match &self.hiding {
+            Some(hiding) => hiding.hide.between(),
+            None => self.meter.as_ref().is_none_or(Meter::between_events),
+        };
+        self.lead.fail(Failure { refusal, between });
+    }
+
+    /// Settles what the call has cost, once.
+    fn bill(&mut self, complete: bool) {
+        let Some(lease) = self.lease.take() else { return };
+        let meter = self.meter.as_ref();
+        let produced = meter.map_or(0, Meter::produced);
+        let mut usage = meter.and_then(Meter::usage);
+        if let Some(spent) = self.spent {
+            let usage = usage.get_or_insert_default();
+            usage.input = usage.input.saturating_add(spent.input);
+        }
+        let settled = lease.settle(&Came { usage, produced, complete });
+        let mut trace = self.tab.trace.borrow_mut();
+        trace.usage = usage;
+        trace.content_events = meter.map_or(0, Meter::content_events);
+        trace.settled = settled;
+    }
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        // nobody reads any more, or all is settled already
+        self.bill(false);
+        self.tab.close();
+    }
+}

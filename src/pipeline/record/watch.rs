@@ -1,0 +1,112 @@
+//! How an upstream call goes, for whoever answers for it.
+use std::rc::Rc;
+use std::time::Instant;
+
+use super::Record;
+use crate::limits::book::Settled;
+use crate::pipeline::status::Saved;
+use crate::telemetry::metrics::Kept;
+use crate::upstream::call::Answer;
+use crate::wire::Usage;
+
+/// Whoever wants to know how an upstream call goes.
+pub trait Watch {
+    fn sent(&mut self, at: Instant);
+    fn answered(&mut self, answer: &Answer);
+    /// What the call has cost, where a limit has counted it.
+    fn billed(&mut self, settled: Option<&Settled>);
+}
+
+/// How an upstream call goes that several calls wait for; the record of the first follows it.
+#[derive(Debug, Clone, Default)]
+pub struct Trace {
+    pub sent: Option<Instant>,
+    pub arrived: Option<Instant>,
+    pub attempts: u32,
+    pub reused: bool,
+    pub first_token: Option<Instant>,
+    pub usage: Option<Usage>,
+    pub content_events: u64,
+    pub settled: Option<Settled>,
+    /// What it did not have to ask for.
+    pub saved: Option<(Saved, Usage)>,
+}
+
+impl Watch for Trace {
+    fn sent(&mut self, at: Instant) {
+        self.sent = Some(at);
+    }
+
+    fn answered(&mut self, answer: &Answer) {
+        self.arrived = Some(answer.arrived);
+        (self.attempts, self.reused) = (answer.tries, answer.reused);
+    }
+
+    fn billed(&mut self, settled: Option<&Settled>) {
+        self.settled = settled.copied();
+    }
+}
+
+impl Watch for Record {
+    fn sent(&mut self, at: Instant) {
+        self.note(|facts| facts.sent = Some(at));
+    }
+
+    fn answered(&mut self, answer: &Answer) {
+        self.note(|facts| {
+            facts.arrived = Some(answer.arrived);
+            facts.attempts = answer.tries;
+            facts.reused = answer.reused;
+        });
+    }
+
+    fn billed(&mut self, settled: Option<&Settled>) {
+        let Some(settled) = settled else { return };
+        self.note(|facts| facts.spend = settled.spend.map(|spend| (spend, settled.priced)));
+    }
+}
+
+impl Record {
+    /// What the cache had for the call, in a word.
+    pub fn looked(&mut self, how: &'static str) {
+        self.note(|facts| facts.kept.how = Some(how));
+    }
+
+    /// The call needed no upstream of its own: what its tokens would have cost.
+    pub fn saved(&mut self, saved: &Saved, usage: Option<Usage>) {
+        let usage = usage.unwrap_or_default();
+        let cost = saved.rate.map_or(0, |rate| rate.cost(&usage));
+        self.note(|facts| {
+            facts.kept = Kept {
+                how: Some(saved.how),
+                tokens: usage.input.saturating_add(usage.output),
+                nano: u64::try_from(cost).unwrap_or(0),
+            };
+        });
+    }
+
+    /// What is known by now of an upstream call that somebody else makes.
+    pub fn follow(&mut self, trace: &Trace) {
+        self.note(|facts| {
+            facts.sent = trace.sent;
+            if let Some(arrived) = trace.arrived {
+                (facts.arrived, facts.attempts, facts.reused) =
+                    (Some(arrived), trace.attempts, trace.reused);
+            }
+            facts.usage = trace.usage;
+            facts.content_events = trace.content_events;
+            let since = |at: Instant| at.saturating_duration_since(facts.started);
+            facts.first_token = trace.first_token.map(since);
+        });
+        self.billed(trace.settled.as_ref());
+        if let Some((saved, usage)) = &trace.saved {
+            self.saved(saved, Some(*usage));
+        }
+    }
+
+    /// Takes what is known of the call out, to be closed by another.
+    pub fn hand_over(&mut self) -> Option<Self> {
+        let facts = self.facts.take()?;
+        Some(Self { id: self.id, worker: Rc::clone(&self.worker), facts: Some(facts) })
+    }
+}

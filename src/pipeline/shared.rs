@@ -1,0 +1,88 @@
+//! What those who share one upstream call know of it.
+use std::cell::{Cell, RefCell};
+use std::sync::OnceLock;
+use std::time::Instant;
+
+use http::{HeaderMap, StatusCode};
+
+use super::record::{Record, Trace, Watch};
+use super::refusal::Refusal;
+use crate::cache;
+use crate::limits::book::Settled;
+use crate::telemetry::metrics::Outcome;
+use crate::upstream::call::Answer;
+use crate::wire::{Dialect, Form, Usage};
+
+/// All calls in flight that others may join; one for all workers.
+pub type Hubs = cache::Hubs<Head, Failure>;
+pub type Lead = cache::Lead<Head, Failure>;
+pub type Seat = cache::Seat<Head, Failure>;
+
+/// The head of an answer that several may read.
+pub struct Head {
+    pub status: StatusCode,
+    /// As the backend said it, but for what is between the two of us.
+    pub headers: HeaderMap,
+    pub form: Form,
+    pub dialect: Dialect,
+    /// An error event can be added to it.
+    pub eventful: bool,
+    /// How it ended, set before its end is told.
+    pub end: OnceLock<Ended>,
+}
+
+/// How an answer ended that came to its end.
+#[derive(Debug, Clone, Copy)]
+pub struct Ended {
+    pub outcome: Outcome,
+    pub usage: Option<Usage>,
+}
+
+/// Why there is no (more) answer.
+pub struct Failure {
+    pub refusal: Refusal,
+    /// What was sent ends with a whole event.
+    pub between: bool,
+}
+
+/// What the call that began it shares with the task that makes it: both are on one thread.
+#[derive(Default)]
+pub struct Tab {
+    pub trace: RefCell<Trace>,
+    /// Left by a caller who did not wait for the end: closed when the bill is known.
+    left: Cell<Option<Record>>,
+    /// It is known.
+    over: Cell<bool>,
+}
+
+impl Watch for &Tab {
+    fn sent(&mut self, at: Instant) {
+        self.trace.borrow_mut().sent(at);
+    }
+
+    fn answered(&mut self, answer: &Answer) {
+        self.trace.borrow_mut().answered(answer);
+    }
+
+    fn billed(&mut self, settled: Option<&Settled>) {
+        self.trace.borrow_mut().billed(settled);
+    }
+}
+
+impl Tab {
+    /// The first caller has gone; its record waits for the bill.
+    pub fn leave(&self, record: Option<Record>) {
+        self.left.set(record);
+        if self.over.get() {
+            self.close();
+        }
+    }
+
+    /// The upstream call is over.
+    pub fn close(&self) {
+        self.over.set(true);
+        if let Some(mut record) = self.left.take() {
+            record.follow(&self.trace.borrow());
+        }
+    }
+}

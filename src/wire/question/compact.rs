@@ -1,0 +1,104 @@
+//! Crosses values, and says them without the space that means nothing.
+//!
+//! Most clients write none, so the first crossing notes whether there is any: a value without is
+//! said in one piece. As lenient as [`crate::wire::json`]; of space between two words of broken
+//! text one space stays, so that what is said of two texts is the same only if they are.
+use crate::wire::json::{NotJson, skip_space, skip_value};
+
+/// What crossing a value has told.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Crossed {
+    /// There is space outside its strings.
+    pub spaced: bool,
+    /// One of its strings is the word that was looked for.
+    pub found: bool,
+}
+
+/// The offset behind the value that begins at `at`. `word` is looked for among the strings in an
+/// object or an array, as it would be written, with its quotes.
+pub fn cross(text: &[u8], at: usize, word: &[u8], crossed: &mut Crossed) -> Result<usize, NotJson> {
+    *crossed = Crossed::default();
+    if !matches!(text.get(at), Some(b'{' | b'[')) {
+        return skip_value(text, at);
+    }
+    let (mut at, mut depth) = (at, 0_usize);
+    loop {
+        at = next_stop(text, at);
+        match text.get(at) {
+            Some(b'"') => {
+                let end = skip_value(text, at)?;
+                crossed.found |= end - at == word.len() && text[at..end] == *word;
+                at = end;
+                continue;
+            }
+            Some(b'{' | b'[') => depth += 1,
+            Some(b'}' | b']') => {
+                depth -= 1;
+                if depth == 0 {
+                    return Ok(at + 1);
+                }
+            }
+            Some(_) => crossed.spaced = true,
+            None => return Err(NotJson { at }),
+        }
+        at += 1;
+    }
+}
+
+/// Says a value, or a part of one that is cut between its tokens, without the space in it.
+pub fn tight(value: &[u8], sink: &mut impl FnMut(&[u8])) {
+    let (mut from, mut at) = (0, 0);
+    loop {
+        at = next_stop(value, at);
+        match value.get(at) {
+            Some(b'"') => at = skip_value(value, at).unwrap_or(value.len()),
+            Some(b' ' | b'\t' | b'\n' | b'\r') => {
+                let end = skip_space(value, at);
+                say(&value[from..at], sink);
+                if at > 0 && end < value.len() && is_word(value[at - 1]) && is_word(value[end]) {
+                    sink(b" ");
+                }
+                (from, at) = (end, end);
+            }
+            Some(_) => at += 1,
+            None => return say(&value[from..], sink),
+        }
+    }
+}
+
+fn say(piece: &[u8], sink: &mut impl FnMut(&[u8])) {
+    if !piece.is_empty() {
+        sink(piece);
+    }
+}
+
+fn is_word(byte: u8) -> bool {
+    !matches!(byte, b'{' | b'}' | b'[' | b']' | b',' | b':' | b'"')
+}
+
+/// The offset of the next quote, brace, bracket, space or control, or the end. As
+/// [`crate::wire::json::next_mark`]: a few singly, then blocks.
+fn next_stop(text: &[u8], at: usize) -> usize {
+    const NEAR: usize = 8;
+    const BLOCK: usize = 32;
+    let near = text.len().min(at + NEAR);
+    let mut at = at;
+    while at < near {
+        if is_stop(text[at]) {
+            return at;
+        }
+        at += 1;
+    }
+    for block in text[at.min(text.len())..].chunks(BLOCK) {
+        if block.iter().fold(false, |any, &byte| any | is_stop(byte)) {
+            return at + block.iter().position(|&byte| is_stop(byte)).unwrap_or(0);
+        }
+        at += block.len();
+    }
+    at
+}
+
+/// Brackets and braces differ in one bit.
+fn is_stop(byte: u8) -> bool {
+    byte <= b' ' || byte == b'"' || byte | 0x20 == b'{' || byte | 0x20 == b'}'
+}
