@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use tidegate::identity::Rung;
-use tidegate::telemetry::metrics::Usage;
+use tidegate::telemetry::metrics::{Kept, Usage};
 use tidegate::telemetry::view::{AgentView, AgentsView, LimitView, QueueView};
 
 use super::*;
@@ -48,6 +48,7 @@ fn state() -> Value {
         error: None,
         who: Who { agent: "researcher", team: "growth", rung: Some(Rung::Key), ..Who::default() },
         held: Held { spend_nano: Some(1_500_000_000), priced: true, ..Held::default() },
+        kept: Kept::default(),
     };
     let refused = Outcome::Refused;
     metrics.finished(&call);
