@@ -6,6 +6,7 @@
 //! started in `cli/start.rs`.
 mod agents;
 mod keys;
+mod semantic;
 mod start;
 
 use std::io::{self, Write as _};
@@ -77,6 +78,9 @@ enum Command {
     /// Make, list and revoke the keys of agents
     #[command(subcommand)]
     Keys(keys::Keys),
+    /// Try the semantic cache on pairs of questions of your own
+    #[command(subcommand)]
+    Semantic(semantic::Semantic),
     /// Serve a simulated backend, for tests and trials
     Simulate(crate::simulate::Options),
     /// Show Tidegate at work in front of a simulated backend
@@ -192,6 +196,7 @@ fn parse_and_run() -> ExitCode {
         Some(Command::Agents(args)) => agents::run(&args),
         Some(Command::Schema) => say(&format!("{:#}\n", config::schema())),
         Some(Command::Keys(command)) => keys::run(&command),
+        Some(Command::Semantic(command)) => semantic::run(&command),
         Some(Command::Simulate(args)) => start::simulate(&args),
         Some(Command::Demo(args)) => start::demo(&args),
         Some(Command::Completions { shell }) => completions(shell),

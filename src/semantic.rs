@@ -11,18 +11,22 @@
 //! in `packaging/semantic/README.md`, with the commands that print the figures.
 mod answers;
 mod compare;
+mod features;
 mod fit;
 mod form;
 mod lexicon;
 mod polite;
 mod table;
+mod trees;
 mod wordpiece;
 mod words;
 
 pub use answers::{Agreement, agree};
+pub use features::{COUNT as FEATURES, NAMES as FEATURE_NAMES, features};
 pub use fit::Unfit;
 pub use table::DIMS;
 
+use compare::Guard;
 use form::Form;
 use lexicon::List;
 use words::Words;
@@ -33,6 +37,9 @@ pub const VERSION: u32 = 1;
 
 /// Bytes of a text that are read; a longer one is [`Unfit::TooLong`] and has no canonical form.
 pub const LONGEST: usize = 4096;
+
+/// The score from which on a pair that no guard vetoes is the same.
+pub const SHIPPED: f32 = 0.0;
 
 /// Where the vectors of two questions that ask the same lie at least; below, nothing is compared.
 const LEAST_COSINE: f32 = 0.5;
@@ -134,9 +141,10 @@ pub fn judge(a: &Question, b: &Question, cosine: f32) -> Verdict {
     } else {
         // a cosine that is no number is far, too
         let far = cosine.is_nan() || cosine < LEAST_COSINE;
-        compare::compare(&a.form, &b.form).veto.or(far.then_some("far"))
+        compare::compare(&a.form, &b.form).veto().map(Guard::as_str).or(far.then_some("far"))
     };
-    Verdict { same: veto.is_none(), score: cosine, veto }
+    let score = trees::score(&features(a, b));
+    Verdict { same: veto.is_none() && score >= SHIPPED, score, veto }
 }
 
 /// Lines of a text whose layout says nothing.

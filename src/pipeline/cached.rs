@@ -47,8 +47,13 @@ pub struct Asking<'c> {
 }
 
 impl Asking<'_> {
-    /// Answers it.
-    pub async fn answer(mut self, mut lookup: Box<Lookup>) -> Result<Reply, Refusal> {
+    pub fn facts(&self) -> Facts<'_> {
+        let Self { who, route, to, head, call, .. } = self;
+        Facts { who, route, target: &to.target, head, call }
+    }
+
+    /// Answers it, as a policy caches it.
+    pub async fn look(mut self, mut lookup: Box<Lookup>) -> Result<Reply, Refusal> {
         let now = SystemTime::now();
         let mut found = lookup.peek(self.worker, now);
         if found.is_none() {
@@ -87,9 +92,8 @@ impl Asking<'_> {
 
     /// Whether the same was asked in other words.
     async fn look_around(&self, lookup: &mut Lookup) -> Option<Found> {
-        let Self { worker, snapshot, who, route, to, head, call, .. } = self;
-        let facts = Facts { who, route, target: &to.target, head, call };
-        let mut similar = Arc::new(Similar::of(worker, &facts, lookup)?);
+        let Self { worker, snapshot, .. } = self;
+        let mut similar = Arc::new(Similar::of(worker, &self.facts(), lookup)?);
         let found =
             if lookup.no_cache() { None } else { similar.look(worker, snapshot, lookup).await };
         lookup.similar = Some(similar);

@@ -159,7 +159,7 @@ async fn answered(mut production: Production, sent: Sent, asked: &[usize]) -> Op
         let fits = outcome == Outcome::Complete && status.as_u16() == 200 && form == Form::Json;
         let content_type = headers.get(header::CONTENT_TYPE).map(|value| value.as_bytes().into());
         let recorded = Recorded { body, frames: Box::default() };
-        let part = Answered { kind, form, content_type, recorded, usage: counted };
+        let part = Answered { kind, form, content_type, recorded, usage: counted, clamped: false };
         let whole = if fits { put_together(&mut production, asked, &part) } else { None };
         let Some(whole) = whole else { return Some(again(production, counted)) };
         (whole.body, whole.usage)

@@ -5,12 +5,20 @@
 //! [`Lookup::peek`] looks before the call asks for leave, so that what is free waits for nothing;
 //! [`Lookup::claim`] looks once more behind that, and begins the call or joins it. Only from there
 //! comes a [`Miss`], and dispatch is not reached without one.
-use std::borrow::Cow;
+mod form;
+mod keep;
+mod walls;
+
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use http::{HeaderValue, request};
 
+pub use self::keep::Answered;
+pub use self::walls::walls;
+
+use self::form::Asked;
+use self::walls::name;
 use super::call::{Call, Sending};
 use super::control::{Control, Reach};
 use super::embeddings;
@@ -18,13 +26,12 @@ use super::shared::{Lead, Seat};
 use super::similar::Similar;
 use super::status;
 use super::worker::Worker;
-use crate::cache::{self, Author, Claim, Entry, Key, Purpose, Recorded, Space, Vectors, Walls};
-use crate::config::{self, Scope};
+use crate::cache::{Author, Claim, Entry, Key, Space, Vectors};
+use crate::config;
 use crate::identity::Identity;
 use crate::limits::rules::Subject;
 use crate::route::Route;
 use crate::snapshot::Snapshot;
-use crate::wire::{self, Finish, Form, Kind, Usage};
 
 /// What is to be done about a call, as far as the cache goes.
 pub enum Planned {
@@ -51,17 +58,6 @@ pub struct Lookup {
     pub similar: Option<Arc<Similar>>,
     /// Of an embeddings call: its inputs, and what is known of them.
     pub vectors: Option<Vectors>,
-}
-
-/// The form that an answer is asked for in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Asked {
-    kind: Kind,
-    stream: bool,
-    /// The stream is to report its usage.
-    usage: bool,
-    /// Gemini's stream as one JSON array.
-    array: bool,
 }
 
 /// What of [`Control`] outlives the request's head.
@@ -128,15 +124,6 @@ pub struct Leading {
     pub lookup: Box<Lookup>,
 }
 
-/// An answer that has come, whole.
-pub struct Answered {
-    pub kind: Kind,
-    pub form: Form,
-    pub content_type: Option<Box<[u8]>>,
-    pub recorded: Recorded,
-    pub usage: Option<Usage>,
-}
-
 /// What is known of a call when the cache is asked.
 pub struct Facts<'c> {
     pub who: &'c Identity,
@@ -196,32 +183,6 @@ pub fn plan(worker: &Worker, snapshot: &Snapshot, facts: &Facts<'_>) -> Planned 
     }))
 }
 
-/// The name of what a call asks, and of the inputs that it asks about, if that is what it does. Or
-/// why it has none, in a word.
-fn name(
-    kind: Kind,
-    body: &[u8],
-    rule: &config::Cache,
-    within: impl FnOnce(Purpose) -> cache::Naming,
-) -> Result<(Key, Option<Vectors>), &'static str> {
-    if kind.embeds() {
-        if !rule.embeddings {
-            return Err("embeddings");
-        }
-        let batch = wire::embed::batch(kind, body).ok_or("inputs")?;
-        let (vectors, question) = Vectors::new(kind, &batch, within(Purpose::Vector));
-        return Ok((question, Some(vectors)));
-    }
-    let question = wire::question(kind, body).map_err(wire::Unasked::as_str)?;
-    // who does not say gets the vendor's default, and that is high
-    if rule.temperature.is_some_and(|most| question.temperature.unwrap_or(1.0) > most) {
-        return Err("temperature");
-    }
-    let mut naming = within(Purpose::Exact);
-    question.say(&mut |bytes| naming.raw(bytes));
-    Ok((naming.key(), None))
-}
-
 impl Planned {
     /// The call goes without the cache; with what its caller is told of that.
     pub fn uncached(self) -> (Miss, Option<HeaderValue>) {
@@ -230,160 +191,6 @@ impl Planned {
             Self::Off | Self::Look(_) => None,
         };
         (Miss(()), status)
-    }
-}
-
-/// Begins a name with everything that an answer may not cross.
-pub fn walls(
-    worker: &Worker,
-    scope: Scope,
-    policy: &str,
-    facts: &Facts<'_>,
-    namespace: Option<&[u8]>,
-    purpose: Purpose,
-) -> cache::Naming {
-    let Facts { who, route, target, head, call } = facts;
-    let tenant = tenant(scope, who, namespace);
-    let mut headers: Vec<_> = head
-        .headers
-        .iter()
-        .filter(|(name, _)| wire::header_changes_answer(name.as_str()))
-        .map(|(name, value)| (name.as_str(), value.as_bytes()))
-        .collect();
-    // several of one name stay in their order
-    headers.sort_by_key(|(name, _)| *name);
-    let (kind, target) = formless(call.kind, target);
-    worker.cache.keyer.within(
-        purpose,
-        &Walls {
-            policy,
-            scope,
-            tenant: &tenant,
-            upstream: &route.upstream.config.name,
-            origin: &route.upstream.wall,
-            route: &route.name,
-            target: &target,
-            kind: kind as u8,
-            headers: &headers,
-        },
-    )
-}
-
-/// Who is inside a scope. A name that only the client says is worth no more than its credential:
-/// who could say another's name would get another's answers.
-fn tenant(scope: Scope, who: &Identity, namespace: Option<&[u8]>) -> Vec<u8> {
-    let mut tenant = Vec::with_capacity(96);
-    let mut part = |name: u8, text: &[u8]| {
-        tenant.push(name);
-        tenant.extend_from_slice(&(text.len() as u64).to_le_bytes());
-        tenant.extend_from_slice(text);
-    };
-    let proven = who.rung.authorizes();
-    let scope = match scope {
-        Scope::Team if who.team.is_none() => Scope::Agent,
-        scope => scope,
-    };
-    if scope <= Scope::Team
-        && let Some(team) = &who.team
-    {
-        part(b't', team.as_bytes());
-    }
-    if scope <= Scope::Agent {
-        part(b'a', who.agent.as_bytes());
-        part(b'r', who.rung.as_str().as_bytes());
-    }
-    if scope != Scope::Shared && (scope == Scope::Credential || !proven) {
-        part(b'c', who.credential.as_ref().map_or(&[], |print| &print.0));
-    }
-    if scope == Scope::Credential
-        && let Some(grant) = &who.grant
-    {
-        part(b'k', grant.id.as_bytes());
-    }
-    if let Some(namespace) = namespace {
-        part(b'n', namespace);
-    }
-    tenant
-}
-
-/// Gemini asks for a stream by another path: the same question for all that.
-fn formless(kind: Kind, target: &str) -> (Kind, Cow<'_, str>) {
-    if !matches!(kind, Kind::Generate | Kind::StreamGenerate) {
-        return (kind, Cow::Borrowed(target));
-    }
-    let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    let path = path
-        .strip_suffix(":streamGenerateContent")
-        .or_else(|| path.strip_suffix(":generateContent"))
-        .unwrap_or(path);
-    let query: Vec<_> =
-        query.split('&').filter(|pair| !pair.is_empty() && !pair.starts_with("alt=")).collect();
-    (Kind::Generate, Cow::Owned(format!("{path}?{}", query.join("&"))))
-}
-
-impl Asked {
-    fn of(call: &Call, target: &str) -> Self {
-        let kind = call.kind;
-        let sse = || target.split(['?', '&']).any(|pair| pair == "alt=sse");
-        Self {
-            kind,
-            stream: call.stream,
-            usage: call.stream && call.asks.usage,
-            array: kind == Kind::StreamGenerate && !sse(),
-        }
-    }
-
-    fn number(self) -> u8 {
-        u8::from(self.stream) | u8::from(self.usage) << 1 | u8::from(self.array) << 2
-    }
-
-    /// The other forms that the answer may be kept in.
-    fn others(self) -> impl Iterator<Item = Self> {
-        let kinds = match self.kind {
-            Kind::Generate | Kind::StreamGenerate => [Kind::Generate, Kind::StreamGenerate],
-            kind => [kind, kind],
-        };
-        let usage = matches!(self.kind, Kind::Chat | Kind::Completions);
-        let plain = Self { kind: kinds[0], stream: false, usage: false, array: false };
-        let stream = Self { kind: kinds[1], stream: true, usage: false, array: false };
-        let counted = usage.then_some(Self { usage: true, ..stream });
-        [Some(plain), Some(stream), counted].into_iter().flatten().filter(move |one| *one != self)
-    }
-
-    /// The same answer in this form, if nothing is lost by that.
-    fn render(self, entry: &Entry) -> Option<Entry> {
-        let Entry { kind, form, ref body, .. } = *entry;
-        if self.array {
-            return None;
-        }
-        let plain = |body| Entry {
-            kind: self.kind,
-            form: Form::Json,
-            stream: false,
-            content_type: Some(b"application/json"[..].into()),
-            body,
-            frames: Box::default(),
-            ..entry.clone()
-        };
-        if !self.stream {
-            return wire::fold(kind, form, body).map(plain);
-        }
-        let unfolded = if entry.stream {
-            wire::restream(kind, form, body, self.usage)?
-        } else {
-            wire::unfold(self.kind, body, self.usage)?
-        };
-        let wire::Unfolded { form, content_type, body, ends } = unfolded;
-        let piece = |end| cache::Piece { end, at_ms: 0 };
-        Some(Entry {
-            kind: self.kind,
-            form,
-            stream: true,
-            content_type: Some(content_type.as_bytes().into()),
-            body,
-            frames: ends.into_iter().map(piece).collect(),
-            ..entry.clone()
-        })
     }
 }
 
@@ -519,42 +326,5 @@ impl Lookup {
             worker.hubs.alone(self.key, keep)
         };
         (Claimed::Miss(Box::new(Leading { lead, seat, miss: Miss(()), lookup: self })), None)
-    }
-
-    /// Keeps an answer that has come, if it is worth it.
-    pub fn keep(self, worker: &Worker, answered: Answered) {
-        if self.vectors.is_some() {
-            return self.keep_vectors(worker, &answered);
-        }
-        let Answered { kind, form, content_type, recorded, usage } = answered;
-        let Recorded { body, frames } = recorded;
-        let Some(facts) = wire::facts(kind, form, &body) else { return };
-        let filtered = matches!(facts.finish, Finish::Filtered);
-        if facts.empty || filtered || (facts.calls_tools && !self.rule.tool_calls) {
-            return;
-        }
-        let ttl = self.ttl();
-        if ttl.is_zero() {
-            return;
-        }
-        let rate = worker.live.peek().prices.of(&self.author.model);
-        let entry = Entry {
-            kind,
-            form,
-            stream: self.asked.stream,
-            content_type,
-            body,
-            frames,
-            stored: SystemTime::now(),
-            ttl,
-            usage,
-            cost_nano: usage.map(|usage| rate.cost(&usage)),
-            author: self.author,
-        };
-        let entry = Arc::new(entry);
-        self.space.put(self.key, Arc::clone(&entry));
-        if let Some(similar) = self.similar {
-            similar.answered(worker, self.question, &entry, &facts);
-        }
     }
 }

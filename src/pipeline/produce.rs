@@ -264,7 +264,7 @@ impl Answering {
         let usage = self.tab.trace.borrow().usage;
         // the first end is the only one
         let _ = self.head.end.set(Ended { outcome, usage });
-        let whole = outcome == Outcome::Complete && self.head.status == StatusCode::OK && !clamped;
+        let whole = outcome == Outcome::Complete && self.head.status == StatusCode::OK;
         if whole && let Some(recorded) = self.lead.recorded() {
             let content_type = self.head.headers.get(header::CONTENT_TYPE);
             let answered = Answered {
@@ -273,6 +273,7 @@ impl Answering {
                 content_type: content_type.map(|value| value.as_bytes().into()),
                 recorded,
                 usage,
+                clamped,
             };
             lookup.keep(&self.worker, answered);
         }

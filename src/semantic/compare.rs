@@ -7,24 +7,84 @@ use super::form::{Form, Term};
 use super::lexicon::{self, Class};
 use super::table;
 
+/// What forbids two questions to be the same; the worst kind first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Guard {
+    Number,
+    Negation,
+    Antonym,
+    /// Something that stands to the letter.
+    Quote,
+    Name,
+    /// The same words in another order.
+    Order,
+    /// A word that says what it is about.
+    Word,
+    /// What kind of question it is.
+    Frame,
+    /// A small word that changes what is asked.
+    Scope,
+}
+
+impl Guard {
+    const ALL: [Self; 9] = [
+        Self::Number,
+        Self::Negation,
+        Self::Antonym,
+        Self::Quote,
+        Self::Name,
+        Self::Order,
+        Self::Word,
+        Self::Frame,
+        Self::Scope,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Number => "number",
+            Self::Negation => "negation",
+            Self::Antonym => "antonym",
+            Self::Quote => "quote",
+            Self::Name => "name",
+            Self::Order => "order",
+            Self::Word => "word",
+            Self::Frame => "frame",
+            Self::Scope => "scope",
+        }
+    }
+}
+
 /// What differs.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Difference {
-    pub veto: Option<&'static str>,
+    guards: u16,
+    /// Terms that only the one has, and only the other.
+    pub left: (u16, u16),
     /// Slips of the pen that were forgiven.
     pub typos: u16,
     /// A phrase stands at another place.
     pub moved: bool,
 }
 
+impl Difference {
+    pub fn has(&self, guard: Guard) -> bool {
+        self.guards & 1 << guard as u16 != 0
+    }
+
+    /// The worst guard that was hit.
+    pub fn veto(&self) -> Option<Guard> {
+        Guard::ALL.into_iter().find(|&guard| self.has(guard))
+    }
+}
+
 pub fn compare(a: &Form, b: &Form) -> Difference {
     if let Some(typos) = in_order(a, b) {
-        return Difference { veto: None, typos, moved: false };
+        return Difference { typos, ..Difference::default() };
     }
     if phrases_moved(a, b) {
-        return Difference { veto: None, typos: 0, moved: true };
+        return Difference { moved: true, ..Difference::default() };
     }
-    Difference { veto: Some(reason(a, b)), typos: 0, moved: false }
+    guards(a, b)
 }
 
 /// Slips of the pen, where all else is equal, word by word.
@@ -39,13 +99,13 @@ fn in_order(a: &Form, b: &Form) -> Option<u16> {
             continue;
         }
         let plain = |term: Term| term.class == Class::Content && !term.name;
-        if !plain(x) || !plain(y) || !is_typo(one, other) {
+        if !plain(x) || !plain(y) || !is_typo(a.written(x), b.written(y)) {
             return None;
         }
         typos += 1;
     }
-    // one slip in three words: more is another text
-    (typos == 0 || usize::from(typos) * 3 <= a.terms.len()).then_some(typos)
+    // one slip in two words at most: more is another text
+    (usize::from(typos) * 2 <= a.terms.len()).then_some(typos)
 }
 
 /// One letter too many, too few, wrong or swapped inside a longer word, and only one of the two is
@@ -109,37 +169,31 @@ fn phrases(form: &Form) -> Vec<Vec<&str>> {
     phrases
 }
 
-/// What differs first, the worst kind first.
-fn reason(a: &Form, b: &Form) -> &'static str {
+/// Every guard that two forms hit which are not equal.
+fn guards(a: &Form, b: &Form) -> Difference {
     let (only_a, only_b) = (left_over(a, b), left_over(b, a));
+    let mut guards = 0;
+    let mut hit = |guard: Guard| guards |= 1 << guard as u16;
+    for term in only_a.iter().chain(&only_b) {
+        hit(match term.class {
+            Class::Number => Guard::Number,
+            Class::Negation => Guard::Negation,
+            Class::Verbatim => Guard::Quote,
+            _ if term.name => Guard::Name,
+            Class::Content => Guard::Word,
+            Class::Frame => Guard::Frame,
+            Class::Hard | Class::Soft | Class::Sign => Guard::Scope,
+        });
+    }
+    let against = |x: &Term| only_b.iter().any(|y| lexicon::contrary(a.text(*x), b.text(*y)));
+    if only_a.iter().any(against) {
+        hit(Guard::Antonym);
+    }
     if only_a.is_empty() && only_b.is_empty() {
-        return "order";
+        hit(Guard::Order);
     }
-    let any = |is: &dyn Fn(Term) -> bool| only_a.iter().chain(&only_b).any(|&term| is(term));
-    if any(&|term| term.class == Class::Number) {
-        return "number";
-    }
-    if any(&|term| term.class == Class::Negation) {
-        return "negation";
-    }
-    let contrary =
-        only_a.iter().any(|&x| only_b.iter().any(|&y| lexicon::contrary(a.text(x), b.text(y))));
-    if contrary {
-        return "antonym";
-    }
-    if any(&|term| term.class == Class::Verbatim) {
-        return "quote";
-    }
-    if any(&|term| term.name) {
-        return "name";
-    }
-    if any(&|term| term.class == Class::Content) {
-        return "word";
-    }
-    if any(&|term| term.class == Class::Frame) {
-        return "frame";
-    }
-    "scope"
+    let left = (only_a.len() as u16, only_b.len() as u16);
+    Difference { guards, left, ..Difference::default() }
 }
 
 /// Terms of `a` that `b` does not have as often.

@@ -5,6 +5,7 @@
 //! fall away. What is left must be equal in order, so nothing here may make two questions equal
 //! that differ in what they ask: `lexicon` holds only what is safe in every sentence.
 use super::lexicon::{self, Class, List};
+use super::table;
 use super::words::{Gap, Kind, Words};
 
 /// One word of the form.
@@ -12,6 +13,8 @@ use super::words::{Gap, Kind, Words};
 pub struct Term {
     start: u32,
     end: u32,
+    /// Where the word as written ends; it stands behind what it became.
+    written: u32,
     pub class: Class,
     /// Written as a name.
     pub name: bool,
@@ -53,6 +56,11 @@ impl Form {
         &self.text[term.start as usize..term.end as usize]
     }
 
+    /// As it was written, where that was one word.
+    pub fn written(&self, term: Term) -> &str {
+        &self.text[term.end as usize..term.written as usize]
+    }
+
     pub fn at(&self, index: usize) -> Option<&str> {
         self.terms.get(index).map(|&term| self.text(term))
     }
@@ -65,9 +73,15 @@ impl Form {
     }
 
     fn push(&mut self, text: &str, class: Class, name: bool) {
+        self.put(text, text, class, name);
+    }
+
+    fn put(&mut self, text: &str, written: &str, class: Class, name: bool) {
         let start = self.text.len() as u32;
         self.text.push_str(text);
-        self.terms.push(Term { start, end: self.text.len() as u32, class, name });
+        let end = self.text.len() as u32;
+        self.text.push_str(written);
+        self.terms.push(Term { start, end, written: self.text.len() as u32, class, name });
     }
 
     /// The longest phrase that begins here; returns its words.
@@ -77,7 +91,7 @@ impl Form {
             let mut length = 0;
             for wanted in phrase.split(' ') {
                 let at = order.get(length).filter(|at| text(at) == wanted)?;
-                if length > 0 && words.list[*at].gap == Gap::Stop {
+                if length > 0 && *at > 0 && words.list[*at].gap == Gap::Stop {
                     return None;
                 }
                 length += 1;
@@ -122,7 +136,7 @@ impl Form {
                     }
                     Some((class, becomes)) => {
                         self.rewritten += u16::from(becomes != text);
-                        self.known(becomes, class, word.name, next.map(|next| next.kind));
+                        self.known(becomes, text, (class, word.name), next.map(|next| next.kind));
                     }
                     None => self.content_word(text, word.name),
                 }
@@ -151,14 +165,20 @@ impl Form {
         }
     }
 
-    fn known(&mut self, becomes: &str, class: Class, name: bool, next: Option<Kind>) {
+    fn known(
+        &mut self,
+        becomes: &str,
+        written: &str,
+        (class, name): (Class, bool),
+        next: Option<Kind>,
+    ) {
         let currency = matches!(becomes, "dollar" | "euro" | "pound");
         let after_number = self.terms.last().is_some_and(|term| term.class == Class::Number);
         if currency && next == Some(Kind::Number) && !after_number {
             // "$50" as "50 dollars": the number is put before it when it comes
             return self.push(becomes, Class::Sign, false);
         }
-        self.push(becomes, class, name);
+        self.put(becomes, written, class, name);
     }
 
     fn number(&mut self, text: &str) {
@@ -204,16 +224,32 @@ impl Form {
 
     /// A word that no list knows, or whose singular one does.
     fn content_word(&mut self, text: &str, name: bool) {
+        if let Some(base) = self.base_after_frame(text) {
+            return self.put(&base, text, Class::Content, false);
+        }
         let one = singular(text);
         match lexicon::word(&one) {
             Some((Class::Content, becomes)) => {
                 self.rewritten += u16::from(becomes != one);
-                self.push(becomes, Class::Content, name);
+                self.put(becomes, text, Class::Content, name);
             }
             // "mays", "downs": not the closed word
             Some(_) => self.push(text, Class::Content, name),
-            None => self.push(&one, Class::Content, name),
+            None => self.put(&one, text, Class::Content, name),
         }
+    }
+
+    /// "go about applying": the frame says that the verb is meant without its ending.
+    fn base_after_frame(&mut self, text: &str) -> Option<String> {
+        let frame = self.terms.last().copied().filter(|term| term.class == Class::Frame)?;
+        let plain = self.text(frame).strip_suffix("+ing")?.to_owned();
+        let stem = text.strip_suffix("ing").filter(|stem| stem.len() >= 2)?;
+        self.terms.pop();
+        self.push(&plain, Class::Frame, false);
+        let doubled = stem.as_bytes().windows(2).next_back().is_some_and(|two| two[0] == two[1]);
+        let shorter = if doubled { &stem[..stem.len() - 1] } else { stem };
+        let bases = [format!("{stem}e"), stem.to_owned(), shorter.to_owned()];
+        Some(bases.into_iter().find(|base| table::is_word(base)).unwrap_or_else(|| stem.to_owned()))
     }
 
     /// "is X available …" as "is there X …".

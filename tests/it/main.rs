@@ -1,6 +1,7 @@
 //! The integration tests: one binary, one module a subject.
 // clippy's allowances for tests do not reach helper functions
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panic")]
+mod cache;
 mod cli;
 mod config;
 mod demo;

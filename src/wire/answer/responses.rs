@@ -16,17 +16,19 @@ use crate::wire::seek::{Seek, needle};
 
 pub(super) use unfold::unfold;
 
+static ADDED: Seek = LazyLock::new(|| needle(b"\"response.output_item.added\""));
 static DONE: Seek = LazyLock::new(|| needle(b"\"response.output_item.done\""));
 
 pub(super) fn fold(body: &[u8]) -> Option<Bytes> {
-    let (mut done, mut last): (u64, Option<Event<'_>>) = (0, None);
+    let (mut added, mut done): (u64, u64) = (0, 0);
+    let mut last: Option<Event<'_>> = None;
     for event in events(Form::Sse, body) {
         if event.data.trim_ascii() == b"[DONE]" {
             continue;
         }
-        // few events begin so; the type of those is looked at
-        let perhaps = DONE.stands(&event.data);
-        done += u64::from(perhaps && kind(Raw(&event.data)) == Some(b"response.output_item.done"));
+        // a needle in a string would be escaped
+        added += u64::from(ADDED.stands(&event.data));
+        done += u64::from(DONE.stands(&event.data));
         last = Some(event);
     }
     let last = last?;
@@ -52,7 +54,7 @@ pub(super) fn fold(body: &[u8]) -> Option<Bytes> {
         Some(())
     })?;
     let told = response.get(b"usage").is_some_and(|usage| !usage.is_null());
-    if response.get(b"status")?.0 != status || items != done || !told {
+    if response.get(b"status")?.0 != status || items < done || (items == 0 && added > 0) || !told {
         return None;
     }
     checked(response.0.to_vec())
