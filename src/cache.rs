@@ -12,6 +12,7 @@ mod inflight;
 mod key;
 mod memory;
 mod spaces;
+mod vectors;
 
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
@@ -23,6 +24,7 @@ pub use inflight::{Claim, Gone, Hubs, Lead, Recorded, Seat};
 pub use key::{Key, KeyBits, Keyer, Naming, Purpose, Walls};
 pub use memory::{Memory, MemoryFigures};
 pub use spaces::{Space, SpaceFigures, Spaces};
+pub use vectors::{Keeping, Vectors};
 
 /// All that is kept; outlives every policy.
 pub struct Cache {

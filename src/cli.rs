@@ -9,6 +9,7 @@ mod cache;
 mod cells;
 mod instance;
 mod keys;
+mod semantic;
 mod start;
 
 use std::io::{self, Write as _};
@@ -83,6 +84,9 @@ enum Command {
     /// Make, list and revoke the keys of agents
     #[command(subcommand)]
     Keys(keys::Keys),
+    /// Try the semantic cache on pairs of questions of your own
+    #[command(subcommand)]
+    Semantic(semantic::Semantic),
     /// Serve a simulated backend, for tests and trials
     Simulate(crate::simulate::Options),
     /// Show Tidegate at work in front of a simulated backend
@@ -199,6 +203,7 @@ fn parse_and_run() -> ExitCode {
         Some(Command::Schema) => say(&format!("{:#}\n", config::schema())),
         Some(Command::Cache(command)) => cache::run(&command),
         Some(Command::Keys(command)) => keys::run(&command),
+        Some(Command::Semantic(command)) => semantic::run(&command),
         Some(Command::Simulate(args)) => start::simulate(&args),
         Some(Command::Demo(args)) => start::demo(&args),
         Some(Command::Completions { shell }) => completions(shell),

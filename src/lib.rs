@@ -4,7 +4,8 @@
 //! (`tests/architecture.rs` holds this):
 //!
 //! - 0 [`wire`] what the bytes of each vendor mean; [`flight`] calls and their deadlines;
-//!   [`identity`] who calls, as facts; [`clock`], [`drain`], [`io`], [`request_id`], [`units`]
+//!   [`identity`] who calls, as facts; [`semantic`] whether two questions ask the same; [`clock`],
+//!   [`drain`], [`io`], [`request_id`], [`units`]
 //! - 1 [`config`] the policy file
 //! - 2 [`telemetry`] metrics, access log, tracing; [`store`] what outlives the process
 //! - 3 [`upstream`] connections to backends; [`route`] which call goes where; [`agents`] who calls;

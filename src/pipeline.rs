@@ -14,6 +14,7 @@ pub mod call;
 mod control;
 pub mod dispatch;
 mod embedder;
+mod embeddings;
 mod follow;
 pub mod gate;
 mod identify;
@@ -39,6 +40,7 @@ use std::time::Instant;
 use http::{HeaderMap, Method, Request, Response, request};
 use hyper::body::Incoming;
 
+use self::cached::Asking;
 use self::call::Call;
 use self::gate::{Bounds, Cleared, HeadFacts};
 use self::lookup::Planned;
@@ -164,43 +166,30 @@ async fn run(
     ticket.describe(|about| about.agent = Some(Arc::clone(&who.agent)));
     let query = identify::without_keys(ours, query, route.upstream.credential.is_some());
     let to = dispatch::Prepared::new(route, &endpoint, rest, query.as_deref());
-    let facts = lookup::Facts { who: &who, route, target: &to.target, head, call: &call };
-    let told = dialect.unwrap_or(Dialect::Http);
-    let (miss, status) = match lookup::plan(worker, snapshot, &facts) {
-        Planned::Look(lookup) if upgrade.is_none() => {
-            let (who, dialect) = (&who, told);
-            let asking = cached::Asking {
-                worker,
-                snapshot,
-                ticket,
-                who,
-                route,
-                to,
-                head,
-                call,
-                dialect,
-                record,
-            };
-            return Box::pin(asking.answer(lookup)).await.map_err(in_dialect);
-        }
+    let who = &who;
+    let dialect = dialect.unwrap_or(Dialect::Http);
+    let asking = Asking { worker, snapshot, ticket, who, route, to, head, call, dialect, record };
+    answer(asking, upgrade.is_some()).await.map_err(in_dialect)
+}
+
+/// The rest of the path, now that all is known of a call that can be known of it.
+async fn answer(asking: Asking<'_>, upgrade: bool) -> Result<reply::Reply, Refusal> {
+    let (miss, status) = match lookup::plan(asking.worker, asking.snapshot, &asking.facts()) {
+        Planned::Look(lookup) if !upgrade => return Box::pin(asking.look(lookup)).await,
         planned => planned.uncached(),
     };
+    let Asking { worker, snapshot, ticket, who, route, to, head, call, dialect, record } = asking;
     if status.is_some() {
         record.looked("bypass");
     }
-    let mut lease = admit::admit(worker, snapshot, &ticket, &who, route, &call, record)
-        .await
-        .map_err(in_dialect)?;
+    let mut lease = admit::admit(worker, snapshot, &ticket, who, route, &call, record).await?;
     record.admitted(&lease);
-    if upgrade.is_some() {
-        return Box::pin(upgrade::upgrade(worker, ticket, lease, to, head, record))
-            .await
-            .map_err(in_dialect);
+    if upgrade {
+        return Box::pin(upgrade::upgrade(worker, ticket, lease, to, head, record)).await;
     }
-    let sent = dispatch::dispatch(worker, &ticket, (&mut lease, miss), to, head, call, record)
-        .await
-        .map_err(in_dialect)?;
-    let mut reply = sent.reply(ticket, lease, told);
+    let sent =
+        dispatch::dispatch(worker, &ticket, (&mut lease, miss), to, head, call, record).await?;
+    let mut reply = sent.reply(ticket, lease, dialect);
     if let Some(status) = status {
         reply.headers.append(status::CACHE_STATUS, status);
     }

@@ -5,12 +5,14 @@
 //! [`Edits`] a request's bound and its wish for usage, [`Hide`] the event that this wish brings.
 //!
 //! On the way in: [`endpoint()`] reads the path, [`view()`] looks into the body,
-//! [`conversation()`] into what was said; [`question()`] cuts out of it what an answer depends on.
+//! [`conversation()`] into what was said; [`question()`] cuts out of it what an answer depends on;
+//! [`embed`] reads a request for embeddings input by input.
 //! On the way out: [`quota()`] reads the head, a [`Meter`] watches the answer go by; [`facts()`] tells
 //! what a recorded one is worth, [`fold()`] and [`unfold()`] make one form of it from the other. Where
 //! we must say no, [`error_body`] and [`error_event`] say it in the caller's dialect.
 mod answer;
 mod anthropic;
+pub mod embed;
 mod endpoint;
 mod fault;
 mod gemini;

@@ -142,7 +142,8 @@ impl Alike {
         let ttl = asked.rule.semantic.as_ref().map_or(0, |rule| whole_millis(rule.ttl));
         let row = Row {
             entry,
-            text: asked.text.into(),
+            // only ever read to be judged
+            text: direction.as_ref().map_or_else(Arc::default, |_| asked.text.into()),
             form,
             author: asked.author.clone(),
             principal: self.principal(asked.author),

@@ -111,22 +111,7 @@ impl Disk {
 
     /// As [`Disk::open`], after another one has let go of the directory.
     pub(super) fn open_after(directory: PathBuf, budget: u64, after: Option<Ended>) -> Self {
-        let shared = Shared {
-            directory,
-            index: Index::default(),
-            segments: RwLock::default(),
-            queue: Queue::default(),
-            readers: Readers::default(),
-            budget: AtomicU64::new(0),
-            bytes: AtomicU64::new(0),
-            stores: AtomicU64::new(0),
-            reads: AtomicU64::new(0),
-            dropped: AtomicU64::new(0),
-            damaged: AtomicU64::new(0),
-            failures: AtomicU64::new(0),
-            healthy: AtomicBool::new(true),
-            scanned: AtomicBool::new(false),
-        };
+        let shared = Shared::new(directory);
         let disk = Self { shared: Arc::new(shared), owner: Mutex::new(Owner::None { after }) };
         disk.set_budget(budget);
         disk
@@ -250,7 +235,26 @@ impl Drop for Disk {
 }
 
 impl Shared {
-    /// Blocks.
+    fn new(directory: PathBuf) -> Self {
+        Self {
+            directory,
+            index: Index::default(),
+            segments: RwLock::default(),
+            queue: Queue::default(),
+            readers: Readers::default(),
+            budget: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            stores: AtomicU64::new(0),
+            reads: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
+            damaged: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
+            healthy: AtomicBool::new(true),
+            scanned: AtomicBool::new(false),
+        }
+    }
+
+    /// The answer in the record that the index names. Blocks.
     fn read(&self, key: &Key) -> Option<Entry> {
         let place = self.index.get(key)?;
         let segment = self.segments.read().get(&place.segment).cloned()?;

@@ -90,18 +90,25 @@ impl Keyer {
     pub fn within(&self, purpose: Purpose, walls: &Walls<'_>) -> Naming {
         let Walls { policy, scope, tenant, upstream, origin, route, target, kind, headers } =
             *walls;
-        let mut naming = Naming(blake3::Hasher::new_keyed(&self.secret));
-        naming.part(&[VERSION, purpose as u8, scope as u8, kind]);
-        for text in [policy, upstream, route, target] {
-            naming.part(text.as_bytes());
+        // one piece: the hash takes many small ones dearly
+        let mut text = Vec::with_capacity(384);
+        let mut part = |part: &[u8]| {
+            text.extend_from_slice(&(part.len() as u64).to_le_bytes());
+            text.extend_from_slice(part);
+        };
+        part(&[VERSION, purpose as u8, scope as u8, kind]);
+        for wall in [policy, upstream, route, target] {
+            part(wall.as_bytes());
         }
-        naming.part(origin);
-        naming.part(tenant);
-        naming.part(&(headers.len() as u64).to_le_bytes());
+        part(origin);
+        part(tenant);
+        part(&(headers.len() as u64).to_le_bytes());
         for (name, value) in headers {
-            naming.part(name.as_bytes());
-            naming.part(value);
+            part(name.as_bytes());
+            part(value);
         }
+        let mut naming = Naming(blake3::Hasher::new_keyed(&self.secret));
+        naming.raw(&text);
         naming
     }
 }

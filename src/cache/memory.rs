@@ -6,6 +6,9 @@
 //! returns, the total is within the budget. Answers out of date leave when they are asked for, when
 //! they are the oldest, or by [`Memory::sweep`]. Nothing waits for anything but a lock that is held
 //! for a look-up, except in a purge, which walks each shard once.
+#[cfg(test)]
+pub(super) mod tests;
+
 use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -20,7 +23,7 @@ use super::key::{Key, KeyBits};
 
 const SHARDS: usize = 16;
 /// Entries that a sweep looks at before it lets others have the lock.
-const LOOK: usize = 1024;
+const LOOK: usize = 4096;
 /// The number of the oldest entry of a shard that has none.
 const NONE: u64 = u64::MAX;
 

@@ -2,6 +2,9 @@
 //!
 //! Spaces outlive reloads: a policy of the same name finds its answers again, under new budgets.
 //! What belongs to no policy any more is deleted, in memory and on disk.
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
 use std::fs;
 use std::future::Future;

@@ -74,8 +74,8 @@ pub async fn admit(
 ) -> Result<Lease, Refusal> {
     let upstream = &route.upstream;
     let mut lease = Lease::new(worker, upstream, who);
-    let unlimited = snapshot.rules.is_empty() && upstream.config.concurrency.is_none();
-    if unlimited && !upstream.shared.paced.load(Relaxed) {
+    let limited = !snapshot.rules.is_empty() || upstream.config.concurrency.is_some();
+    if !limited && !upstream.shared.paced.load(Relaxed) {
         return Ok(lease);
     }
     let ask = ask(snapshot, who, route, call, lease.credential);
@@ -85,8 +85,7 @@ pub async fn admit(
     Ok(lease)
 }
 
-/// The same for a call that is answered from what is kept: it counts as a request, and has used
-/// nothing. Gives the limits it is under.
+/// The same for a call that is answered from what is kept: it counts as a request alone.
 pub async fn admit_here(
     worker: &Worker,
     snapshot: &Snapshot,

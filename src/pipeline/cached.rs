@@ -22,8 +22,9 @@ use super::replay;
 use super::reply::Reply;
 use super::shared::Tab;
 use super::similar::Similar;
-use super::status::{JOINED, MISS, Saved, word};
+use super::status::{JOINED, MISS, PARTIAL, Saved, word};
 use super::worker::Worker;
+use crate::cache::Vectors;
 use crate::flight::Ticket;
 use crate::identity::Identity;
 use crate::limits::book::Standing;
@@ -46,8 +47,13 @@ pub struct Asking<'c> {
 }
 
 impl Asking<'_> {
-    /// Answers it.
-    pub async fn answer(mut self, mut lookup: Box<Lookup>) -> Result<Reply, Refusal> {
+    pub fn facts(&self) -> Facts<'_> {
+        let Self { who, route, to, head, call, .. } = self;
+        Facts { who, route, target: &to.target, head, call }
+    }
+
+    /// Answers it, as a policy caches it.
+    pub async fn look(mut self, mut lookup: Box<Lookup>) -> Result<Reply, Refusal> {
         let now = SystemTime::now();
         let mut found = lookup.peek(self.worker, now);
         if found.is_none() {
@@ -67,6 +73,10 @@ impl Asking<'_> {
             return Err(Refusal::not_kept());
         }
         let Self { worker, snapshot, ticket, who, route, call, record, .. } = &mut self;
+        if let Some(vectors) = &lookup.vectors {
+            // the rest is not sent
+            call.asks.prompt_bytes = vectors.asked_share(call.asks.prompt_bytes);
+        }
         let mut lease = admit::admit(worker, snapshot, ticket, who, route, call, record).await?;
         record.admitted(&lease);
         let (claimed, lookup) = lookup.claim(worker, SystemTime::now());
@@ -83,9 +93,8 @@ impl Asking<'_> {
 
     /// Whether the same was asked in other words.
     async fn look_around(&self, lookup: &mut Lookup) -> Option<Found> {
-        let Self { worker, snapshot, who, route, to, head, call, .. } = self;
-        let facts = Facts { who, route, target: &to.target, head, call };
-        let mut similar = Arc::new(Similar::of(worker, &facts, lookup)?);
+        let Self { worker, snapshot, .. } = self;
+        let mut similar = Arc::new(Similar::of(worker, &self.facts(), lookup)?);
         let found =
             if lookup.no_cache() { None } else { similar.look(worker, snapshot, lookup).await };
         lookup.similar = Some(similar);
@@ -120,7 +129,8 @@ impl Asking<'_> {
         let tab = Rc::new(Tab::default());
         let clamp = lease.clamp().map(|clamp| HeaderValue::from(clamp.tokens));
         let standing = std::mem::take(&mut lease.standing);
-        let told = Told { standing, clamp, status: MISS };
+        let known = lookup.vectors.as_ref().is_some_and(Vectors::any_known);
+        let told = Told { standing, clamp, status: if known { PARTIAL } else { MISS } };
         let kind = call.kind;
         record.looked("miss");
         let (empty, _) = http::Request::new(()).into_parts();
@@ -136,6 +146,7 @@ impl Asking<'_> {
             call,
             dialect,
             lookup,
+            spent: None,
         };
         production.start();
         follow(worker, seat, Reader::First(tab), kind, told, record).await

@@ -131,6 +131,23 @@ impl Call {
         }
     }
 
+    /// The same call with another body.
+    #[must_use]
+    pub fn with_body(&self, body: Bytes) -> Self {
+        let bytes = body.len() as u64;
+        Self {
+            kind: self.kind,
+            body: Sending::Whole(body),
+            bytes,
+            stream: self.stream,
+            model: self.model.clone(),
+            asks: self.asks,
+            hints: None,
+            messages: None,
+            complete: self.complete,
+        }
+    }
+
     pub async fn read(
         worker: &Worker,
         snapshot: &Snapshot,

@@ -37,6 +37,7 @@ const CREDENTIALS: [HeaderName; 4] = [
 ];
 
 /// Where a call goes.
+#[derive(Clone)]
 pub struct Prepared<'p> {
     pub upstream: Arc<Upstream>,
     /// Path and query below the upstream's own path.

@@ -5,25 +5,33 @@
 //! [`Lookup::peek`] looks before the call asks for leave, so that what is free waits for nothing;
 //! [`Lookup::claim`] looks once more behind that, and begins the call or joins it. Only from there
 //! comes a [`Miss`], and dispatch is not reached without one.
-use std::borrow::Cow;
+mod form;
+mod keep;
+mod walls;
+
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use http::{HeaderValue, request};
 
+pub use self::keep::Answered;
+pub use self::walls::walls;
+
+use self::form::Asked;
+use self::walls::name;
 use super::call::{Call, Sending};
 use super::control::{Control, Reach};
+use super::embeddings;
 use super::shared::{Lead, Seat};
 use super::similar::Similar;
 use super::status;
 use super::worker::Worker;
-use crate::cache::{self, Author, Claim, Entry, Key, Purpose, Recorded, Space, Walls};
-use crate::config::{self, Scope};
+use crate::cache::{Author, Claim, Entry, Key, Space, Vectors};
+use crate::config;
 use crate::identity::Identity;
 use crate::limits::rules::Subject;
 use crate::route::Route;
 use crate::snapshot::Snapshot;
-use crate::wire::{self, Finish, Form, Kind, Usage};
 
 /// What is to be done about a call, as far as the cache goes.
 pub enum Planned {
@@ -38,7 +46,7 @@ pub enum Planned {
 pub struct Lookup {
     pub policy: Arc<str>,
     pub rule: Arc<config::Cache>,
-    space: Arc<Space>,
+    pub space: Arc<Space>,
     /// The name of the question, whatever form the answer is asked for in.
     question: Key,
     /// The name of its answer in the form asked for.
@@ -48,17 +56,8 @@ pub struct Lookup {
     pub author: Author,
     /// For those who ask the same in other words.
     pub similar: Option<Arc<Similar>>,
-}
-
-/// The form that an answer is asked for in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Asked {
-    kind: Kind,
-    stream: bool,
-    /// The stream is to report its usage.
-    usage: bool,
-    /// Gemini's stream as one JSON array.
-    array: bool,
+    /// Of an embeddings call: its inputs, and what is known of them.
+    pub vectors: Option<Vectors>,
 }
 
 /// What of [`Control`] outlives the request's head.
@@ -109,21 +108,20 @@ pub enum Claimed {
 /// demands.
 pub struct Miss(());
 
+impl Miss {
+    /// The same for a part of the question.
+    #[must_use]
+    pub fn part(&self) -> Self {
+        Self(())
+    }
+}
+
 /// A call that is the first to ask.
 pub struct Leading {
     pub lead: Lead,
     pub seat: Seat,
     pub miss: Miss,
     pub lookup: Box<Lookup>,
-}
-
-/// An answer that has come, whole.
-pub struct Answered {
-    pub kind: Kind,
-    pub form: Form,
-    pub content_type: Option<Box<[u8]>>,
-    pub recorded: Recorded,
-    pub usage: Option<Usage>,
 }
 
 /// What is known of a call when the cache is asked.
@@ -153,19 +151,12 @@ pub fn plan(worker: &Worker, snapshot: &Snapshot, facts: &Facts<'_>) -> Planned 
     if control.no_store || control.reach == Reach::Off {
         return Planned::Bypass("request");
     }
-    let question = match wire::question(call.kind, body) {
-        Ok(question) => question,
-        Err(why) => return Planned::Bypass(why.as_str()),
+    let within = |purpose| walls(worker, rule.scope, policy, facts, control.namespace, purpose);
+    let (question, vectors) = match name(call.kind, body, rule, within) {
+        Ok(named) => named,
+        Err(why) => return Planned::Bypass(why),
     };
-    // who does not say gets the vendor's default, and that is high
-    if rule.temperature.is_some_and(|most| question.temperature.unwrap_or(1.0) > most) {
-        return Planned::Bypass("temperature");
-    }
     let asked = Asked::of(call, facts.target);
-    let namespace = control.namespace;
-    let mut naming = walls(worker, rule.scope, policy, facts, namespace, Purpose::Exact);
-    question.say(&mut |bytes| naming.raw(bytes));
-    let question = naming.key();
     Planned::Look(Box::new(Lookup {
         key: question.form(asked.number()),
         question,
@@ -188,6 +179,7 @@ pub fn plan(worker: &Worker, snapshot: &Snapshot, facts: &Facts<'_>) -> Planned 
         rule: Arc::clone(rule),
         space,
         similar: None,
+        vectors,
     }))
 }
 
@@ -199,160 +191,6 @@ impl Planned {
             Self::Off | Self::Look(_) => None,
         };
         (Miss(()), status)
-    }
-}
-
-/// Begins a name with everything that an answer may not cross.
-pub fn walls(
-    worker: &Worker,
-    scope: Scope,
-    policy: &str,
-    facts: &Facts<'_>,
-    namespace: Option<&[u8]>,
-    purpose: Purpose,
-) -> cache::Naming {
-    let Facts { who, route, target, head, call } = facts;
-    let tenant = tenant(scope, who, namespace);
-    let mut headers: Vec<_> = head
-        .headers
-        .iter()
-        .filter(|(name, _)| wire::header_changes_answer(name.as_str()))
-        .map(|(name, value)| (name.as_str(), value.as_bytes()))
-        .collect();
-    // several of one name stay in their order
-    headers.sort_by_key(|(name, _)| *name);
-    let (kind, target) = formless(call.kind, target);
-    worker.cache.keyer.within(
-        purpose,
-        &Walls {
-            policy,
-            scope,
-            tenant: &tenant,
-            upstream: &route.upstream.config.name,
-            origin: &route.upstream.wall,
-            route: &route.name,
-            target: &target,
-            kind: kind as u8,
-            headers: &headers,
-        },
-    )
-}
-
-/// Who is inside a scope. A name that only the client says is worth no more than its credential:
-/// who could say another's name would get another's answers.
-fn tenant(scope: Scope, who: &Identity, namespace: Option<&[u8]>) -> Vec<u8> {
-    let mut tenant = Vec::with_capacity(96);
-    let mut part = |name: u8, text: &[u8]| {
-        tenant.push(name);
-        tenant.extend_from_slice(&(text.len() as u64).to_le_bytes());
-        tenant.extend_from_slice(text);
-    };
-    let proven = who.rung.authorizes();
-    let scope = match scope {
-        Scope::Team if who.team.is_none() => Scope::Agent,
-        scope => scope,
-    };
-    if scope <= Scope::Team
-        && let Some(team) = &who.team
-    {
-        part(b't', team.as_bytes());
-    }
-    if scope <= Scope::Agent {
-        part(b'a', who.agent.as_bytes());
-        part(b'r', who.rung.as_str().as_bytes());
-    }
-    if scope != Scope::Shared && (scope == Scope::Credential || !proven) {
-        part(b'c', who.credential.as_ref().map_or(&[], |print| &print.0));
-    }
-    if scope == Scope::Credential
-        && let Some(grant) = &who.grant
-    {
-        part(b'k', grant.id.as_bytes());
-    }
-    if let Some(namespace) = namespace {
-        part(b'n', namespace);
-    }
-    tenant
-}
-
-/// Gemini asks for a stream by another path: the same question for all that.
-fn formless(kind: Kind, target: &str) -> (Kind, Cow<'_, str>) {
-    if !matches!(kind, Kind::Generate | Kind::StreamGenerate) {
-        return (kind, Cow::Borrowed(target));
-    }
-    let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    let path = path
-        .strip_suffix(":streamGenerateContent")
-        .or_else(|| path.strip_suffix(":generateContent"))
-        .unwrap_or(path);
-    let query: Vec<_> =
-        query.split('&').filter(|pair| !pair.is_empty() && !pair.starts_with("alt=")).collect();
-    (Kind::Generate, Cow::Owned(format!("{path}?{}", query.join("&"))))
-}
-
-impl Asked {
-    fn of(call: &Call, target: &str) -> Self {
-        let kind = call.kind;
-        let sse = || target.split(['?', '&']).any(|pair| pair == "alt=sse");
-        Self {
-            kind,
-            stream: call.stream,
-            usage: call.stream && call.asks.usage,
-            array: kind == Kind::StreamGenerate && !sse(),
-        }
-    }
-
-    fn number(self) -> u8 {
-        u8::from(self.stream) | u8::from(self.usage) << 1 | u8::from(self.array) << 2
-    }
-
-    /// The other forms that the answer may be kept in.
-    fn others(self) -> impl Iterator<Item = Self> {
-        let kinds = match self.kind {
-            Kind::Generate | Kind::StreamGenerate => [Kind::Generate, Kind::StreamGenerate],
-            kind => [kind, kind],
-        };
-        let usage = matches!(self.kind, Kind::Chat | Kind::Completions);
-        let plain = Self { kind: kinds[0], stream: false, usage: false, array: false };
-        let stream = Self { kind: kinds[1], stream: true, usage: false, array: false };
-        let counted = usage.then_some(Self { usage: true, ..stream });
-        [Some(plain), Some(stream), counted].into_iter().flatten().filter(move |one| *one != self)
-    }
-
-    /// The same answer in this form, if nothing is lost by that.
-    fn render(self, entry: &Entry) -> Option<Entry> {
-        let Entry { kind, form, ref body, .. } = *entry;
-        if self.array {
-            return None;
-        }
-        let plain = |body| Entry {
-            kind: self.kind,
-            form: Form::Json,
-            stream: false,
-            content_type: Some(b"application/json"[..].into()),
-            body,
-            frames: Box::default(),
-            ..entry.clone()
-        };
-        if !self.stream {
-            return wire::fold(kind, form, body).map(plain);
-        }
-        let unfolded = if entry.stream {
-            wire::restream(kind, form, body, self.usage)?
-        } else {
-            wire::unfold(self.kind, body, self.usage)?
-        };
-        let wire::Unfolded { form, content_type, body, ends } = unfolded;
-        let piece = |end| cache::Piece { end, at_ms: 0 };
-        Some(Entry {
-            kind: self.kind,
-            form,
-            stream: true,
-            content_type: Some(content_type.as_bytes().into()),
-            body,
-            frames: ends.into_iter().map(piece).collect(),
-            ..entry.clone()
-        })
     }
 }
 
@@ -369,9 +207,12 @@ impl Lookup {
     }
 
     /// What is in memory, or in flight. Waits for nothing.
-    pub fn peek(&self, worker: &Worker, now: SystemTime) -> Option<Found> {
+    pub fn peek(&mut self, worker: &Worker, now: SystemTime) -> Option<Found> {
         if self.control.no_cache {
             return None;
+        }
+        if self.vectors.is_some() {
+            return self.peek_vectors(worker, now);
         }
         if let Some(entry) = self.space.get_now(&self.key, now) {
             return self.hit(entry, self.key, Tier::Memory, now).map(Found::Hit);
@@ -388,9 +229,12 @@ impl Lookup {
     }
 
     /// What is on the disk.
-    pub async fn peek_on_disk(&self, now: SystemTime) -> Option<Found> {
+    pub async fn peek_on_disk(&mut self, now: SystemTime) -> Option<Found> {
         if self.control.no_cache {
             return None;
+        }
+        if self.vectors.is_some() {
+            return self.peek_vectors_on_disk(now).await;
         }
         if self.space.on_disk(&self.key, now) {
             let entry = self.space.get_from_disk(&self.key, now).await;
@@ -441,22 +285,36 @@ impl Lookup {
     }
 
     fn hit(&self, entry: Arc<Entry>, key: Key, tier: Tier, now: SystemTime) -> Option<Hit> {
+        let (age, left) = self.bounded(&entry, now)?;
+        Some(Hit { entry, key, tier, age, left })
+    }
+
+    /// An entry's age, and how long it may still be given. `None`: not for this call.
+    pub fn bounded(&self, entry: &Entry, now: SystemTime) -> Option<(Duration, Duration)> {
         let (age, left) = (entry.age(now), entry.left(now)?);
         // a policy that was reloaded may want shorter lives
         let left = left.min(self.rule.ttl.checked_sub(age)?);
-        self.control.accepts(age, left).then_some(Hit { entry, key, tier, age, left })
+        self.control.accepts(age, left).then_some((age, left))
+    }
+
+    /// How long what is kept now may be given.
+    pub fn ttl(&self) -> Duration {
+        self.control.ttl.map_or(self.rule.ttl, |ttl| ttl.min(self.rule.ttl))
     }
 
     /// Behind leave: looks again, and begins the call or joins it.
     pub fn claim(
-        self: Box<Self>,
+        mut self: Box<Self>,
         worker: &Worker,
         now: SystemTime,
     ) -> (Claimed, Option<Box<Self>>) {
         if let Some(found) = self.peek(worker, now) {
             return (Claimed::Found(found), Some(self));
         }
-        let keep = usize::try_from(self.rule.max_entry).unwrap_or(usize::MAX);
+        let keep = match &self.vectors {
+            Some(_) => embeddings::LONGEST,
+            None => usize::try_from(self.rule.max_entry).unwrap_or(usize::MAX),
+        };
         let (lead, seat) = if self.rule.coalesce && !self.control.no_cache {
             match worker.hubs.claim(self.key, keep) {
                 Claim::Join(seat) => {
@@ -468,39 +326,5 @@ impl Lookup {
             worker.hubs.alone(self.key, keep)
         };
         (Claimed::Miss(Box::new(Leading { lead, seat, miss: Miss(()), lookup: self })), None)
-    }
-
-    /// Keeps an answer that has come, if it is worth it.
-    pub fn keep(self, worker: &Worker, answered: Answered) {
-        let Answered { kind, form, content_type, recorded, usage } = answered;
-        let Recorded { body, frames } = recorded;
-        let Some(facts) = wire::facts(kind, form, &body) else { return };
-        let filtered = matches!(facts.finish, Finish::Filtered);
-        if facts.empty || filtered || (facts.calls_tools && !self.rule.tool_calls) {
-            return;
-        }
-        let ttl = self.control.ttl.map_or(self.rule.ttl, |ttl| ttl.min(self.rule.ttl));
-        if ttl.is_zero() {
-            return;
-        }
-        let rate = worker.live.peek().prices.of(&self.author.model);
-        let entry = Entry {
-            kind,
-            form,
-            stream: self.asked.stream,
-            content_type,
-            body,
-            frames,
-            stored: SystemTime::now(),
-            ttl,
-            usage,
-            cost_nano: usage.map(|usage| rate.cost(&usage)),
-            author: self.author,
-        };
-        let entry = Arc::new(entry);
-        self.space.put(self.key, Arc::clone(&entry));
-        if let Some(similar) = self.similar {
-            similar.answered(worker, self.question, &entry, &facts);
-        }
     }
 }

@@ -17,6 +17,7 @@ use http::{StatusCode, header, request};
 use super::admit::{Came, Lease};
 use super::call::Call;
 use super::dispatch::{self, Prepared};
+use super::embeddings;
 use super::lookup::{Answered, Lookup, Miss};
 use super::refusal::Refusal;
 use super::reply::{Hiding, Sent, outcome, pass_head};
@@ -25,7 +26,7 @@ use super::worker::Worker;
 use crate::flight::Ticket;
 use crate::telemetry::metrics::Outcome;
 use crate::upstream::call::AnswerBody;
-use crate::wire::{Dialect, Form, Kind, Meter};
+use crate::wire::{Dialect, Form, Kind, Meter, Usage};
 
 /// An upstream call to be made.
 pub struct Production {
@@ -40,6 +41,8 @@ pub struct Production {
     pub call: Call,
     pub dialect: Dialect,
     pub lookup: Box<Lookup>,
+    /// What an earlier try has used, that came to nothing.
+    pub spent: Option<Usage>,
 }
 
 impl Production {
@@ -49,8 +52,14 @@ impl Production {
     }
 
     async fn run(self) {
+        let Some(production) = Box::pin(embeddings::fewer(self)).await else { return };
+        production.whole().await;
+    }
+
+    /// As it came.
+    async fn whole(self) {
         let Self { worker, lead, miss, tab, ticket, mut lease, to, .. } = self;
-        let Self { mut head, call, dialect, lookup, .. } = self;
+        let Self { mut head, call, dialect, lookup, spent, .. } = self;
         let clamped = lease.clamp().is_some();
         let sent = {
             let mut watch = &*tab;
@@ -67,7 +76,8 @@ impl Production {
         };
         match sent {
             Some(Ok(sent)) => {
-                let answer = Answering::new(worker, lead, tab, ticket, lease, sent, dialect);
+                let mut answer = Answering::new(worker, lead, tab, ticket, lease, sent, dialect);
+                answer.spent = spent;
                 answer.stream(lookup, clamped).await;
             }
             Some(Err(refusal)) => {
@@ -80,7 +90,7 @@ impl Production {
 }
 
 /// Runs a step for as long as somebody waits for what comes of it.
-async fn unless_deserted<T>(lead: &Lead, step: impl Future<Output = T>) -> Option<T> {
+pub async fn unless_deserted<T>(lead: &Lead, step: impl Future<Output = T>) -> Option<T> {
     let mut step = pin!(step);
     poll_fn(|cx| {
         if lead.poll_deserted(cx).is_ready() {
@@ -103,6 +113,8 @@ struct Answering {
     body: AnswerBody,
     kind: Kind,
     meter: Option<Meter>,
+    /// Of an earlier try.
+    spent: Option<Usage>,
     hiding: Option<Hiding>,
     begun: Instant,
     untouched: bool,
@@ -154,6 +166,7 @@ impl Answering {
             body,
             kind,
             meter: (form != Form::Opaque).then(|| Meter::new(kind, form)),
+            spent: None,
             hiding: hides.then(Hiding::default),
             begun,
             untouched: true,
@@ -251,7 +264,7 @@ impl Answering {
         let usage = self.tab.trace.borrow().usage;
         // the first end is the only one
         let _ = self.head.end.set(Ended { outcome, usage });
-        let whole = outcome == Outcome::Complete && self.head.status == StatusCode::OK && !clamped;
+        let whole = outcome == Outcome::Complete && self.head.status == StatusCode::OK;
         if whole && let Some(recorded) = self.lead.recorded() {
             let content_type = self.head.headers.get(header::CONTENT_TYPE);
             let answered = Answered {
@@ -260,6 +273,7 @@ impl Answering {
                 content_type: content_type.map(|value| value.as_bytes().into()),
                 recorded,
                 usage,
+                clamped,
             };
             lookup.keep(&self.worker, answered);
         }
@@ -282,7 +296,11 @@ impl Answering {
         let Some(lease) = self.lease.take() else { return };
         let meter = self.meter.as_ref();
         let produced = meter.map_or(0, Meter::produced);
-        let usage = meter.and_then(Meter::usage);
+        let mut usage = meter.and_then(Meter::usage);
+        if let Some(spent) = self.spent {
+            let usage = usage.get_or_insert_default();
+            usage.input = usage.input.saturating_add(spent.input);
+        }
         let settled = lease.settle(&Came { usage, produced, complete });
         let mut trace = self.tab.trace.borrow_mut();
         trace.usage = usage;

@@ -4,18 +4,18 @@
 //! same bytes. Nothing is read ahead: the client's pace is the upstream's. Dropping the body (the
 //! client has gone) drops the upstream call with it. An answer that dies ends as an error: its
 //! dialect's error event, then the connection is broken off; never a clean end.
+mod body;
 mod hiding;
 
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
-use http_body::{Body, Frame, SizeHint};
 use thiserror::Error;
 
+pub use self::body::ReplyBody;
 pub use self::hiding::Hiding;
 use super::admit::{Came, Lease};
 use super::dispatch::VIA;
@@ -173,14 +173,6 @@ impl Reply {
         *response.headers_mut() = headers;
         response
     }
-}
-
-/// What hyper sends.
-pub enum ReplyBody {
-    Whole(Bytes),
-    Streamed(Box<Streamed>),
-    Shared(Box<Following>),
-    Replayed(Box<Replaying>),
 }
 
 /// Breaks the client's connection off; what was wrong has been said before.
@@ -371,49 +363,6 @@ impl Drop for Streamed {
 pub fn after_a_torn_event(form: Form, event: &Bytes) -> Bytes {
     let gap: &[u8] = if form == Form::Sse { b"\n\n" } else { b"\n" };
     [gap, event].concat().into()
-}
-
-impl Body for ReplyBody {
-    type Data = Bytes;
-    type Error = BrokenOff;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
-        match self.get_mut() {
-            Self::Whole(body) if body.is_empty() => Poll::Ready(None),
-            Self::Whole(body) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(body))))),
-            Self::Streamed(streamed) => {
-                let next = ready!(streamed.poll_next(cx));
-                Poll::Ready(next.map(|data| data.map(Frame::data)))
-            }
-            Self::Shared(following) => {
-                let next = ready!(following.poll_next(cx));
-                Poll::Ready(next.map(|data| data.map(Frame::data)))
-            }
-            Self::Replayed(replaying) => {
-                let next = ready!(replaying.poll_next(cx));
-                Poll::Ready(next.map(|data| Ok(Frame::data(data))))
-            }
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Whole(body) => body.is_empty(),
-            Self::Streamed(streamed) => streamed.has_ended(),
-            Self::Shared(following) => following.has_ended(),
-            Self::Replayed(replaying) => replaying.has_ended(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Whole(body) => SizeHint::with_exact(body.len() as u64),
-            Self::Streamed(_) | Self::Shared(_) | Self::Replayed(_) => SizeHint::new(),
-        }
-    }
 }
 
 #[cfg(test)]

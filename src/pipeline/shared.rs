@@ -51,6 +51,8 @@ pub struct Tab {
     pub trace: RefCell<Trace>,
     /// Left by a caller who did not wait for the end: closed when the bill is known.
     left: Cell<Option<Record>>,
+    /// It is known.
+    over: Cell<bool>,
 }
 
 impl Watch for &Tab {
@@ -71,10 +73,14 @@ impl Tab {
     /// The first caller has gone; its record waits for the bill.
     pub fn leave(&self, record: Option<Record>) {
         self.left.set(record);
+        if self.over.get() {
+            self.close();
+        }
     }
 
     /// The upstream call is over.
     pub fn close(&self) {
+        self.over.set(true);
         if let Some(mut record) = self.left.take() {
             record.follow(&self.trace.borrow());
         }

@@ -9,6 +9,8 @@ use crate::limits::price::Rate;
 pub const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
 pub const MISS: HeaderValue = HeaderValue::from_static("tidegate; fwd=miss");
+/// Some inputs of a batch were kept.
+pub const PARTIAL: HeaderValue = HeaderValue::from_static("tidegate; fwd=partial");
 pub const JOINED: HeaderValue = HeaderValue::from_static("tidegate; fwd=miss; collapsed");
 pub const REQUEST: HeaderValue = HeaderValue::from_static("tidegate; fwd=request");
 

@@ -7,8 +7,15 @@
 //! are carried as they were written, so numbers and the arguments of tools survive exactly. A body
 //! is read as it was recorded, complete by its terminal event; nothing here keeps state.
 //! The shapes: the vendors' API references and the types of their SDKs, November 2026.
+mod chat;
 mod events;
 mod facts;
+mod gemini;
+mod joined;
+mod messages;
+mod ollama;
+mod responses;
+mod stream;
 mod words;
 
 use bytes::Bytes;
@@ -58,32 +65,47 @@ pub struct Unfolded {
 /// A recorded stream as the plain call would have been answered. `None`: it is no stream, it was
 /// cut, or the plain form cannot hold or would lack something (a chat without its usage).
 pub fn fold(kind: Kind, form: Form, body: &[u8]) -> Option<Bytes> {
-    let _ = (kind, form, body);
-    None
+    match (kind, form) {
+        (Kind::Chat | Kind::Completions, Form::Sse) => chat::fold(kind, body),
+        (Kind::Responses, Form::Sse) => responses::fold(body),
+        (Kind::Messages, Form::Sse) => messages::fold(body),
+        // without `alt=sse` a stream is one list
+        (Kind::Generate | Kind::StreamGenerate, Form::Sse) | (Kind::StreamGenerate, Form::Json) => {
+            gemini::fold(form, body)
+        }
+        (Kind::OllamaChat | Kind::OllamaGenerate, Form::NdJson) => ollama::fold(kind, body),
+        _ => None,
+    }
 }
 
 /// A plain answer as the stream of the same call. `usage`: the client asked for the usage event, as
 /// `stream_options` of chat and completions has it; other kinds always tell it. Gemini's stream is
 /// that of `alt=sse`. `None`: not without loss.
 pub fn unfold(kind: Kind, body: &[u8], usage: bool) -> Option<Unfolded> {
-    let _ = (kind, body, usage);
-    None
+    match kind {
+        Kind::Chat | Kind::Completions => chat::unfold(kind, body, usage),
+        Kind::Responses => responses::unfold(body),
+        Kind::Messages => messages::unfold(body),
+        Kind::Generate | Kind::StreamGenerate => gemini::unfold(body),
+        Kind::OllamaChat | Kind::OllamaGenerate => ollama::unfold(kind, body),
+        _ => None,
+    }
 }
 
 /// A recorded stream as it would have been with, or without, the event that tells the usage.
-/// `None`: it does not tell what is asked for, or it is no stream.
-pub fn restream(kind: Kind, form: Form, body: &Bytes, usage: bool) -> Option<Unfolded> {
-    let _ = (kind, form, body, usage);
-    None
+/// `None`: it does not tell what is asked for, or this kind has no such event.
+pub fn restream(kind: Kind, form: Form, body: &[u8], usage: bool) -> Option<Unfolded> {
+    match (kind, form) {
+        (Kind::Chat | Kind::Completions, Form::Sse) => chat::restream(body, usage),
+        _ => None,
+    }
 }
 
 /// Whether a recorded stream tells its usage. Only a client that asks is told in chat and
 /// completions; the streams of other kinds tell everybody.
 pub fn shows_usage(kind: Kind, form: Form, body: &[u8]) -> bool {
-    if !matches!(kind, Kind::Chat | Kind::Completions) || form != Form::Sse {
-        return true;
-    }
-    events::values(&events::USAGE, body).any(|(value, _)| value.starts_with(b"{"))
+    let asks = matches!(kind, Kind::Chat | Kind::Completions) && form == Form::Sse;
+    !asks || chat::shows_usage(body)
 }
 
 #[cfg(test)]

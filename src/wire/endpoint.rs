@@ -46,7 +46,12 @@ pub enum Kind {
 impl Kind {
     /// Whether its answer is made of tokens that are counted as output.
     pub fn generates(self) -> bool {
-        self.counts() && !matches!(self, Self::Embeddings | Self::GeminiEmbed | Self::OllamaEmbed)
+        self.counts() && !self.embeds()
+    }
+
+    /// Whether it asks for vectors.
+    pub fn embeds(self) -> bool {
+        matches!(self, Self::Embeddings | Self::GeminiEmbed | Self::OllamaEmbed)
     }
 
     /// Whether it uses tokens: an inference, and no question about one.

@@ -129,7 +129,8 @@ fn usage_alone(event: &[u8]) -> bool {
     alone
 }
 
-fn is_usage(data: &[u8]) -> bool {
+/// The same of the event's data.
+pub(super) fn is_usage(data: &[u8]) -> bool {
     let Some(mut members) = Raw(data).members() else { return false };
     let (mut choices, mut usage) = (false, false);
     while let Ok(Some((key, value))) = members.next() {

@@ -17,7 +17,7 @@ use fields::{Does, Field, Tells, is};
 pub use headers::{changing_headers, header_changes_answer};
 pub use turn::{NotAlike, Turn};
 
-mod compact;
+pub(super) mod compact;
 mod fields;
 mod headers;
 mod tools;

@@ -37,6 +37,11 @@ impl Needle {
         None
     }
 
+    /// The quoted word stands somewhere, as a name or as a value.
+    pub fn stands(&self, text: &[u8]) -> bool {
+        self.forward.find(text).is_some()
+    }
+
     /// [`Raw::text_len`] of the first member of that name.
     pub fn text_len(&self, text: &[u8]) -> Option<usize> {
         let value = self.value(text)?;

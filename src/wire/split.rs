@@ -127,8 +127,11 @@ pub(super) fn show(raw: &[u8], tail: Option<&[u8]>, on_event: &mut impl FnMut(Ev
     }
 }
 
-/// The name and the data of one event, as [`Event`] has them. `None`: it has no data.
-pub(super) fn fields(raw: &[u8]) -> Option<(Option<&[u8]>, Cow<'_, [u8]>)> {
+/// The `event:` field of an event, and its `data:` lines joined.
+pub(super) type Fields<'a> = (Option<&'a [u8]>, Cow<'a, [u8]>);
+
+/// Reads the fields of one event. `None`: it has no data.
+pub(super) fn fields(raw: &[u8]) -> Option<Fields<'_>> {
     let mut rest = raw.strip_prefix(b"\xef\xbb\xbf").unwrap_or(raw);
     let mut name = None;
     let mut data: Option<Cow<'_, [u8]>> = None;

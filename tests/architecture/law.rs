@@ -6,7 +6,7 @@ use crate::source::{Breach, Source};
 
 /// The rooms, lowest layer first. A file may use its own room and those of lower layers.
 pub const LAYERS: [&[&str]; 10] = [
-    &["wire", "clock", "flight", "identity", "request_id", "units", "drain", "io", "semantic"],
+    &["wire", "semantic", "clock", "flight", "identity", "request_id", "units", "drain", "io"],
     &["config"],
     &["telemetry", "store"],
     &["upstream", "route", "limits", "agents", "cache"],
@@ -76,6 +76,14 @@ pub const BANS: &[Ban] = &[
             ("upstream/h2.rs", "hyper splits an HTTP/2 connection from its calls; it needs a task"),
             ("upstream/tls.rs", "reading the system's roots blocks for milliseconds"),
             ("pipeline/upgrade.rs", "a tunnel outlives the answer that opened it"),
+            (
+                "pipeline/produce.rs",
+                "a shared call outlives the caller who began it; it ends with its last reader",
+            ),
+            (
+                "pipeline/similar.rs",
+                "comparing questions and answers takes longer than a stream may wait",
+            ),
         ],
         why: "who starts a task or a thread must own its end: app, demo, listen, reload, admin, simulate",
     },
@@ -125,6 +133,9 @@ pub const BANS: &[Ban] = &[
 const STATUS_EXCEPTIONS: &[(&str, &str)] = &[
     ("pipeline/admit.rs", "what a backend's status means for the bill, and for its pace"),
     ("pipeline/local.rs", "the two answers of ours that refuse nothing"),
+    ("pipeline/embeddings.rs", "only a 200 is kept"),
+    ("pipeline/produce.rs", "only a 200 is kept"),
+    ("pipeline/replay.rs", "what was kept was a 200"),
     ("pipeline/upgrade.rs", "101 tells a tunnel from an answer"),
     ("upstream/call.rs", "101 tells a tunnel from an answer"),
     ("upstream/h1/head.rs", "some statuses have no body (RFC 9112, 6.3)"),

@@ -129,3 +129,6 @@ fn edge(holds: impl Fn(f64) -> bool) -> f64 {
     }
     low
 }
+
+#[cfg(test)]
+pub mod tests;

@@ -82,3 +82,6 @@ fn rung(similarity: f64) -> u16 {
     let at = (similarity.clamp(0.0, 1.0) + ROUNDING) * f64::from(RUNGS);
     at as u16
 }
+
+#[cfg(test)]
+mod tests;

@@ -51,7 +51,7 @@ struct Kept {
 
 #[derive(Debug, Default)]
 pub struct Rows {
-    rows: Vec<Kept>,
+    kept: Vec<Kept>,
     vectors: Vectors,
     by_entry: HashMap<Key, u32>,
     by_form: HashMap<Form, u32>,
@@ -72,11 +72,11 @@ impl Row {
 
 impl Rows {
     pub fn len(&self) -> usize {
-        self.rows.len()
+        self.kept.len()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.rows.is_empty()
+        self.kept.is_empty()
     }
 
     pub fn bytes(&self) -> u64 {
@@ -89,16 +89,21 @@ impl Rows {
     }
 
     /// Puts a question in, in the place of one with the same entry or the same form. The oldest go
-    /// where caps are passed: first of the same principal, then of all.
+    /// where caps are passed: first of the same principal, then of all. One that could not be found is
+    /// not put in.
     pub fn put(&mut self, row: Row, direction: Option<&Direction>, caps: &Caps) {
+        let direction = direction.filter(|direction| self.vectors.fits(direction));
+        if row.form.is_none() && direction.is_none() {
+            return;
+        }
         self.remove(&row.entry);
         if let Some(at) = row.form.and_then(|form| self.by_form.get(&form)).copied() {
             self.take(at);
         }
-        while let Some(age) = self.oldest_of(row.principal, caps.each) {
-            self.take(self.by_age[&age]);
+        while let Some(oldest) = self.oldest_of(row.principal, caps.each) {
+            self.take(oldest);
         }
-        let at = self.rows.len() as u32;
+        let at = self.kept.len() as u32;
         let (age, principal) = (self.next, row.principal);
         self.next += 1;
         self.by_entry.insert(row.entry, at);
@@ -109,27 +114,31 @@ impl Rows {
         self.by_principal.entry(principal).or_default().insert(age);
         let vector = direction.and_then(|direction| self.vectors.push(direction, at));
         self.bytes += row.bytes() + vector.map_or(0, |_| self.vector_bytes());
-        self.rows.push(Kept { row, vector, age });
-        while self.rows.len() > 1 && (self.rows.len() > caps.rows || self.bytes > caps.bytes) {
+        if self.kept.is_empty() {
+            // many partitions have one row for ever
+            self.kept.reserve_exact(1);
+        }
+        self.kept.push(Kept { row, vector, age });
+        while self.kept.len() > 1 && (self.kept.len() > caps.rows || self.bytes > caps.bytes) {
             let Some((_, &oldest)) = self.by_age.first_key_value() else { break };
             self.take(oldest);
         }
     }
 
     /// The oldest of a principal that has no place left.
-    fn oldest_of(&self, principal: u64, cap: usize) -> Option<u64> {
-        let ages = self.by_principal.get(&principal)?;
-        ages.first().copied().filter(|_| ages.len() >= cap)
+    fn oldest_of(&self, principal: u64, cap: usize) -> Option<u32> {
+        let ages = self.by_principal.get(&principal).filter(|ages| ages.len() >= cap)?;
+        self.by_age.get(ages.first()?).copied()
     }
 
     pub fn by_form(&self, form: &Form, now: u64) -> Option<&Row> {
         let at = self.by_form.get(form)?;
-        Some(&self.rows[*at as usize].row).filter(|row| row.until > now)
+        Some(&self.kept[*at as usize].row).filter(|row| row.until > now)
     }
 
     /// Rows by likeness, the nearest first.
     pub fn nearest(&self, to: &Direction, now: u64) -> impl Iterator<Item = (f32, &Row)> {
-        let row = |at: u32| &self.rows[at as usize].row;
+        let row = |at: u32| &self.kept[at as usize].row;
         let found = self.vectors.nearest(to, |at| row(at).like_until > now);
         found.into_iter().map(move |Neighbour { cosine, row: at }| (cosine, row(at)))
     }
@@ -137,14 +146,14 @@ impl Rows {
     /// From now on others may be served it too.
     pub fn vouch(&mut self, entry: &Key) {
         if let Some(at) = self.by_entry.get(entry) {
-            self.rows[*at as usize].row.vouched = true;
+            self.kept[*at as usize].row.vouched = true;
         }
     }
 
     /// It is found by its form alone from now on.
     pub fn blind(&mut self, entry: &Key) {
         let Some(&at) = self.by_entry.get(entry) else { return };
-        match self.rows[at as usize].row.form {
+        match self.kept[at as usize].row.form {
             Some(_) => self.drop_vector(at),
             None => self.take(at),
         }
@@ -160,18 +169,18 @@ impl Rows {
 
     /// Takes out what is meant; how many those were.
     pub fn remove_if(&mut self, meant: impl Fn(&Row) -> bool) -> usize {
-        let before = self.rows.len();
+        let before = self.kept.len();
         // from the end, so that what moves into a place has been looked at
         for at in (0..before).rev() {
-            if meant(&self.rows[at].row) {
+            if meant(&self.kept[at].row) {
                 self.take(at as u32);
             }
         }
-        before - self.rows.len()
+        before - self.kept.len()
     }
 
     pub fn entries(&self) -> impl Iterator<Item = &Row> {
-        self.rows.iter().map(|kept| &kept.row)
+        self.kept.iter().map(|kept| &kept.row)
     }
 
     /// Bytes of one row's direction.
@@ -180,16 +189,16 @@ impl Rows {
     }
 
     fn drop_vector(&mut self, at: u32) {
-        let Some(vector) = self.rows[at as usize].vector.take() else { return };
+        let Some(vector) = self.kept[at as usize].vector.take() else { return };
         self.bytes -= self.vector_bytes();
         if let Some(moved) = self.vectors.remove(vector) {
-            self.rows[moved as usize].vector = Some(vector);
+            self.kept[moved as usize].vector = Some(vector);
         }
     }
 
     fn take(&mut self, at: u32) {
         self.drop_vector(at);
-        let Kept { row, age, .. } = self.rows.swap_remove(at as usize);
+        let Kept { row, age, .. } = self.kept.swap_remove(at as usize);
         self.bytes -= row.bytes();
         self.by_entry.remove(&row.entry);
         if let Some(form) = row.form {
@@ -202,7 +211,7 @@ impl Rows {
                 self.by_principal.remove(&row.principal);
             }
         }
-        let Some(Kept { row: moved, vector, age }) = self.rows.get(at as usize) else { return };
+        let Some(Kept { row: moved, vector, age }) = self.kept.get(at as usize) else { return };
         self.by_entry.insert(moved.entry, at);
         if let Some(form) = moved.form {
             self.by_form.insert(form, at);
@@ -213,3 +222,6 @@ impl Rows {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

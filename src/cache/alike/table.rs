@@ -238,3 +238,6 @@ impl Lists {
         true
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -138,3 +138,6 @@ fn dot(a: &[i8], b: &[i8]) -> i32 {
 fn block(a: &[i8; BLOCK], b: &[i8; BLOCK]) -> i32 {
     a.iter().zip(b).map(|(a, b)| i32::from(*a) * i32::from(*b)).sum()
 }
+
+#[cfg(test)]
+mod tests;

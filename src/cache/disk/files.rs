@@ -260,7 +260,7 @@ impl Files {
 
     /// Whether anything is left, and nothing but what was not meant.
     fn purge_file(&self, at: usize, filter: &Filter, now: SystemTime, all: &mut Purged) -> bool {
-        let Held { segment, end, .. } = &self.held[at];
+        let Held { segment, end, sealed, .. } = &self.held[at];
         let (mut meant, mut others) = (Vec::new(), 0);
         let walked = segment.walk(*end, |offset, head| {
             let Some(live) = &head.live else { return };
@@ -274,7 +274,9 @@ impl Files {
             }
         });
         all.disk += meant.len() as u64;
-        let erased = meant.is_empty() || segment.erase(&meant).is_ok();
+        // behind its end may be what a failed write left
+        let ends = !sealed || segment.cut(*end).is_ok();
+        let erased = ends && (meant.is_empty() || segment.erase(&meant).is_ok());
         // of what stands behind a damaged head nothing is known
         erased && others > 0 && walked.is_ok_and(|whole| whole == *end)
     }

@@ -51,6 +51,8 @@ impl Drop for Owner {
     /// At its end, and after a panic.
     fn drop(&mut self) {
         self.shared.queue.end(End::Keep);
+        // open files take room on the disk even when somebody deletes them
+        self.shared.segments.write().clear();
     }
 }
 

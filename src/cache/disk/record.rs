@@ -311,13 +311,13 @@ fn sum(spot: Spot<'_>, part: Part, pieces: &[&[u8]]) -> Sum {
 /// Numbers in files: never changed, only added to.
 macro_rules! numbers {
     ($to:ident, $from:ident, $type:ident, $($name:ident = $number:literal),+ $(,)?) => {
-        fn $to(value: $type) -> u8 {
+        pub(super) fn $to(value: $type) -> u8 {
             match value {
                 $($type::$name => $number,)+
             }
         }
 
-        fn $from(number: u8) -> Option<$type> {
+        pub(super) fn $from(number: u8) -> Option<$type> {
             match number {
                 $($number => Some($type::$name),)+
                 _ => None,

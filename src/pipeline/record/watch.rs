@@ -28,6 +28,8 @@ pub struct Trace {
     pub usage: Option<Usage>,
     pub content_events: u64,
     pub settled: Option<Settled>,
+    /// What it did not have to ask for.
+    pub saved: Option<(Saved, Usage)>,
 }
 
 impl Watch for Trace {
@@ -97,6 +99,9 @@ impl Record {
             facts.first_token = trace.first_token.map(since);
         });
         self.billed(trace.settled.as_ref());
+        if let Some((saved, usage)) = &trace.saved {
+            self.saved(saved, Some(*usage));
+        }
     }
 
     /// Takes what is known of the call out, to be closed by another.

@@ -1,3 +1,6 @@
+use std::pin::Pin;
+
+use http_body::Body as _;
 use std::future::poll_fn;
 use std::io::{self, Write};
 use std::rc::Rc;

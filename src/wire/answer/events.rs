@@ -7,10 +7,10 @@ use std::sync::LazyLock;
 
 use memchr::{memchr2, memrchr2};
 
-use super::super::json::Raw;
-use super::super::meter::Form;
-use super::super::seek::{Seek, needle};
-use super::super::split::{Blanks, fields};
+use crate::wire::json::Raw;
+use crate::wire::meter::Form;
+use crate::wire::seek::{Seek, needle};
+use crate::wire::split::{Blanks, fields};
 
 pub(super) static USAGE: Seek = LazyLock::new(|| needle(b"\"usage\""));
 
@@ -18,6 +18,8 @@ pub(super) static USAGE: Seek = LazyLock::new(|| needle(b"\"usage\""));
 pub(super) struct Event<'a> {
     pub name: Option<&'a [u8]>,
     pub data: Cow<'a, [u8]>,
+    /// Where it ends in the body, its blank line included.
+    pub end: usize,
 }
 
 /// The events of a stream in order; none of a form that is no stream.
@@ -51,7 +53,7 @@ impl<'a> Events<'a> {
             let blank = self.blanks.next(self.body, start).unwrap_or(len..len);
             self.at = blank.end;
             if let Some((name, data)) = fields(&self.body[start..blank.start]) {
-                return Some(Event { name, data });
+                return Some(Event { name, data, end: self.at });
             }
         }
         None
@@ -61,10 +63,10 @@ impl<'a> Events<'a> {
         while self.at < self.body.len() {
             let rest = &self.body[self.at..];
             let end = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
-            self.at += end + 1;
+            self.at = (self.at + end + 1).min(self.body.len());
             let line = rest[..end].trim_ascii();
             if !line.is_empty() {
-                return Some(Event { name: None, data: Cow::Borrowed(line) });
+                return Some(Event { name: None, data: Cow::Borrowed(line), end: self.at });
             }
         }
         None

@@ -3,27 +3,21 @@
 //! A plain body is walked through once. In a stream the few words that matter are searched for,
 //! and each find that weighs is confirmed at its proper place in its event; tokens are not parsed.
 //! Of an answer with several choices the least usual ending counts, and all that any of them holds.
+mod anthropic;
+mod gemini;
+mod ollama;
+mod openai;
+
 use std::sync::LazyLock;
 
-use super::super::endpoint::Kind;
-use super::super::json::Raw;
-use super::super::meter::Form;
-use super::super::seek::{Seek, needle};
-use super::events::{events, lines_back, values};
 use super::{Facts, Finish};
+use crate::wire::endpoint::Kind;
+use crate::wire::json::Raw;
+use crate::wire::meter::Form;
+use crate::wire::seek::{Seek, needle};
 
-static FINISH: Seek = LazyLock::new(|| needle(b"\"finish_reason\""));
 static CONTENT: Seek = LazyLock::new(|| needle(b"\"content\""));
-static TEXT: Seek = LazyLock::new(|| needle(b"\"text\""));
 static CALLS: Seek = LazyLock::new(|| needle(b"\"tool_calls\""));
-static REFUSAL: Seek = LazyLock::new(|| needle(b"\"refusal\""));
-static STOP: Seek = LazyLock::new(|| needle(b"\"stop_reason\""));
-static BLOCK: Seek = LazyLock::new(|| needle(b"\"content_block\""));
-static TEXT_DELTA: Seek = LazyLock::new(|| needle(b"\"delta\""));
-static ITEM: Seek = LazyLock::new(|| needle(b"\"item\""));
-static END: Seek = LazyLock::new(|| needle(b"\"finishReason\""));
-static BLOCKED: Seek = LazyLock::new(|| needle(b"\"blockReason\""));
-static FUNCTION: Seek = LazyLock::new(|| needle(b"\"functionCall\""));
 
 /// What the answer is worth to a cache. `None`: it cannot be read, or does not say how it ended, or
 /// is none of the kinds that say something: not to be kept.
@@ -95,280 +89,12 @@ impl Seen {
         }
         Some(())
     }
-
-    /// A choice of chat or of completions, whole or a piece.
-    fn choice(&mut self, choice: Raw<'_>) -> Option<()> {
-        let mut members = choice.members()?;
-        while let Some((key, value)) = members.next().ok()? {
-            match key.0 {
-                b"message" | b"delta" => self.words(value)?,
-                b"text" => self.said |= !value.is_empty(),
-                b"finish_reason" => self.ends_by(Some(value)),
-                _ => {}
-            }
-        }
-        Some(())
-    }
-
-    /// A chat's message or delta. What is not known to be silent counts as said.
-    fn words(&mut self, message: Raw<'_>) -> Option<()> {
-        let mut members = message.members()?;
-        while let Some((key, value)) = members.next().ok()? {
-            let says = !value.is_empty();
-            match key.0 {
-                b"tool_calls" | b"function_call" => self.calls |= says,
-                b"refusal" => self.refused |= says,
-                b"content" | b"audio" | b"images" => self.said |= says,
-                _ => {}
-            }
-        }
-        Some(())
-    }
-
-    fn chat_stream(&mut self, body: &[u8]) -> Option<()> {
-        for (value, line) in values(&FINISH, body) {
-            if value.starts_with(b"\"") {
-                for choice in line.data().get(b"choices")?.elements()? {
-                    self.choice(choice)?;
-                }
-            }
-        }
-        let finish = self.finish?;
-        for (value, line) in values(&CONTENT, body) {
-            match value {
-                [b'"', b'"', ..] | [b'n', ..] => {}
-                [b'"', ..] => self.said = true,
-                // a list of parts, or the probabilities of the words
-                _ => {
-                    for choice in line.data().get(b"choices")?.elements()? {
-                        self.choice(choice)?;
-                    }
-                }
-            }
-            if self.said {
-                break;
-            }
-        }
-        let full = |value: &[u8]| value.starts_with(b"[") && !opens_empty(value);
-        let told = finish == Finish::Tools;
-        self.calls |= told || values(&CALLS, body).any(|(value, _)| full(value));
-        let text = |value: &[u8]| value.starts_with(b"\"") && !value.starts_with(b"\"\"");
-        self.refused |= values(&REFUSAL, body).any(|(value, _)| text(value));
-        Some(())
-    }
-
-    fn completion_stream(&mut self, body: &[u8]) -> Option<()> {
-        for (value, line) in values(&FINISH, body) {
-            if value.starts_with(b"\"") {
-                for choice in line.data().get(b"choices")?.elements()? {
-                    self.choice(choice)?;
-                }
-            }
-        }
-        let text = |value: &[u8]| value.starts_with(b"\"") && !value.starts_with(b"\"\"");
-        self.said |= values(&TEXT, body).any(|(value, _)| text(value));
-        Some(())
-    }
-
-    /// The whole response stands in the last event; some backends leave its items out there.
-    fn response_stream(&mut self, body: &[u8]) -> Option<()> {
-        let response = lines_back(body).take(4).find_map(|line| line.get(b"response"))?;
-        self.response(response)?;
-        if !self.said && !self.calls && !self.refused {
-            for (_, line) in values(&ITEM, body) {
-                let event = line.data();
-                if event.get(b"type") == Some(Raw(b"\"response.output_item.done\"")) {
-                    self.item(event.get(b"item")?)?;
-                }
-            }
-        }
-        Some(())
-    }
-
-    fn response(&mut self, response: Raw<'_>) -> Option<()> {
-        let mut members = response.members()?;
-        let (mut status, mut why) = (None, None);
-        while let Some((key, value)) = members.next().ok()? {
-            match key.0 {
-                b"status" => status = Some(value),
-                b"incomplete_details" => why = value.get(b"reason"),
-                b"output" => {
-                    for item in value.elements()? {
-                        self.item(item)?;
-                    }
-                }
-                _ => {}
-            }
-        }
-        match status?.0 {
-            b"\"completed\"" => self.ends(Finish::Stop),
-            b"\"incomplete\"" => self.ends_by(why.or(Some(Raw(b"\"incomplete\"")))),
-            _ => self.ends(Finish::Other),
-        }
-        Some(())
-    }
-
-    fn item(&mut self, item: Raw<'_>) -> Option<()> {
-        match item.get(b"type")?.0 {
-            b"\"message\"" => {
-                for part in item.get(b"content")?.elements()? {
-                    let says = |name: &[u8]| part.get(name).is_some_and(|text| !text.is_empty());
-                    self.refused |= says(b"refusal");
-                    self.said |= says(b"text");
-                }
-            }
-            b"\"reasoning\"" => {}
-            kind if kind.ends_with(b"_call\"") => self.calls = true,
-            _ => self.said = true,
-        }
-        Some(())
-    }
-
-    fn message(&mut self, message: Raw<'_>) -> Option<()> {
-        let mut members = message.members()?;
-        while let Some((key, value)) = members.next().ok()? {
-            match key.0 {
-                b"content" => {
-                    for block in value.elements()? {
-                        self.block(block)?;
-                    }
-                }
-                b"stop_reason" => self.ends_by(Some(value)),
-                _ => {}
-            }
-        }
-        Some(())
-    }
-
-    fn block(&mut self, block: Raw<'_>) -> Option<()> {
-        match block.get(b"type")?.0 {
-            b"\"text\"" => self.said |= !block.get(b"text")?.is_empty(),
-            b"\"thinking\"" | b"\"redacted_thinking\"" => {}
-            kind if kind.ends_with(b"tool_use\"") => self.calls = true,
-            _ => self.said = true,
-        }
-        Some(())
-    }
-
-    fn message_stream(&mut self, body: &[u8]) -> Option<()> {
-        for (value, line) in values(&STOP, body) {
-            if value.starts_with(b"\"") {
-                self.ends_by(line.data().get(b"delta")?.get(b"stop_reason"));
-            }
-        }
-        for (_, line) in values(&BLOCK, body) {
-            if let Some(block) = line.data().get(b"content_block") {
-                self.block(block)?;
-            }
-        }
-        let mut deltas = values(&TEXT_DELTA, body);
-        self.said |= deltas.any(|(_, line)| {
-            let delta = line.data().get(b"delta");
-            delta.and_then(|delta| delta.get(b"text")).is_some_and(|text| !text.is_empty())
-        });
-        Some(())
-    }
-
-    fn gemini_stream(&mut self, body: &[u8]) -> Option<()> {
-        for (_, line) in values(&END, body) {
-            self.gemini(line.data())?;
-        }
-        if self.finish.is_none() {
-            for (_, line) in values(&BLOCKED, body) {
-                self.gemini(line.data())?;
-            }
-        }
-        self.finish?;
-        self.calls |= values(&FUNCTION, body).next().is_some();
-        for event in events(Form::Sse, body) {
-            if self.said {
-                break;
-            }
-            self.gemini(Raw(event.data.trim_ascii()))?;
-        }
-        Some(())
-    }
-
-    /// An answer, or a chunk of one.
-    fn gemini(&mut self, whole: Raw<'_>) -> Option<()> {
-        let mut members = whole.members()?;
-        while let Some((key, value)) = members.next().ok()? {
-            match key.0 {
-                b"candidates" => {
-                    for candidate in value.elements()? {
-                        self.candidate(candidate)?;
-                    }
-                }
-                b"promptFeedback" if value.get(b"blockReason").is_some() => {
-                    self.ends(Finish::Filtered);
-                }
-                _ => {}
-            }
-        }
-        Some(())
-    }
-
-    fn candidate(&mut self, candidate: Raw<'_>) -> Option<()> {
-        let mut members = candidate.members()?;
-        while let Some((key, value)) = members.next().ok()? {
-            match key.0 {
-                b"finishReason" => self.ends_by(Some(value)),
-                b"content" => {
-                    for part in value.get(b"parts").and_then(Raw::elements).into_iter().flatten() {
-                        self.part(part)?;
-                    }
-                }
-                _ => {}
-            }
-        }
-        Some(())
-    }
-
-    fn part(&mut self, part: Raw<'_>) -> Option<()> {
-        let mut members = part.members()?;
-        let (mut says, mut thought) = (false, false);
-        while let Some((key, value)) = members.next().ok()? {
-            match key.0 {
-                b"thought" => thought = value.bool() == Some(true),
-                b"functionCall" => self.calls = true,
-                b"thoughtSignature" => {}
-                _ => says |= !value.is_empty(),
-            }
-        }
-        self.said |= says && !thought;
-        Some(())
-    }
-
-    fn ollama_stream(&mut self, kind: Kind, body: &[u8]) -> Option<()> {
-        self.ollama(lines_back(body).next()?)?;
-        self.calls |= values(&CALLS, body).any(|(value, _)| !opens_empty(value));
-        let words = if kind == Kind::OllamaGenerate { &RESPONSE } else { &CONTENT };
-        let text = |value: &[u8]| value.starts_with(b"\"") && !value.starts_with(b"\"\"");
-        self.said |= values(words, body).any(|(value, _)| text(value));
-        Some(())
-    }
-
-    fn ollama(&mut self, whole: Raw<'_>) -> Option<()> {
-        let mut members = whole.members()?;
-        let (mut done, mut why) = (false, None);
-        while let Some((key, value)) = members.next().ok()? {
-            match key.0 {
-                b"message" => self.words(value)?,
-                b"response" => self.said |= !value.is_empty(),
-                b"done" => done = value.bool() == Some(true),
-                b"done_reason" => why = Some(value),
-                _ => {}
-            }
-        }
-        if done {
-            // older ones give no reason
-            self.ends_by(why.or(Some(Raw(b"\"stop\""))));
-        }
-        Some(())
-    }
 }
 
-static RESPONSE: Seek = LazyLock::new(|| needle(b"\"response\""));
+/// Whether the text begins with a string that says something.
+fn opens_text(text: &[u8]) -> bool {
+    text.starts_with(b"\"") && !text.starts_with(b"\"\"")
+}
 
 /// Whether the text begins with a list or an object without anything in it.
 fn opens_empty(text: &[u8]) -> bool {

@@ -1,11 +1,17 @@
+mod folding;
+mod round;
+mod unfolding;
+
 use super::*;
 
+/// A sample answer of a vendor.
 fn sample(name: &str) -> Vec<u8> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/wire/");
     #[expect(clippy::disallowed_methods, reason = "a test may block")]
     std::fs::read(format!("{path}{name}")).unwrap()
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "the shape of what it is compared with")]
 const fn worth(finish: Finish, calls_tools: bool, empty: bool) -> Option<Facts> {
     Some(Facts { finish, calls_tools, empty })
 }
@@ -59,5 +65,95 @@ fn samples_of_all_dialects_tell_their_facts() {
         let body = sample(name);
         assert_eq!(facts(kind, form, &body), want, "{name}");
         assert_eq!(text(kind, form, &body).as_deref(), Some(words), "{name}");
+    }
+}
+
+#[test]
+fn what_an_answer_is_worth() {
+    use Finish::{Filtered, Length, Other, Refused, Stop, Tools};
+    use Form::{Json, NdJson, Sse};
+    let chat = |message: &str, reason: &str| {
+        format!(r#"{{"choices":[{{"message":{message},"finish_reason":"{reason}"}}]}}"#)
+    };
+    let chunk = |delta: &str, reason: &str| {
+        format!("data: {{\"choices\":[{{\"delta\":{delta},\"finish_reason\": {reason}}}]}}\n\n")
+    };
+    let gemini = |reason: &str, parts: &str| {
+        format!(
+            r#"{{"candidates":[{{"content":{{"parts":[{parts}]}},"finishReason":"{reason}"}}]}}"#
+        )
+    };
+    let claude = |reason: &str, blocks: &str| {
+        format!(r#"{{"content":[{blocks}],"stop_reason":"{reason}"}}"#)
+    };
+    let thought = chunk(r#"{"reasoning":"r","content":null,"tool_calls":[]}"#, "null")
+        + &chunk(r#"{"content":""}"#, "\"stop\"");
+    let refused = chunk(r#"{"content":null,"refusal":"No."}"#, "null") + &chunk("{}", "\"stop\"");
+    let parts = chunk(r#"{"content":[{"type":"text","text":"a"}]}"#, "\"length\"");
+    let two =
+        r#"{"choices":[{"text":"","finish_reason":"stop"},{"text":"a","finish_reason":"length"}]}"#;
+    let response = |status: &str, why: &str, item: &str| {
+        format!(r#"{{"status":"{status}","incomplete_details":{why},"output":[{item}]}}"#)
+    };
+    let refusal = r#"{"type":"message","content":[{"type":"refusal","refusal":"No."}]}"#;
+    let call = r#"{"type":"custom_tool_call","input":"x"}"#;
+    let bare = format!(
+        "data: {{\"type\":\"response.output_item.done\",\"item\":{call}}}\n\n\
+         data: {{\"type\":\"response.completed\",\"response\":{}}}\n\ndata: [DONE]\n\n",
+        response("completed", "null", "")
+    );
+    let lines = "{\"response\":\"\",\"done\":false}\n{\"done\":true,\"done_reason\":\"length\"}\n";
+    let (said, empty) = (|finish| worth(finish, false, false), |finish| worth(finish, false, true));
+    for (kind, form, body, want) in [
+        (Kind::Chat, Json, chat(r#"{"content":"","refusal":null}"#, "stop"), empty(Stop)),
+        (Kind::Chat, Json, chat(r#"{"content":"a"}"#, "content_filter"), said(Filtered)),
+        (Kind::Chat, Json, chat(r#"{"content":null,"refusal":"No."}"#, "stop"), said(Refused)),
+        (Kind::Chat, Json, chat(r#"{"tool_calls":[{}]}"#, "stop"), worth(Tools, true, false)),
+        (Kind::Chat, Json, chat(r#"{"content":"a"}"#, "eos"), said(Other)),
+        (Kind::Chat, Json, r#"{"choices":[]}"#.into(), None),
+        (Kind::Chat, Sse, thought, empty(Stop)),
+        (Kind::Chat, Sse, refused, said(Refused)),
+        (Kind::Chat, Sse, parts, said(Length)),
+        (Kind::Chat, Sse, chunk(r#"{"content":"a"}"#, "null"), None),
+        (Kind::Completions, Json, two.into(), said(Length)),
+        (Kind::Responses, Json, response("completed", "null", refusal), said(Refused)),
+        (
+            Kind::Responses,
+            Json,
+            response("incomplete", r#"{"reason":"content_filter"}"#, ""),
+            empty(Filtered),
+        ),
+        (Kind::Responses, Json, response("completed", "null", call), worth(Tools, true, false)),
+        (Kind::Responses, Json, response("failed", "null", ""), empty(Other)),
+        (Kind::Responses, Sse, bare, worth(Tools, true, false)),
+        (Kind::Messages, Json, claude("refusal", ""), empty(Refused)),
+        (
+            Kind::Messages,
+            Json,
+            claude("pause_turn", r#"{"type":"server_tool_use"}"#),
+            worth(Other, true, false),
+        ),
+        (
+            Kind::Messages,
+            Json,
+            claude("stop_sequence", r#"{"type":"text","text":"a"}"#),
+            said(Stop),
+        ),
+        (
+            Kind::Messages,
+            Json,
+            claude("end_turn", r#"{"type":"thinking","thinking":"a"}"#),
+            empty(Stop),
+        ),
+        (Kind::Generate, Json, gemini("SAFETY", ""), empty(Filtered)),
+        (Kind::Generate, Json, gemini("STOP", r#"{"text":"a","thought":true}"#), empty(Stop)),
+        (Kind::Generate, Json, gemini("STOP", r#"{"inlineData":{"data":"aa"}}"#), said(Stop)),
+        (Kind::Generate, Json, gemini("MAX_TOKENS", r#"{"text":"a"}"#), said(Length)),
+        (Kind::OllamaGenerate, NdJson, lines.into(), empty(Length)),
+        (Kind::Embeddings, Json, r#"{"data":[]}"#.into(), None),
+        (Kind::Chat, Form::Opaque, "x".into(), None),
+        (Kind::Chat, Json, String::new(), None),
+    ] {
+        assert_eq!(facts(kind, form, body.as_bytes()), want, "{body}");
     }
 }

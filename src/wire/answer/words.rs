@@ -1,8 +1,8 @@
 //! The words that the model said, for comparing answers: without thoughts, calls and refusals.
-use super::super::endpoint::Kind;
-use super::super::json::Raw;
-use super::super::meter::Form;
 use super::events::events;
+use crate::wire::endpoint::Kind;
+use crate::wire::json::Raw;
+use crate::wire::meter::Form;
 
 /// The words of an answer, its pieces joined; those of a further choice begin on a new line.
 /// `None`: it cannot be read.

@@ -71,10 +71,41 @@ const LABELS: [&str; 20] = [
     "x-portkey-trace-id",
 ];
 
+/// A quick no, for most headers of most calls.
+fn may_change(name: &str) -> bool {
+    let begins = |letters: &[u8], at: usize| {
+        name.as_bytes().get(at).is_some_and(|letter| letters.contains(letter))
+    };
+    match name.as_bytes().first() {
+        Some(b'x') => begins(b"-", 1) && begins(b"aglmop", 2),
+        Some(b'a') => begins(b"nz", 1),
+        Some(b'c') => begins(b"fh", 1),
+        Some(b'h') => begins(b"e", 1),
+        Some(b'o') => begins(b"p", 1),
+        _ => false,
+    }
+}
+
 /// Whether a request header, its name in lower case, changes the answer or may do so.
 pub fn header_changes_answer(name: &str) -> bool {
+    if !may_change(name) {
+        return false;
+    }
     if DIALECTS.iter().any(|&dialect| changing_headers(dialect).contains(&name)) {
         return true;
     }
     PREFIXES.iter().any(|prefix| name.starts_with(prefix)) && !LABELS.contains(&name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quick_no_is_right() {
+        let all = DIALECTS.iter().flat_map(|dialect| changing_headers(*dialect));
+        for name in all.chain(&PREFIXES) {
+            assert!(may_change(name), "{name}");
+        }
+    }
 }

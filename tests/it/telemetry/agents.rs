@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use tidegate::identity::Rung;
-use tidegate::telemetry::metrics::Usage;
+use tidegate::telemetry::metrics::{Kept, Usage};
 use tidegate::telemetry::view::{AgentView, AgentsView, LimitView, QueueView};
 
 use super::*;

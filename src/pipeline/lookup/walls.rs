@@ -1,0 +1,108 @@
+//! What goes into the name of an answer beside the question: everything that it may not cross.
+use crate::cache::{self, Key, Purpose, Vectors, Walls};
+use crate::config::{self, Scope};
+use crate::identity::Identity;
+use crate::pipeline::worker::Worker;
+use crate::wire::{self, Kind};
+
+use super::Facts;
+use super::form::formless;
+
+/// The name of what a call asks, and of the inputs that it asks about, if that is what it does. Or
+/// why it has none, in a word.
+pub fn name(
+    kind: Kind,
+    body: &[u8],
+    rule: &config::Cache,
+    within: impl FnOnce(Purpose) -> cache::Naming,
+) -> Result<(Key, Option<Vectors>), &'static str> {
+    if kind.embeds() {
+        if !rule.embeddings {
+            return Err("embeddings");
+        }
+        let batch = wire::embed::batch(kind, body).ok_or("inputs")?;
+        let (vectors, question) = Vectors::new(kind, &batch, within(Purpose::Vector));
+        return Ok((question, Some(vectors)));
+    }
+    let question = wire::question(kind, body).map_err(wire::Unasked::as_str)?;
+    // who does not say gets the vendor's default, and that is high
+    if rule.temperature.is_some_and(|most| question.temperature.unwrap_or(1.0) > most) {
+        return Err("temperature");
+    }
+    let mut naming = within(Purpose::Exact);
+    question.say(&mut |bytes| naming.raw(bytes));
+    Ok((naming.key(), None))
+}
+
+/// Begins a name with everything that an answer may not cross.
+pub fn walls(
+    worker: &Worker,
+    scope: Scope,
+    policy: &str,
+    facts: &Facts<'_>,
+    namespace: Option<&[u8]>,
+    purpose: Purpose,
+) -> cache::Naming {
+    let Facts { who, route, target, head, call } = facts;
+    let tenant = tenant(scope, who, namespace);
+    let mut headers: Vec<_> = head
+        .headers
+        .iter()
+        .filter(|(name, _)| wire::header_changes_answer(name.as_str()))
+        .map(|(name, value)| (name.as_str(), value.as_bytes()))
+        .collect();
+    // several of one name stay in their order
+    headers.sort_by_key(|(name, _)| *name);
+    let (kind, target) = formless(call.kind, target);
+    worker.cache.keyer.within(
+        purpose,
+        &Walls {
+            policy,
+            scope,
+            tenant: &tenant,
+            upstream: &route.upstream.config.name,
+            origin: &route.upstream.wall,
+            route: &route.name,
+            target: &target,
+            kind: kind as u8,
+            headers: &headers,
+        },
+    )
+}
+
+/// Who is inside a scope. A name that only the client says is worth no more than its credential:
+/// who could say another's name would get another's answers.
+fn tenant(scope: Scope, who: &Identity, namespace: Option<&[u8]>) -> Vec<u8> {
+    let mut tenant = Vec::with_capacity(96);
+    let mut part = |name: u8, text: &[u8]| {
+        tenant.push(name);
+        tenant.extend_from_slice(&(text.len() as u64).to_le_bytes());
+        tenant.extend_from_slice(text);
+    };
+    let proven = who.rung.authorizes();
+    let scope = match scope {
+        Scope::Team if who.team.is_none() => Scope::Agent,
+        scope => scope,
+    };
+    if scope <= Scope::Team
+        && let Some(team) = &who.team
+    {
+        part(b't', team.as_bytes());
+    }
+    if scope <= Scope::Agent {
+        part(b'a', who.agent.as_bytes());
+        part(b'r', who.rung.as_str().as_bytes());
+    }
+    if scope != Scope::Shared && (scope == Scope::Credential || !proven) {
+        part(b'c', who.credential.as_ref().map_or(&[], |print| &print.0));
+    }
+    if scope == Scope::Credential
+        && let Some(grant) = &who.grant
+    {
+        part(b'k', grant.id.as_bytes());
+    }
+    if let Some(namespace) = namespace {
+        part(b'n', namespace);
+    }
+    tenant
+}

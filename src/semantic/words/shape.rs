@@ -1,0 +1,90 @@
+//! What a text or a chunk of it looks like: shouting, a quote, code, an address, an id.
+//!
+//! By form alone, and rather once too often: such texts are only left alone.
+
+/// All capitals, or a title: then a capital says nothing about a word.
+pub fn shouts(text: &str) -> bool {
+    let starts =
+        text.split_whitespace().filter_map(|word| word.chars().find(|c| c.is_alphabetic()));
+    let (mut capital, mut all) = (0, 0);
+    for start in starts {
+        all += 1;
+        capital += usize::from(start.is_uppercase());
+    }
+    all >= 2 && capital * 5 >= all * 4
+}
+
+/// A quoted part, or a payload after a colon: their case and punctuation may be the point.
+pub fn quotes(text: &str) -> bool {
+    let straight = text.bytes().filter(|&b| b == b'"').count();
+    let curly = text.contains(['“', '”', '«', '»', '「', '`']);
+    // an apostrophe is inside or behind a word; a quote is before one
+    let single = text.match_indices(['\'', '‘']).any(|(at, _)| {
+        let before = text[..at].chars().next_back();
+        let after = text[at..].chars().nth(1);
+        before.is_none_or(char::is_whitespace) && after.is_some_and(char::is_alphanumeric)
+    });
+    straight >= 2 || curly || single
+}
+
+pub fn is_code(chunk: &str, core: &str) -> bool {
+    let has = |mark: &str| chunk.contains(mark);
+    let marks =
+        ["::", "->", "=>", "==", "!=", "()", "{", "}", "</", "/>", "&&", "||", "$(", "[]", "\\"];
+    marks.iter().any(|mark| has(mark))
+        || core.starts_with("--")
+        || chunk.ends_with("();")
+        || camel(core)
+}
+
+/// `fooBar`, but not `iPhone`, `eBay`, `McDonald`, `YouTube`.
+fn camel(core: &str) -> bool {
+    let mut lower = 0;
+    let starts_lower = core.starts_with(|c: char| c.is_ascii_lowercase());
+    core.bytes().any(|byte| {
+        let turn = lower >= 2 && byte.is_ascii_uppercase() && starts_lower;
+        lower = if byte.is_ascii_lowercase() { lower + 1 } else { 0 };
+        turn
+    })
+}
+
+/// An address, a path, a name with underscores, letters and digits mixed.
+pub fn is_identifier(core: &str) -> bool {
+    if core.contains("://") || core.contains('_') || core.starts_with("www.") {
+        return true;
+    }
+    let inner = core.trim_start_matches('@');
+    if let Some((user, host)) = inner.split_once('@') {
+        return !user.is_empty() && host.contains('.');
+    }
+    let slashes = core.bytes().filter(|&b| b == b'/').count();
+    let letters = core.bytes().filter(u8::is_ascii_alphabetic).count();
+    if letters > 0 && (core.starts_with('/') || slashes >= 2) {
+        return true;
+    }
+    file_name(core) || mixed(core)
+}
+
+/// `notes.txt`: a dot, then two to four letters; not `e.g.`, nor two sentences without a space.
+fn file_name(core: &str) -> bool {
+    core.rsplit_once('.').is_some_and(|(name, end)| {
+        let short = (2..=4).contains(&end.len()) && end.bytes().all(|b| b.is_ascii_lowercase());
+        short
+            && name.len() >= 2
+            && !name.contains('.')
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+    })
+}
+
+/// `A1B2C3`: letters and digits that change sides twice, or five and more of both.
+fn mixed(core: &str) -> bool {
+    let mut turns = 0;
+    let mut last = None;
+    for byte in core.bytes().filter(u8::is_ascii_alphanumeric) {
+        let digit = byte.is_ascii_digit();
+        turns += usize::from(last.is_some_and(|was| was != digit));
+        last = Some(digit);
+    }
+    let digits = core.bytes().filter(u8::is_ascii_digit).count();
+    turns >= 2 && !core.contains('-') && digits >= 2 || turns >= 1 && digits >= 4 && core.len() >= 7
+}
