@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::HeaderValue;
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::record::Record;
 use super::refusal::Refusal;
@@ -33,7 +33,6 @@ pub enum Reader {
 /// What the answer's head is told besides.
 pub struct Told {
     pub standing: Vec<Standing>,
-    pub clamp: Option<HeaderValue>,
     pub status: HeaderValue,
 }
 
@@ -105,10 +104,10 @@ pub async fn follow(
         }
     }
     let mut headers = head.headers.clone();
-    told::tell(&mut headers, head.dialect, &told.standing);
-    if let Some(clamp) = told.clamp {
-        headers.insert(super::reply::CLAMPED, clamp);
+    if let Reader::Joined(..) = &reader {
+        of_the_first(&headers).into_iter().for_each(|name| drop(headers.remove(name)));
     }
+    told::tell(&mut headers, head.dialect, &told.standing);
     headers.append(CACHE_STATUS, told.status);
     let following = Following {
         worker: Rc::clone(worker),
@@ -121,6 +120,17 @@ pub async fn follow(
     };
     let status = following.head.status;
     Ok(Reply { status, headers, content: Content::Shared(Box::new(following)) })
+}
+
+/// Headers that tell the first caller of its own account, and nobody else: its limits, its cookies,
+/// who it is to the vendor.
+fn of_the_first(headers: &HeaderMap) -> Vec<HeaderName> {
+    let own = |name: &&HeaderName| {
+        let name = name.as_str();
+        let of_an_account = ["ratelimit", "organization", "project", "workspace"];
+        name.starts_with("set-cookie") || of_an_account.iter().any(|word| name.contains(word))
+    };
+    headers.keys().filter(own).cloned().collect()
 }
 
 fn refusal(gone: &Gone<Failure>) -> Refusal {

@@ -20,7 +20,7 @@ use super::dispatch::{self, Prepared};
 use super::embeddings;
 use super::lookup::{Answered, Lookup, Miss};
 use super::refusal::Refusal;
-use super::reply::{Hiding, Sent, outcome, pass_head};
+use super::reply::{CLAMPED, Hiding, Sent, outcome, pass_head};
 use super::shared::{Ended, Failure, Head, Lead, Tab};
 use super::worker::Worker;
 use crate::cache::Vectors;
@@ -155,6 +155,10 @@ impl Answering {
         let hides = hides_usage && form == Form::Sse;
         if hides {
             headers.remove(header::CONTENT_LENGTH);
+        }
+        // all who share the answer share its bound
+        if let Some(clamp) = lease.clamp() {
+            headers.insert(CLAMPED, clamp.tokens.into());
         }
         let eventful = streaming && !headers.contains_key(header::CONTENT_LENGTH);
         let head = Head { status, headers, form, dialect, eventful, end: OnceLock::new() };

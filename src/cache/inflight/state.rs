@@ -227,6 +227,16 @@ impl<H, F> State<H, F> {
         self.wake_writer();
     }
 
+    #[cfg(test)]
+    pub fn held(&self) -> usize {
+        self.held
+    }
+
+    #[cfg(test)]
+    pub fn fell_behind(&self, at: usize) -> bool {
+        self.seats[at].lost
+    }
+
     fn wait(&mut self, at: usize, cx: &mut Context<'_>) {
         let Some(reader) = self.seats.get_mut(at) else { return };
         match &mut reader.waker {

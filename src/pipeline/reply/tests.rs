@@ -133,6 +133,7 @@ impl World {
             parent: None,
             session: None,
             team: None,
+            team_proven: false,
             class: Class::Default,
             credential: None,
             grant: None,
