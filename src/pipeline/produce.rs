@@ -51,9 +51,12 @@ impl Production {
         tokio::task::spawn_local(self.run());
     }
 
-    async fn run(self) {
-        let Some(production) = Box::pin(embeddings::fewer(self)).await else { return };
-        production.whole().await;
+    async fn run(mut self) {
+        if self.lookup.vectors.is_some() {
+            let Some(whole) = Box::pin(embeddings::fewer(self)).await else { return };
+            self = whole;
+        }
+        self.whole().await;
     }
 
     /// As it came.
