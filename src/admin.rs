@@ -1,9 +1,11 @@
 //! The admin door: health, metrics and state, on a listener, thread and runtime of its own, so
 //! that it answers while the workers are busy.
 //!
-//! Only safe methods, and nothing here changes anything, but for `/keys` (`admin/keys.rs`), which asks
-//! for a token. It takes few connections, short heads and no other bodies. A browser that was tricked into naming us (DNS rebinding) is refused by `Host`;
-//! there is no CORS. It knows the rest of the program only through [`Doors`].
+//! Only safe methods, and nothing here changes anything, but for `/keys` (`admin/keys.rs`) and what is
+//! below `/cache/` (`admin/cache.rs`), which ask for a proof (`admin/proof.rs`). It takes few
+//! connections, short heads and no other bodies. A browser that was tricked into naming us (DNS
+//! rebinding) is refused by `Host`; there is no CORS. It knows the rest of the program only through
+//! [`Doors`].
 use std::fmt;
 use std::future::Future;
 use std::io;
@@ -15,10 +17,15 @@ use std::thread::{self, JoinHandle};
 
 use tokio::sync::oneshot;
 
+use crate::cache::Cache;
 use crate::store::{Store, Token};
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::view::CacheView;
 
+mod body;
+mod cache;
 mod keys;
+mod proof;
 mod respond;
 mod serve;
 
@@ -39,10 +46,19 @@ pub struct Doors {
     /// Whether the workers turn.
     pub live: Box<dyn Fn() -> bool + Send + Sync>,
     pub state: Box<dyn Fn() -> BoxFuture<serde_json::Value> + Send + Sync>,
+    /// `None`: nothing is cached, and there is no such path.
+    pub cache: Option<CacheDoor>,
     /// `None`: no keys are kept, and there is no such path.
     pub keys: Option<KeysDoor>,
     /// Names by which `Host` may call us, besides `localhost` and addresses.
     pub hosts: Vec<String>,
+}
+
+/// What is cached: to look at for everybody, to take out for who proves who they are.
+pub struct CacheDoor {
+    /// Called on the door's thread; must not block.
+    pub view: Box<dyn Fn() -> CacheView + Send + Sync>,
+    pub cache: Arc<Cache>,
 }
 
 /// Stored keys, for who shows the token.

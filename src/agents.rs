@@ -195,6 +195,7 @@ impl Ladder {
             rung,
             parent: name(NameKind::Parent, said.parent),
             session: name(NameKind::Session, said.session_id()),
+            team_proven: proven_team.is_some(),
             team: proven_team.or_else(|| self.told(seen, NameKind::Team, said.team?)),
             class: said.urgency(),
             credential,

@@ -8,6 +8,7 @@
 //! another, so that it answers under full load. What follows once all runs (reload, drain, the end)
 //! is in `app/life.rs`.
 mod agents;
+mod cache;
 mod keep;
 mod life;
 mod state;
@@ -32,6 +33,7 @@ use crate::listen::inherited::InheritError;
 use crate::listen::notify::Notifier;
 use crate::listen::socket::{self, BindError, Bound, Inherited};
 use crate::listen::tls::ServerTls;
+use crate::pipeline::shared::Hubs;
 use crate::simulate::{self, Simulator};
 use crate::snapshot::{Lasting, Live, SetupError, Snapshot};
 use crate::store::{Store, StoreError};
@@ -131,6 +133,9 @@ pub fn start_logging_to(start: Start, log: AccessLog) -> Result<Running, StartEr
 
     let workers = workers.unwrap_or_else(processors);
     let crew = Arc::new(Crew::new(workers));
+    let hubs = Arc::<Hubs>::default();
+    let (kept, flying) = (Arc::clone(&live.cache), Arc::clone(&hubs));
+    metrics.watch_cache(move || cache::holds(&kept, &flying));
     let threads = worker::spawn_all(&worker::Parts {
         live: Arc::clone(&live),
         metrics: Arc::clone(&metrics),
@@ -138,12 +143,13 @@ pub fn start_logging_to(start: Start, log: AccessLog) -> Result<Running, StartEr
         drain: drain.clone(),
         entrances: Arc::clone(&entrances),
         crew: Arc::clone(&crew),
-        hubs: Arc::default(),
+        hubs: Arc::clone(&hubs),
     })
     .map_err(StartError::system("a worker thread cannot be started"))?;
 
     let admin = admin_bound.as_ref().and_then(|bound| bound.addr);
-    let doors = state::doors(&shared, &live, &metrics, &drain, &crew, keys);
+    let parts = state::Parts { shared: &shared, live: &live, metrics: &metrics, drain: &drain };
+    let doors = parts.doors(&crew, &hubs, keys);
     let admin_handle = match &admin_bound {
         Some(bound) => Some(
             admin_door(bound)
@@ -179,6 +185,10 @@ impl Running {
         }
         if let Some(admin) = self.admin_handle {
             admin.stop();
+        }
+        // before another process may have the directory
+        if !self.live.cache.close(STORE_END) {
+            tracing::warn!("answers on disk could not be written to their end: some are lost");
         }
         if let Some(store) = &self.shared.lasting.store {
             // what is on its way goes first: a budget is written once at a time

@@ -15,6 +15,7 @@ mod spaces;
 mod vectors;
 
 use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
 
 pub use alike::Alike;
 pub use disk::{Disk, DiskFigures};
@@ -40,5 +41,25 @@ impl Cache {
             spaces: Spaces::new(directory),
             alike: Alike::new(Alike::BYTES),
         }
+    }
+
+    /// Takes out what the filter means: in memory, on disk, and the questions that lead there. As
+    /// [`Spaces::purge`] otherwise. How many questions went is told beside.
+    pub async fn purge(&self, filter: &Filter, now: SystemTime) -> (Purged, usize) {
+        // what is gone from the index leads to nothing; the other way round it would for a moment
+        let questions = self.alike.purge(filter, now);
+        let purged = self.spaces.purge(filter, now).await;
+        (purged, questions + self.alike.purge(filter, now))
+    }
+
+    /// Takes out what is out of date; to be called every minute or so. Not for an I/O thread.
+    pub fn sweep(&self, now: SystemTime) {
+        self.spaces.sweep(now);
+        self.alike.sweep(now);
+    }
+
+    /// Keeps nothing any more, and writes what waits; as [`Spaces::close`]. Blocks.
+    pub fn close(&self, within: Duration) -> bool {
+        self.spaces.close(within)
     }
 }

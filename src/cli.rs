@@ -5,6 +5,9 @@
 //! flag wins over the variable, and both win over the policy file. Commands that serve are
 //! started in `cli/start.rs`.
 mod agents;
+mod cache;
+mod cells;
+mod instance;
 mod keys;
 mod semantic;
 mod start;
@@ -75,6 +78,9 @@ enum Command {
     Schema,
     /// Show who calls a running instance, and what each agent uses
     Agents(agents::Options),
+    /// Show what a running instance keeps of answers, and take them out
+    #[command(subcommand)]
+    Cache(cache::Cache),
     /// Make, list and revoke the keys of agents
     #[command(subcommand)]
     Keys(keys::Keys),
@@ -195,6 +201,7 @@ fn parse_and_run() -> ExitCode {
         Some(Command::Check(args)) => check(args),
         Some(Command::Agents(args)) => agents::run(&args),
         Some(Command::Schema) => say(&format!("{:#}\n", config::schema())),
+        Some(Command::Cache(command)) => cache::run(&command),
         Some(Command::Keys(command)) => keys::run(&command),
         Some(Command::Semantic(command)) => semantic::run(&command),
         Some(Command::Simulate(args)) => start::simulate(&args),

@@ -125,6 +125,10 @@ impl Flight {
     pub fn enter(&self, stage: Stage, now: Tick) {
         self.stage.set(stage);
         self.moved.set(now);
+        // it got on for all that
+        if self.fate.get() == Some(Expired::Queued) {
+            self.fate.set(None);
+        }
     }
 
     /// Bytes of the answer went by.

@@ -122,6 +122,8 @@ pub struct Identity {
     pub parent: Option<Name>,
     pub session: Option<Name>,
     pub team: Option<Name>,
+    /// By a key, a certificate or a peer; else the client says so.
+    pub team_proven: bool,
     pub class: Class,
     pub credential: Option<Fingerprint>,
     /// With a tidegate key.

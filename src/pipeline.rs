@@ -179,6 +179,9 @@ async fn answer(asking: Asking<'_>, upgrade: bool) -> Result<reply::Reply, Refus
         planned => planned.uncached(),
     };
     let Asking { worker, snapshot, ticket, who, route, to, head, call, dialect, record } = asking;
+    if status.is_some() {
+        record.looked("bypass");
+    }
     let mut lease = admit::admit(worker, snapshot, &ticket, who, route, &call, record).await?;
     record.admitted(&lease);
     if upgrade {

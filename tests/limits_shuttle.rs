@@ -46,6 +46,7 @@ fn agent(name: &str) -> Identity {
         parent: None,
         session: None,
         team: None,
+        team_proven: false,
         class: Class::Default,
         credential: None,
         grant: None,

@@ -91,6 +91,7 @@ pub fn identity(agent: usize) -> Identity {
         parent: None,
         session: None,
         team: None,
+        team_proven: false,
         class: Class::Default,
         credential: None,
         grant: None,

@@ -1,41 +1,36 @@
 //! `/keys`: the stored keys, for those who can read the directory of the store.
 //!
-//! The proof is `Authorization: Bearer` with the token that stands there in `admin.token`; without
-//! it there is nothing to learn here. A key itself never comes this way: who makes one sends its
+//! Without the token that stands there (`admin/proof.rs`) there is nothing to learn here. A key itself never comes this way: who makes one sends its
 //! keyed hash. A change is answered when it is on the disk; times are Unix seconds.
 //!
 //! - `GET /keys`: `{"keys": [...]}`
 //! - `POST /keys` with a [`NewRecord`]: 201, 409 when there is such an id
 //! - `DELETE /keys/ID`: revokes it
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use http::header::{ALLOW, AUTHORIZATION, WWW_AUTHENTICATE};
+use http::header::ALLOW;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use serde_json::json;
-use tokio::time::timeout;
 
-use super::KeysDoor;
+use super::proof::{self, Peer};
 use super::respond::{Body, JSON, answer, error, line};
+use super::{KeysDoor, body};
 use crate::store::{KeyBook, KeyError, KeyRecord, KeyView, NewRecord};
 
 const PATH: &str = "/keys";
-/// Largest record, in bytes.
-const LARGEST: usize = 64 * 1024;
-/// For a record to arrive.
-const ARRIVAL: Duration = Duration::from_secs(10);
 
 pub(super) fn is_path(path: &str) -> bool {
     path.strip_prefix(PATH).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-pub(super) async fn respond(door: &KeysDoor, request: Request<Incoming>) -> Response<Body> {
-    if !is_proven(door, &request) {
-        let mut refused =
-            error(StatusCode::UNAUTHORIZED, "unauthorized", "the token of this instance is needed");
-        refused.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        return refused;
+pub(super) async fn respond(
+    door: &KeysDoor,
+    peer: Peer,
+    request: Request<Incoming>,
+) -> Response<Body> {
+    if let Err(unproven) = proof::demand(Some(&door.token), peer, &request) {
+        return unproven.answer();
     }
     let book = door.store.keys();
     let id = request.uri().path()[PATH.len()..].strip_prefix('/').map(str::to_owned);
@@ -53,27 +48,16 @@ pub(super) async fn respond(door: &KeysDoor, request: Request<Incoming>) -> Resp
     }
 }
 
-/// One `Authorization` header, and the token in it.
-fn is_proven<B>(door: &KeysDoor, request: &Request<B>) -> bool {
-    let mut values = request.headers().get_all(AUTHORIZATION).iter();
-    let (Some(value), None) = (values.next(), values.next()) else { return false };
-    let scheme = value.as_bytes().split_at_checked("Bearer ".len());
-    scheme.is_some_and(|(scheme, token)| {
-        scheme.eq_ignore_ascii_case(b"Bearer ") && door.token.matches(token)
-    })
-}
-
 fn list(book: &KeyBook) -> Response<Body> {
     let keys: Vec<KeyView> = book.list().iter().map(KeyRecord::view).collect();
     answer(StatusCode::OK, JSON, line(&json!({ "keys": keys })))
 }
 
 async fn add(book: &KeyBook, request: Request<Incoming>) -> Response<Body> {
-    let body = Limited::new(request.into_body(), LARGEST);
-    let Ok(Ok(body)) = timeout(ARRIVAL, Box::pin(body.collect())).await else {
+    let Some(body) = body::whole(request.into_body()).await else {
         return error(StatusCode::BAD_REQUEST, "bad_body", "no whole record of 64 KiB at most");
     };
-    let record: NewRecord = match serde_json::from_slice(&body.to_bytes()) {
+    let record: NewRecord = match serde_json::from_slice(&body) {
         Ok(record) => record,
         Err(fault) => return error(StatusCode::BAD_REQUEST, "bad_record", &fault.to_string()),
     };

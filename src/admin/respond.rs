@@ -12,7 +12,8 @@ use hyper::body::Incoming;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use super::{Doors, keys};
+use super::proof::Peer;
+use super::{Doors, cache, keys};
 
 pub(super) type Body = Full<Bytes>;
 
@@ -23,20 +24,26 @@ const PATHS: [&str; 5] = ["/livez", "/readyz", "/healthz", "/metrics", "/state"]
 /// For the state to be gathered.
 const STATE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// `guarded`: `Host` must name us.
+/// But over a Unix socket, `Host` must name us.
 pub(super) async fn respond(
     doors: &Doors,
     request: Request<Incoming>,
-    guarded: bool,
+    peer: Peer,
 ) -> Response<Body> {
-    if guarded && !names_us(&request, &doors.hosts) {
+    if peer != Peer::Unix && !names_us(&request, &doors.hosts) {
         let message = "the Host header must be an address or a configured name";
         return error(StatusCode::FORBIDDEN, "host_not_allowed", message);
     }
     if let Some(door) = &doors.keys
         && keys::is_path(request.uri().path())
     {
-        return keys::respond(door, request).await;
+        return keys::respond(door, peer, request).await;
+    }
+    if let Some(door) = &doors.cache
+        && cache::is_path(request.uri().path())
+    {
+        let token = doors.keys.as_ref().map(|keys| &keys.token);
+        return cache::respond(door, token, peer, request).await;
     }
     let path = request.uri().path();
     if !PATHS.contains(&path) {

@@ -21,6 +21,7 @@ use tower::ServiceExt;
 use tower::limit::ConcurrencyLimit;
 use tower::load_shed::LoadShed;
 
+use super::proof::Peer;
 use super::respond::{self, Body};
 use super::{Doors, Listener};
 
@@ -67,9 +68,9 @@ fn start(listeners: Vec<Listener>, doors: Doors) -> io::Result<()> {
     // One limit for all connections: clones share the semaphore.
     let answers = {
         let doors = Rc::clone(&doors);
-        tower::service_fn(move |(request, guarded): (Request<Incoming>, bool)| {
+        tower::service_fn(move |(request, peer): (Request<Incoming>, Peer)| {
             let doors = Rc::clone(&doors);
-            async move { Ok::<_, Infallible>(respond::respond(&doors, request, guarded).await) }
+            async move { Ok::<_, Infallible>(respond::respond(&doors, request, peer).await) }
         })
     };
     let door = Door { open, answers: LoadShed::new(ConcurrencyLimit::new(answers, MAX_REQUESTS)) };
@@ -80,18 +81,18 @@ fn start(listeners: Vec<Listener>, doors: Doors) -> io::Result<()> {
                 let listener = TcpListener::from_std(listener)?;
                 spawn_local(async move {
                     let next = async || {
-                        let (stream, _) = listener.accept().await?;
+                        let (stream, from) = listener.accept().await?;
                         stream.set_nodelay(true)?;
-                        Ok(stream)
+                        let near = from.ip().to_canonical().is_loopback();
+                        Ok((stream, if near { Peer::Loopback } else { Peer::Remote }))
                     };
-                    door.accept(next, true).await;
+                    door.accept(next).await;
                 });
             }
             Listener::Unix(listener) => {
                 let listener = UnixListener::from_std(listener)?;
-                // A browser cannot reach a Unix socket: no guard.
                 spawn_local(async move {
-                    door.accept(async || Ok(listener.accept().await?.0), false).await;
+                    door.accept(async || Ok((listener.accept().await?.0, Peer::Unix))).await;
                 });
             }
         }
@@ -116,19 +117,19 @@ impl Drop for Counted {
 
 impl<S> Door<S>
 where
-    S: tower::Service<(Request<Incoming>, bool), Response = Response<Body>> + Clone + 'static,
+    S: tower::Service<(Request<Incoming>, Peer), Response = Response<Body>> + Clone + 'static,
 {
-    async fn accept<I>(&self, mut next: impl AsyncFnMut() -> io::Result<I>, guarded: bool)
+    async fn accept<I>(&self, mut next: impl AsyncFnMut() -> io::Result<(I, Peer)>)
     where
         I: AsyncRead + AsyncWrite + Unpin + 'static,
     {
         loop {
             match next().await {
                 Ok(_) if self.open.get() >= MAX_CONNECTIONS => {}
-                Ok(io) => {
+                Ok((io, peer)) => {
                     self.open.set(self.open.get() + 1);
                     let counted = Counted(Rc::clone(&self.open));
-                    let connection = connection(io, self.answers.clone(), guarded);
+                    let connection = connection(io, self.answers.clone(), peer);
                     spawn_local(async move {
                         connection.await;
                         drop(counted);
@@ -140,13 +141,13 @@ where
     }
 }
 
-async fn connection<I, S>(io: I, answers: S, guarded: bool)
+async fn connection<I, S>(io: I, answers: S, peer: Peer)
 where
     I: AsyncRead + AsyncWrite + Unpin + 'static,
-    S: tower::Service<(Request<Incoming>, bool), Response = Response<Body>> + Clone + 'static,
+    S: tower::Service<(Request<Incoming>, Peer), Response = Response<Body>> + Clone + 'static,
 {
     let service = service_fn(move |request| {
-        let answer = answers.clone().oneshot((request, guarded));
+        let answer = answers.clone().oneshot((request, peer));
         // The stack fails only by shedding.
         async { Ok::<_, Infallible>(answer.await.unwrap_or_else(|_| respond::busy())) }
     });

@@ -63,6 +63,7 @@ mod tests {
             parent: None,
             session: None,
             team: None,
+            team_proven: false,
             class: Class::Default,
             credential: None,
             grant: None,

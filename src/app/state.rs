@@ -7,13 +7,13 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
-use super::Shared;
-use super::agents;
 use super::worker::{Crew, Message};
-use crate::admin::{Doors, KeysDoor, Readiness};
+use super::{Shared, agents, cache};
+use crate::admin::{CacheDoor, Doors, KeysDoor, Readiness};
 use crate::drain::{Drain, Stage};
 use crate::flight::Seen;
 use crate::limits::Limits;
+use crate::pipeline::shared::Hubs;
 use crate::snapshot::Live;
 use crate::store::Store;
 use crate::telemetry::metrics::Metrics;
@@ -35,44 +35,59 @@ impl Health {
     }
 }
 
-pub fn doors(
-    shared: &Arc<Shared>,
-    live: &Arc<Live>,
-    metrics: &Arc<Metrics>,
-    drain: &Drain,
-    crew: &Arc<Crew>,
-    keys: Option<KeysDoor>,
-) -> Doors {
-    let ready = {
-        let (shared, drain, crew) = (Arc::clone(shared), drain.clone(), Arc::clone(crew));
-        move || readiness(&shared, &drain, &crew)
-    };
-    let alive = {
-        let crew = Arc::clone(crew);
-        move || crew.alive()
-    };
-    let state = {
-        let (live, drain, crew) = (Arc::clone(live), drain.clone(), Arc::clone(crew));
-        let metrics = Arc::clone(metrics);
-        let shared = Arc::clone(shared);
-        move || -> crate::admin::BoxFuture<Value> {
-            let state =
-                state(Arc::clone(&metrics), Arc::clone(&live), drain.clone(), Arc::clone(&crew));
-            let store = shared.lasting.store.as_deref().map(store);
-            Box::pin(async move {
-                let mut state = state.await;
-                state["store"] = json!(store);
-                state
-            })
+/// What the admin listener sees through.
+pub struct Parts<'p> {
+    pub shared: &'p Arc<Shared>,
+    pub live: &'p Arc<Live>,
+    pub metrics: &'p Arc<Metrics>,
+    pub drain: &'p Drain,
+}
+
+impl Parts<'_> {
+    pub fn doors(&self, crew: &Arc<Crew>, hubs: &Arc<Hubs>, keys: Option<KeysDoor>) -> Doors {
+        let Self { shared, live, metrics, drain } = *self;
+        let ready = {
+            let (shared, drain, crew) = (Arc::clone(shared), drain.clone(), Arc::clone(crew));
+            move || readiness(&shared, &drain, &crew)
+        };
+        let alive = {
+            let crew = Arc::clone(crew);
+            move || crew.alive()
+        };
+        let cache = {
+            let (cache, hubs) = (Arc::clone(&live.cache), Arc::clone(hubs));
+            let metrics = Arc::clone(metrics);
+            Arc::new(move || cache::view(&cache, &hubs, &metrics))
+        };
+        let state = {
+            let (live, drain, crew) = (Arc::clone(live), drain.clone(), Arc::clone(crew));
+            let (metrics, shared, cache) =
+                (Arc::clone(metrics), Arc::clone(shared), Arc::clone(&cache));
+            move || -> crate::admin::BoxFuture<Value> {
+                let (metrics, live) = (Arc::clone(&metrics), Arc::clone(&live));
+                let state = state(metrics, live, drain.clone(), Arc::clone(&crew));
+                let store = shared.lasting.store.as_deref().map(store);
+                let cache = cache();
+                Box::pin(async move {
+                    let mut state = state.await;
+                    state["store"] = json!(store);
+                    state["cache"] = json!(cache);
+                    state
+                })
+            }
+        };
+        Doors {
+            metrics: Arc::clone(metrics),
+            ready: Box::new(ready),
+            live: Box::new(alive),
+            state: Box::new(state),
+            cache: Some(CacheDoor {
+                view: Box::new(move || cache()),
+                cache: Arc::clone(&live.cache),
+            }),
+            keys,
+            hosts: Vec::new(),
         }
-    };
-    Doors {
-        metrics: Arc::clone(metrics),
-        ready: Box::new(ready),
-        live: Box::new(alive),
-        state: Box::new(state),
-        keys,
-        hosts: Vec::new(),
     }
 }
 

@@ -18,13 +18,11 @@ use tokio::runtime::LocalRuntime;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Mailbox;
+use super::agents::show_queues;
 use super::state::Report;
 use crate::drain::{Drain, Stage};
 use crate::flight::TICK;
-use crate::identity::Class;
 use crate::io::Stream;
-use crate::limits::Limits;
-use crate::limits::pace::State;
 use crate::listen::Door;
 use crate::listen::connection::Bounds;
 use crate::listen::socket::{Bound, Peer};
@@ -38,6 +36,8 @@ use crate::upstream::call::warm;
 
 /// How often idle connections are looked at.
 const SLOW_TICK: Duration = Duration::from_secs(1);
+/// How often what is out of date is taken out of the cache.
+const CACHE_SWEEP: Duration = Duration::from_mins(1);
 /// How long a quiet worker sleeps. What the last calls used is written down when it wakes, which
 /// must be within a second.
 const QUIET: Duration = Duration::from_millis(400);
@@ -323,6 +323,7 @@ impl Shift {
     async fn sweep(self: Rc<Self>) {
         let worker = &self.worker;
         let mut last_slow = None::<Instant>;
+        let mut last_cache = Instant::now();
         let mut known: Option<Arc<Snapshot>> = None;
         loop {
             let now = worker.clock.advance();
@@ -335,6 +336,11 @@ impl Shift {
                 self.door.connections.sweep(now, &bounds(&snapshot));
                 worker.pools.sweep();
                 self.follow(&mut known, &snapshot);
+            }
+            if self.seat.me == 0 && last_cache.elapsed() >= CACHE_SWEEP {
+                last_cache = Instant::now();
+                let cache = Arc::clone(&worker.cache);
+                tokio::task::spawn_blocking(move || cache.sweep(SystemTime::now()));
             }
             if worker.limits.sweep_if_due() {
                 show_queues(&worker.limits, &worker.snapshot());
@@ -369,21 +375,6 @@ impl Shift {
                 tokio::task::spawn_local(warm(pools, Arc::clone(upstream)));
             }
         }
-    }
-}
-
-/// Puts the queues into the gauges.
-fn show_queues(limits: &Limits, snapshot: &Snapshot) {
-    let (queues, now) = limits.with(|book, now| (book.queues(now), now.at));
-    for upstream in &snapshot.upstreams {
-        let Some(queue) = queues.get(upstream.pool) else { continue };
-        let gauges = &upstream.shared.gauges;
-        for (class, waiting) in Class::ALL.into_iter().zip(queue.waiting) {
-            gauges.queued(class).store(i64::try_from(waiting).unwrap_or(i64::MAX), Relaxed);
-        }
-        let paused = |pace: &&State| pace.paused_until.is_some_and(|until| until > now);
-        let held_back = queue.paces.iter().filter(paused).count();
-        gauges.paused.store(i64::try_from(held_back).unwrap_or(i64::MAX), Relaxed);
     }
 }
 

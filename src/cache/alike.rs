@@ -189,6 +189,13 @@ impl Alike {
         lesson
     }
 
+    /// A trial's call has cost so much, in billionths of a dollar.
+    pub fn forgone(&self, trial: &Trial, nano: u64) {
+        if let Some(standing) = self.table.standing(&trial.policy) {
+            standing.count(|counts| counts.forgone_nano = counts.forgone_nano.saturating_add(nano));
+        }
+    }
+
     /// Who asks, as far as caps and trust go.
     fn principal(&self, author: &Author) -> u64 {
         self.dice.hash_one((&author.agent, author.credential))

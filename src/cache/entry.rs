@@ -98,8 +98,8 @@ impl AddAssign for Purged {
 /// Which entries to take out; all that is said must hold, and nothing said means all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filter {
+    /// A glob, as the next three.
     pub policy: Option<Box<str>>,
-    /// Globs.
     pub agent: Option<Box<str>>,
     pub model: Option<Box<str>>,
     pub route: Option<Box<str>>,

@@ -7,8 +7,6 @@ mod ask;
 mod table;
 
 use std::io::{self, IsTerminal, Write as _};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -17,18 +15,14 @@ use tokio::runtime::LocalRuntime;
 
 use self::ask::{AskError, Told, ask};
 use self::table::Table;
-use super::{Admin, CANNOT_START, admin, refuse, tell};
-use crate::config::{Address, Overrides, Source};
+use super::instance::{Lost, Which, show};
+use crate::config::Address;
 use crate::units;
 
 #[derive(Debug, Args)]
 pub(super) struct Options {
-    /// Where the instance's admin listener is; without it, where the policy file says
-    #[arg(long, value_name = "ADDRESS", env = "TIDEGATE_ADMIN", value_parser = admin)]
-    admin: Option<Admin>,
-    /// The policy file of the instance; without it, 127.0.0.1:8081 is asked
-    #[arg(short, long, value_name = "FILE", env = "TIDEGATE_CONFIG")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    which: Which,
     /// Print one table and end
     #[arg(long)]
     once: bool,
@@ -53,52 +47,14 @@ fn interval(text: &str) -> Result<Duration, String> {
 }
 
 pub(super) fn run(options: &Options) -> ExitCode {
-    let at = if let Some(Admin(at)) = &options.admin {
-        at.clone()
-    } else {
-        let source = Source { path: options.config.clone(), overrides: Overrides::default() };
-        match source.load() {
-            Ok(loaded) => loaded.config.admin.map(|admin| admin.at),
-            Err(faults) => return refuse(&faults),
-        }
+    let at = match options.which.address() {
+        Ok(at) => at,
+        Err(lost) => return lost.end("tidegate agents"),
     };
-    let served = reachable(at).and_then(|at| {
-        let runtime = LocalRuntime::new().map_err(|error| error.to_string())?;
-        runtime.block_on(watch(&at, options))
-    });
-    match served {
+    let runtime = LocalRuntime::new().map_err(|error| error.to_string());
+    match runtime.and_then(|runtime| runtime.block_on(watch(&at, options))) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(why) => {
-            tell(&format!("tidegate agents: {why}\n"));
-            ExitCode::from(CANNOT_START)
-        }
-    }
-}
-
-/// Where to connect for an admin listener at this address.
-fn reachable(at: Option<Address>) -> Result<Address, String> {
-    match at {
-        Some(Address::Tcp(mut at)) => {
-            if at.port() == 0 {
-                return Err(
-                    "the policy lets the admin listener take any free port; say which one \
-                            it took with --admin"
-                        .to_owned(),
-                );
-            }
-            // what listens everywhere listens here
-            match at.ip() {
-                IpAddr::V4(ip) if ip.is_unspecified() => at.set_ip(Ipv4Addr::LOCALHOST.into()),
-                IpAddr::V6(ip) if ip.is_unspecified() => at.set_ip(Ipv6Addr::LOCALHOST.into()),
-                _ => {}
-            }
-            Ok(Address::Tcp(at))
-        }
-        Some(at @ Address::Unix(_)) => Ok(at),
-        Some(Address::Inherited(_)) => {
-            Err("the admin socket comes from systemd; say where it is with --admin".to_owned())
-        }
-        None => Err("the admin listener is off; without it nobody can be asked".to_owned()),
+        Err(why) => Lost::Why(why).end("tidegate agents"),
     }
 }
 
@@ -153,14 +109,6 @@ fn explain(at: &Address, error: &AskError) -> String {
     }
 }
 
-fn show(at: &Address) -> String {
-    match at {
-        Address::Tcp(at) => format!("http://{at}"),
-        Address::Unix(path) => format!("unix:{}", path.display()),
-        Address::Inherited(_) => "systemd:".to_owned(),
-    }
-}
-
 impl Told {
     fn line(&self) -> String {
         format!("{}\n", self.json)
@@ -170,16 +118,6 @@ impl Told {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_listens_everywhere_is_asked_here() {
-        let at = |text: &str| reachable(Some(crate::config::address(text).unwrap()));
-        assert_eq!(show(&at("0.0.0.0:8081").unwrap()), "http://127.0.0.1:8081");
-        assert_eq!(show(&at("[::]:8081").unwrap()), "http://[::1]:8081");
-        assert_eq!(show(&at("10.0.0.1:8081").unwrap()), "http://10.0.0.1:8081");
-        assert_eq!(show(&at("unix:/a").unwrap()), "unix:/a");
-        assert!(at("127.0.0.1:0").is_err() && at("systemd:").is_err() && reachable(None).is_err());
-    }
 
     #[test]
     fn intervals_are_durations() {

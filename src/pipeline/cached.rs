@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use http::{HeaderValue, request};
+use http::request;
 
 use super::admit::{self, Lease};
 use super::call::Call;
@@ -63,12 +63,10 @@ impl Asking<'_> {
             found = self.look_around(&mut lookup).await;
         }
         if let Some(found) = found {
-            let Self { worker, snapshot, ticket, who, route, call, record, .. } = &mut self;
-            let standing =
-                admit::admit_here(worker, snapshot, ticket, who, route, call, record).await?;
-            return self.found(found, &lookup, standing).await;
+            return self.spared(found, &lookup).await;
         }
         if lookup.only_if_cached() {
+            self.record.looked("miss");
             return Err(Refusal::not_kept());
         }
         let Self { worker, snapshot, ticket, who, route, call, record, .. } = &mut self;
@@ -76,7 +74,15 @@ impl Asking<'_> {
             // the rest is not sent
             call.asks.prompt_bytes = vectors.asked_share(call.asks.prompt_bytes);
         }
-        let mut lease = admit::admit(worker, snapshot, ticket, who, route, call, record).await?;
+        let admitted = admit::admit(worker, snapshot, ticket, who, route, call, record).await;
+        let mut lease = match admitted {
+            Ok(lease) => lease,
+            Err(refusal) => {
+                // another may have been let go meanwhile, with the same question
+                let found = lookup.peek(worker, SystemTime::now()).ok_or(refusal)?;
+                return self.spared(found, &lookup).await;
+            }
+        };
         record.admitted(&lease);
         let (claimed, lookup) = lookup.claim(worker, SystemTime::now());
         match (claimed, lookup) {
@@ -88,6 +94,14 @@ impl Asking<'_> {
             (Claimed::Miss(leading), _) => self.lead(leading, lease).await,
             (Claimed::Found(_), None) => Err(Refusal::lost()),
         }
+    }
+
+    /// Found before there was leave: no more is needed than for a request.
+    async fn spared(mut self, found: Found, lookup: &Lookup) -> Result<Reply, Refusal> {
+        let Self { worker, snapshot, ticket, who, route, call, record, .. } = &mut self;
+        let standing =
+            admit::admit_here(worker, snapshot, ticket, who, route, call, record).await?;
+        self.found(found, lookup, standing).await
     }
 
     /// Whether the same was asked in other words.
@@ -111,11 +125,14 @@ impl Asking<'_> {
         match found {
             Found::Hit(hit) => {
                 let saved = Saved { how: word(hit.tier), rate };
+                record.looked(saved.how);
                 Ok(replay::reply(hit, lookup.rule.replay, dialect, &standing, saved))
             }
             Found::Join(seat) => {
-                let reader = Reader::Joined(ticket, Saved { how: "joined", rate });
-                let told = Told { standing, clamp: None, status: JOINED };
+                let saved = Saved { how: "joined", rate };
+                record.looked(saved.how);
+                let reader = Reader::Joined(ticket, saved);
+                let told = Told { standing, status: JOINED };
                 follow(worker, seat, reader, call.kind, told, record).await
             }
         }
@@ -126,10 +143,9 @@ impl Asking<'_> {
         let Self { worker, ticket, to, head, call, dialect, record, .. } = self;
         let Leading { lead, seat, miss, lookup } = *leading;
         let tab = Rc::new(Tab::default());
-        let clamp = lease.clamp().map(|clamp| HeaderValue::from(clamp.tokens));
         let standing = std::mem::take(&mut lease.standing);
         let known = lookup.vectors.as_ref().is_some_and(Vectors::any_known);
-        let told = Told { standing, clamp, status: if known { PARTIAL } else { MISS } };
+        let told = Told { standing, status: if known { PARTIAL } else { MISS } };
         let kind = call.kind;
         record.looked("miss");
         let (empty, _) = http::Request::new(()).into_parts();

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::HeaderValue;
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::record::Record;
 use super::refusal::Refusal;
@@ -33,7 +33,6 @@ pub enum Reader {
 /// What the answer's head is told besides.
 pub struct Told {
     pub standing: Vec<Standing>,
-    pub clamp: Option<HeaderValue>,
     pub status: HeaderValue,
 }
 
@@ -105,10 +104,10 @@ pub async fn follow(
         }
     }
     let mut headers = head.headers.clone();
-    told::tell(&mut headers, head.dialect, &told.standing);
-    if let Some(clamp) = told.clamp {
-        headers.insert(super::reply::CLAMPED, clamp);
+    if let Reader::Joined(..) = &reader {
+        of_the_first(&headers).into_iter().for_each(|name| drop(headers.remove(name)));
     }
+    told::tell(&mut headers, head.dialect, &told.standing);
     headers.append(CACHE_STATUS, told.status);
     let following = Following {
         worker: Rc::clone(worker),
@@ -123,6 +122,17 @@ pub async fn follow(
     Ok(Reply { status, headers, content: Content::Shared(Box::new(following)) })
 }
 
+/// Headers that tell the first caller of its own account, and nobody else: its limits, its cookies,
+/// who it is to the vendor.
+fn of_the_first(headers: &HeaderMap) -> Vec<HeaderName> {
+    let own = |name: &&HeaderName| {
+        let name = name.as_str();
+        let of_an_account = ["ratelimit", "organization", "project", "workspace"];
+        name.starts_with("set-cookie") || of_an_account.iter().any(|word| name.contains(word))
+    };
+    headers.keys().filter(own).cloned().collect()
+}
+
 fn refusal(gone: &Gone<Failure>) -> Refusal {
     match gone {
         Gone::Failed(failure) => failure.refusal.clone(),
@@ -134,6 +144,9 @@ impl Following {
     /// The body, with the record that it closes; whole, if all of it has come.
     pub fn open(mut self: Box<Self>, mut record: Record) -> ReplyBody {
         record.streaming(matches!(self.head.form, Form::Sse | Form::NdJson));
+        if let Reader::Joined(_, saved) = &self.reader {
+            record.looked(saved.how);
+        }
         self.record = Some(record);
         if let Some(rest) = self.seat.rest() {
             self.passed(&rest);

@@ -20,9 +20,10 @@ use super::dispatch::{self, Prepared};
 use super::embeddings;
 use super::lookup::{Answered, Lookup, Miss};
 use super::refusal::Refusal;
-use super::reply::{Hiding, Sent, outcome, pass_head};
+use super::reply::{CLAMPED, Hiding, Sent, outcome, pass_head};
 use super::shared::{Ended, Failure, Head, Lead, Tab};
 use super::worker::Worker;
+use crate::cache::Vectors;
 use crate::flight::Ticket;
 use crate::telemetry::metrics::Outcome;
 use crate::upstream::call::AnswerBody;
@@ -51,12 +52,13 @@ impl Production {
         tokio::task::spawn_local(self.run());
     }
 
-    async fn run(mut self) {
-        if self.lookup.vectors.is_some() {
-            let Some(whole) = Box::pin(embeddings::fewer(self)).await else { return };
-            self = whole;
+    async fn run(self) {
+        if !self.lookup.vectors.as_ref().is_some_and(Vectors::any_known) {
+            return self.whole().await;
         }
-        self.whole().await;
+        if let Some(production) = Box::pin(embeddings::fewer(self)).await {
+            Box::pin(production.whole()).await;
+        }
     }
 
     /// As it came.
@@ -153,6 +155,10 @@ impl Answering {
         let hides = hides_usage && form == Form::Sse;
         if hides {
             headers.remove(header::CONTENT_LENGTH);
+        }
+        // all who share the answer share its bound
+        if let Some(clamp) = lease.clamp() {
+            headers.insert(CLAMPED, clamp.tokens.into());
         }
         let eventful = streaming && !headers.contains_key(header::CONTENT_LENGTH);
         let head = Head { status, headers, form, dialect, eventful, end: OnceLock::new() };

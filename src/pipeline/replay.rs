@@ -80,6 +80,7 @@ impl Replaying {
     /// The body, with the record that it closes.
     pub fn open(mut self: Box<Self>, mut record: Record) -> ReplyBody {
         record.streaming(self.entry.stream);
+        record.looked(self.saved.how);
         if self.entry.frames.is_empty() {
             record.passed(self.entry.body.len());
             record.saved(&self.saved, self.entry.usage);

@@ -154,6 +154,8 @@ impl Similar {
                 if let (Some(served), Some(fresh)) = (served.and_then(|it| text(&it)), text(&entry))
                 {
                     cache.alike.learn(trial, &served, &fresh);
+                    let cost = entry.cost_nano.and_then(|nano| u64::try_from(nano).ok());
+                    cache.alike.forgone(trial, cost.unwrap_or(0));
                 }
             }
             if plain {

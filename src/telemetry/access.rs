@@ -15,10 +15,12 @@ use super::sink::Sink;
 use crate::config;
 
 mod format;
+mod memo;
 #[cfg(test)]
 mod tests;
 
-use format::{Form, Kept};
+use format::Form;
+use memo::Memos;
 
 /// A block is handed over at this size.
 const BLOCK: usize = 64 * 1024;
@@ -96,7 +98,7 @@ impl AccessLog {
             block: Vec::new(),
             count: 0,
             first_ms: 0,
-            kept: Kept::default(),
+            memos: Memos::default(),
         }
     }
 
@@ -115,7 +117,7 @@ pub struct Lines {
     count: u64,
     /// Time of the block's first line.
     first_ms: u64,
-    kept: Kept,
+    memos: Memos,
 }
 
 impl Lines {
@@ -133,7 +135,7 @@ impl Lines {
             self.first_ms = entry.time_ms;
             self.block = self.sink.as_ref().map(Sink::block).unwrap_or_default();
         }
-        self.form.write(&mut self.block, &mut self.kept, entry);
+        self.form.write(&mut self.block, &mut self.memos, entry);
         self.count += 1;
         if self.block.len() >= BLOCK {
             self.flush();

@@ -1,6 +1,6 @@
 //! Metrics: what is counted, and the one type that the rest of the program holds.
 //!
-//! The names are in `names`, the request path in `target`, `tally` and `agents`, the colder counters
+//! The names are in `names`, the request path in `target`, `tally`, `kept` and `agents`, the colder counters
 //! in `counters`, the scrape in `scrape`. prometheus-client writes the `OpenMetrics` text (order,
 //! escaping); the numbers are kept here. Its own `Family` and `Histogram` take a lock shared by
 //! all threads for each touch, about 25 of them a request; here a request takes two locks that
@@ -14,12 +14,15 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 
+use super::view::CacheView;
 use crate::identity::{Class, Rung};
 
 mod agents;
 mod counters;
 mod histogram;
+mod kept;
 mod names;
+mod outcome;
 mod process;
 mod scrape;
 mod shards;
@@ -31,6 +34,8 @@ mod tests;
 pub use crate::wire::Usage;
 pub use agents::{AgentTally, AgentTotals};
 pub use counters::{LimitCount, LineCounts, PoolGauges, Reasons};
+pub use kept::{Kept, KeptTally, Saved};
+pub use outcome::{Deadline, Outcome};
 pub use target::Target;
 
 /// Distinct model names that get a label of their own, over the life of the process. Names that
@@ -110,84 +115,10 @@ pub struct Held<'a> {
     pub runaway: bool,
 }
 
-/// What the cache made of a call.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Kept {
-    /// `hit`, `canonical`, `semantic`, `joined`, `partial`, `miss` or `bypass`; `None`: no policy caches it.
-    pub how: Option<&'static str>,
-    /// Tokens that the call did not cost.
-    pub tokens: u64,
-    /// What those would have cost, in billionths of a dollar.
-    pub nano: u64,
-}
-
 impl Held<'_> {
     /// As counters take it: never negative.
     fn spend(&self) -> u64 {
         self.spend_nano.and_then(|nano| u64::try_from(nano).ok()).unwrap_or(0)
-    }
-}
-
-/// How a call ended. Closed: each is a label value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Outcome {
-    /// The whole answer passed, to its terminal event.
-    Complete,
-    /// A clean end without the terminal event.
-    Truncated,
-    /// A status of 500 or more, or an error event.
-    UpstreamError,
-    /// The connection failed or died.
-    UpstreamBroken,
-    /// We said no.
-    Refused,
-    ClientGone,
-    Deadline(Deadline),
-}
-
-/// The deadlines of a call, by what was waited for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Deadline {
-    Queue,
-    Connect,
-    FirstByte,
-    Idle,
-    Total,
-    /// The client's own request body.
-    Body,
-}
-
-impl Outcome {
-    /// The label value.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Complete => "complete",
-            Self::Truncated => "truncated",
-            Self::UpstreamError => "upstream_error",
-            Self::UpstreamBroken => "upstream_broken",
-            Self::Refused => "refused",
-            Self::ClientGone => "client_gone",
-            Self::Deadline(Deadline::Queue) => "deadline_queue",
-            Self::Deadline(Deadline::Connect) => "deadline_connect",
-            Self::Deadline(Deadline::FirstByte) => "deadline_first_byte",
-            Self::Deadline(Deadline::Idle) => "deadline_idle",
-            Self::Deadline(Deadline::Total) => "deadline_total",
-            Self::Deadline(Deadline::Body) => "deadline_body",
-        }
-    }
-}
-
-impl Deadline {
-    /// The label value.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Queue => "queue",
-            Self::Connect => "connect",
-            Self::FirstByte => "first_byte",
-            Self::Idle => "idle",
-            Self::Total => "total",
-            Self::Body => "body",
-        }
     }
 }
 
@@ -206,6 +137,7 @@ pub(crate) struct Shared {
     models: Arc<tally::ModelNames>,
     agents: agents::Agents,
     limits: Mutex<BTreeMap<LimitKey, Arc<LimitCount>>>,
+    cache: kept::Source,
     runaways: Reasons<1>,
     connections_open: AtomicI64,
     connections_accepted: AtomicU64,
@@ -245,6 +177,7 @@ impl Metrics {
             models: Arc::default(),
             agents: agents::Agents::default(),
             limits: Mutex::default(),
+            cache: kept::Source::default(),
             runaways: Reasons::new(),
             connections_open: AtomicI64::new(0),
             connections_accepted: AtomicU64::new(0),
@@ -304,6 +237,21 @@ impl Metrics {
     /// What each agent had, by name; those without labels of their own together as `other`.
     pub fn agents(&self) -> Vec<AgentTotals> {
         self.shared.agents.totals()
+    }
+
+    /// What the cache made of all calls together.
+    pub fn kept(&self) -> KeptTally {
+        let targets: Vec<_> = self.shared.targets.lock().values().map(Arc::clone).collect();
+        let mut all = KeptTally::default();
+        for target in &targets {
+            target.fold((), |(), tally| all.merge(&tally.kept));
+        }
+        all
+    }
+
+    /// Where a scrape finds what the cache holds. Only the first is asked.
+    pub fn watch_cache(&self, figures: impl Fn() -> CacheView + Send + Sync + 'static) {
+        self.shared.cache.set(Box::new(figures));
     }
 
     /// The guard against loops did something (`observe`, `slow`, `stop`).

@@ -1,9 +1,13 @@
-//! What `/state` says of agents and queues: the shape that the instance writes and `tidegate agents`
-//! reads, in one place.
+//! What `/state` says of agents and queues, and of the cache (`view/cache.rs`): the shapes that the
+//! instance writes and `tidegate agents` and `tidegate cache` read, in one place.
 //!
 //! Readers take what they know and leave the rest, so that both may be of different versions.
 //! Amounts are whole: requests, tokens, calls at once; money is in billionths of a dollar.
+mod cache;
+
 use serde::{Deserialize, Serialize};
+
+pub use self::cache::{AlikeView, CachePolicyView, CacheView, DiskView, MemoryView, ShareView};
 
 use super::metrics::AgentTotals;
 use crate::identity::Rung;
@@ -34,6 +38,10 @@ pub struct AgentView {
     pub input_tokens: u64,
     pub output_tokens: u64,
     pub spend_nano: u64,
+    /// Calls that had their answer without an upstream call, and what they did not cost.
+    pub saved_calls: u64,
+    pub saved_tokens: u64,
+    pub saved_nano: u64,
     /// All waits together.
     pub waited_ms: u64,
     /// Median and longest of the last waits.
@@ -103,6 +111,9 @@ impl AgentView {
             input_tokens: tally.usage.input,
             output_tokens: tally.usage.output,
             spend_nano: tally.spend_nano,
+            saved_calls: tally.saved.calls,
+            saved_tokens: tally.saved.tokens,
+            saved_nano: tally.saved.nano,
             waited_ms: tally.waited.as_millis() as u64,
             wait_p50_ms: p50.as_millis() as u64,
             wait_max_ms: max.as_millis() as u64,

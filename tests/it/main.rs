@@ -2,6 +2,7 @@
 // clippy's allowances for tests do not reach helper functions
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panic")]
 mod cache;
+mod cache_admin;
 mod cli;
 mod config;
 mod demo;

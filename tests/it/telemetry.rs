@@ -47,6 +47,7 @@ fn start_on(mut more: Vec<Listener>) -> Admin {
                 json!({"in_flight": 3})
             })
         }),
+        cache: None,
         keys: None,
         hosts: vec!["sidecar.internal".to_owned()],
     };

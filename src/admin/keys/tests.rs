@@ -2,6 +2,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -32,6 +33,7 @@ impl Admin {
             ready: Box::new(|| Readiness { ready: true, why: Vec::new() }),
             live: Box::new(|| true),
             state: Box::new(|| Box::pin(async { Value::Null })),
+            cache: None,
             keys,
             hosts: Vec::new(),
         };
@@ -126,7 +128,7 @@ fn keys_come_are_shown_and_go() {
 #[test]
 fn what_is_no_record_is_refused() {
     let admin = Admin::start(true);
-    let large = format!("{}{}", " ".repeat(LARGEST), record());
+    let large = format!("{}{}", " ".repeat(body::LARGEST), record());
     let unknown = record().replace("agent", "agnt");
     let short = record().replace("5e5e", "5e");
     for body in ["", "{}", "[1]", &unknown, &short, &large, &record().replace("00c0ffee", "x")] {

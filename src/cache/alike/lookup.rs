@@ -125,5 +125,5 @@ fn nearest(
         let why = if first.is_some() { "below-threshold" } else { "new" };
         return Err((why, first));
     }
-    choose::choose(question, candidates).map_err(|why| (why, first))
+    choose::choose(question, candidates, choose::by_words).map_err(|why| (why, first))
 }

@@ -70,7 +70,8 @@ impl Alike {
     pub fn purge(&self, filter: &Filter, now: SystemTime) -> usize {
         let now = millis(now);
         let of_policy = |partition: &Partition| {
-            filter.policy.as_deref().is_none_or(|policy| policy == &**partition.standing.policy())
+            let name = partition.standing.policy();
+            filter.policy.as_deref().is_none_or(|glob| crate::units::glob_matches(glob, name))
         };
         let meant = |row: &Row| {
             let age = Duration::from_millis(now.saturating_sub(row.kept));

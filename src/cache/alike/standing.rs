@@ -42,6 +42,8 @@ pub struct Counts {
     pub agreed: u64,
     pub disagreed: u64,
     pub unsure: u64,
+    /// What these cost, in billionths of a dollar.
+    pub forgone_nano: u64,
     /// Entries that are no longer served by likeness.
     pub quarantined: u64,
     /// Of these, by an operator's word.

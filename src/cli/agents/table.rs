@@ -1,19 +1,19 @@
 //! The table: pure text from what an instance told, and from what it told before.
 //!
-//! Names are a client's own word: they are cut, and no character of them moves a cursor.
+//! Names are a client's own word, and shown as [`name`] shows them.
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::time::Instant;
 
+use crate::cli::cells::{dollars, name, put_rows, short, time};
 use crate::telemetry::view::{AgentView, AgentsView, LimitView, QueueView};
 
-const LONGEST_NAME: usize = 28;
-const HEADS: [&str; 14] = [
-    "AGENT", "TEAM", "CLASS", "RUN", "WAIT", "CALLS", "IN", "OUT", "TOK/MIN", "SPENT", "P50 WAIT",
-    "MAX WAIT", "REFUSED", "LIMITS",
+const HEADS: [&str; 15] = [
+    "AGENT", "TEAM", "CLASS", "RUN", "WAIT", "CALLS", "IN", "OUT", "TOK/MIN", "SPENT", "SAVED",
+    "P50 WAIT", "MAX WAIT", "REFUSED", "LIMITS",
 ];
 /// Columns of words, which begin at their left edge.
-const WORDS: [usize; 4] = [0, 1, 2, 13];
+const WORDS: [usize; 4] = [0, 1, 2, 14];
 
 pub(super) struct Table {
     at: String,
@@ -51,7 +51,7 @@ impl Table {
             put_queue(&mut out, queue);
         }
         out.push('\n');
-        put_rows(&mut out, &rows);
+        put_rows(&mut out, HEADS, &WORDS, &rows);
         if agents.len() > rows.len() {
             let _ = writeln!(out, "and {} more", agents.len() - rows.len());
         }
@@ -104,6 +104,7 @@ fn row(agent: &AgentView, pace: Option<u64>) -> [String; HEADS.len()] {
         short(agent.output_tokens),
         pace.map_or_else(|| "–".to_owned(), short),
         dollars(agent.spend_nano),
+        dollars(agent.saved_nano),
         time(agent.wait_p50_ms),
         time(agent.wait_max_ms),
         short(agent.refused),
@@ -153,79 +154,6 @@ fn put_queue(out: &mut String, queue: &QueueView) {
         }
     }
     out.push('\n');
-}
-
-/// Columns as wide as what is in them.
-fn put_rows(out: &mut String, rows: &[[String; HEADS.len()]]) {
-    let heads = HEADS.map(str::to_owned);
-    let all = || std::iter::once(&heads).chain(rows);
-    let width = |column: usize| all().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: [usize; HEADS.len()] = std::array::from_fn(width);
-    for row in all() {
-        let mut line = String::new();
-        for (column, (cell, width)) in row.iter().zip(widths).enumerate() {
-            let _ = if WORDS.contains(&column) {
-                write!(line, "{cell:<width$}  ")
-            } else {
-                write!(line, "{cell:>width$}  ")
-            };
-        }
-        out.push_str(line.trim_end());
-        out.push('\n');
-    }
-}
-
-/// A name that a client may have chosen: no control characters, none that turn the direction of
-/// writing, and not longer than its column.
-fn name(text: &str) -> String {
-    let harmless = |c: char| match c {
-        '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => '\u{fffd}',
-        c if c.is_control() => '\u{fffd}',
-        c => c,
-    };
-    let mut shown: String = text.chars().take(LONGEST_NAME).map(harmless).collect();
-    if text.chars().nth(LONGEST_NAME).is_some() {
-        shown.pop();
-        shown.push('…');
-    }
-    if shown.is_empty() { "–".to_owned() } else { shown }
-}
-
-/// `950`, `1.2k`, `340k`, `1.2M`: never more than it is.
-fn short(amount: u64) -> String {
-    let units = [(1_000_000_000_u64, "G"), (1_000_000, "M"), (1000, "k")];
-    let Some((unit, letter)) = units.into_iter().find(|(unit, _)| amount >= *unit) else {
-        return amount.to_string();
-    };
-    let (whole, tenth) = (amount / unit, amount % unit * 10 / unit);
-    if whole < 10 && tenth > 0 {
-        format!("{whole}.{tenth}{letter}")
-    } else {
-        format!("{whole}{letter}")
-    }
-}
-
-/// Billionths: cents from a dollar on, hundredths of a cent below; never more than it is.
-fn dollars(nano: u64) -> String {
-    let (whole, rest) = (nano / 1_000_000_000, nano % 1_000_000_000);
-    if whole > 0 || rest == 0 {
-        format!("${whole}.{:02}", rest / 10_000_000)
-    } else {
-        format!("$0.{:04}", rest / 100_000)
-    }
-}
-
-/// `0`, `120ms`, `1.2s`, `12s`, `5m`, `3h`, `2d`
-fn time(ms: u64) -> String {
-    match ms {
-        0 => "0".to_owned(),
-        1..1000 => format!("{ms}ms"),
-        1000..10_000 => format!("{}.{}s", ms / 1000, ms / 100 % 10),
-        10_000..120_000 => format!("{}s", ms / 1000),
-        120_000..7_200_000 => format!("{}m", ms / 60_000),
-        7_200_000..172_800_000 => format!("{}h", ms / 3_600_000),
-        _ => format!("{}d", ms / 86_400_000),
-    }
 }
 
 #[cfg(test)]

@@ -1,30 +1,16 @@
-//! Asks the instance that has the store open, over its admin listener.
-//!
-//! One request a connection, plain HTTP/1.1: a client for `/keys` and nothing else. The token in
-//! the store's directory is the proof that whoever asks may.
-use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
-use std::os::unix::net::UnixStream;
+//! Asks the instance that has the store open for `/keys`.
 use std::path::Path;
-use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::Failure;
+use crate::cli::instance;
 use crate::config::{Address, Config};
-use crate::store::{self, KeyView, NewRecord, Token};
+use crate::store::{self, KeyView, NewRecord};
 
-/// To connect, and for each read and write.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// Largest answer, in bytes.
-const LARGEST: u64 = 64 << 20;
-
-/// A running one.
-pub(super) struct Instance {
-    at: Address,
-    token: Token,
-}
+/// A running one, and the token of its store.
+pub(super) struct Instance(instance::Instance);
 
 #[derive(Deserialize)]
 struct Listed {
@@ -45,7 +31,7 @@ impl Instance {
         };
         let at = at.map_err(|why| format!("{held}, and {why}: stop it first"))?;
         let token = store::read_token(state).map_err(|error| format!("{held}, but {error}"))?;
-        Ok(Self { at, token })
+        Ok(Self(instance::Instance { at, token: Some(token) }))
     }
 
     pub(super) fn add(&self, record: &NewRecord) -> Result<(), Failure> {
@@ -67,84 +53,29 @@ impl Instance {
     }
 
     fn ask(&self, method: &str, path: &str, body: &str) -> Result<Value, Failure> {
-        let answer = self.exchange(method, path, body).map_err(|error| {
+        let answer = self.0.ask(method, path, body).map_err(|error| {
             Failure::cannot(format!(
                 "the instance that has the store open does not answer at {}: {error}",
-                self.shown()
+                instance::show(&self.0.at)
             ))
         })?;
-        let (status, value) = parse(&answer).ok_or_else(|| self.strange())?;
+        let (status, value) = answer.ok_or_else(|| self.strange())?;
         let said = || value["error"]["message"].as_str().unwrap_or("no reason is given").to_owned();
         match status {
             200..300 => Ok(value),
             400 | 404 | 409 => Err(Failure::usage(said())),
             401 => Err(Failure::cannot(format!(
                 "the instance at {} does not know the token: another one has the store open",
-                self.shown()
+                instance::show(&self.0.at)
             ))),
             _ => Err(Failure::cannot(said())),
         }
     }
 
     fn strange(&self) -> Failure {
-        Failure::cannot(format!("what answers at {} is no Tidegate with this store", self.shown()))
+        Failure::cannot(format!(
+            "what answers at {} is no Tidegate with this store",
+            instance::show(&self.0.at)
+        ))
     }
-
-    fn shown(&self) -> String {
-        match &self.at {
-            Address::Tcp(at) => at.to_string(),
-            Address::Unix(path) => format!("unix:{}", path.display()),
-            Address::Inherited(_) => "systemd:".to_owned(),
-        }
-    }
-
-    fn exchange(&self, method: &str, path: &str, body: &str) -> io::Result<Vec<u8>> {
-        let request = format!(
-            "{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
-             authorization: Bearer {}\r\ncontent-length: {}\r\n\r\n{body}",
-            self.token.expose(),
-            body.len()
-        );
-        match &self.at {
-            Address::Tcp(at) => {
-                let stream = TcpStream::connect_timeout(&reachable(*at), PATIENCE)?;
-                stream.set_read_timeout(Some(PATIENCE))?;
-                stream.set_write_timeout(Some(PATIENCE))?;
-                talk(stream, &request)
-            }
-            Address::Unix(path) => {
-                let stream = UnixStream::connect(path)?;
-                stream.set_read_timeout(Some(PATIENCE))?;
-                stream.set_write_timeout(Some(PATIENCE))?;
-                talk(stream, &request)
-            }
-            Address::Inherited(_) => Err(io::ErrorKind::AddrNotAvailable.into()),
-        }
-    }
-}
-
-fn talk(mut stream: impl Read + Write, request: &str) -> io::Result<Vec<u8>> {
-    stream.write_all(request.as_bytes())?;
-    let mut answer = Vec::new();
-    stream.take(LARGEST).read_to_end(&mut answer)?;
-    Ok(answer)
-}
-
-/// Who listens everywhere is asked on the loopback.
-fn reachable(mut at: SocketAddr) -> SocketAddr {
-    if at.ip().is_unspecified() {
-        at.set_ip(match at.ip() {
-            IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
-            IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
-        });
-    }
-    at
-}
-
-/// Status and body; the connection's end ends the body.
-fn parse(answer: &[u8]) -> Option<(u16, Value)> {
-    let head = memchr::memmem::find(answer, b"\r\n\r\n")?;
-    let line = answer.strip_prefix(b"HTTP/1.1 ")?.get(..3)?;
-    let status = std::str::from_utf8(line).ok()?.parse().ok()?;
-    Some((status, serde_json::from_slice(&answer[head + 4..]).ok()?))
 }

@@ -26,6 +26,7 @@ pub fn agent(name: &str) -> Identity {
         parent: None,
         session: None,
         team: None,
+        team_proven: false,
         class: Class::Default,
         credential: None,
         grant: None,

@@ -25,6 +25,7 @@ fn who(agent: &str, team: Option<&str>) -> Identity {
         parent: None,
         session: None,
         team: team.map(Arc::from),
+        team_proven: false,
         class: Class::Default,
         credential: None,
         grant: None,

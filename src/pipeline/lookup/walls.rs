@@ -79,11 +79,11 @@ fn tenant(scope: Scope, who: &Identity, namespace: Option<&[u8]>) -> Vec<u8> {
         tenant.extend_from_slice(&(text.len() as u64).to_le_bytes());
         tenant.extend_from_slice(text);
     };
-    let proven = who.rung.authorizes();
     let scope = match scope {
         Scope::Team if who.team.is_none() => Scope::Agent,
         scope => scope,
     };
+    let proven = if scope == Scope::Team { who.team_proven } else { who.rung.authorizes() };
     if scope <= Scope::Team
         && let Some(team) = &who.team
     {

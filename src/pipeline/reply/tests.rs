@@ -1,3 +1,6 @@
+use std::pin::Pin;
+
+use http_body::Body as _;
 use std::future::poll_fn;
 use std::io::{self, Write};
 use std::rc::Rc;
@@ -130,6 +133,7 @@ impl World {
             parent: None,
             session: None,
             team: None,
+            team_proven: false,
             class: Class::Default,
             credential: None,
             grant: None,

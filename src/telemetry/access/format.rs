@@ -2,11 +2,10 @@
 //! field would cost more than the rest of the record together.
 use std::time::Duration;
 
-use jiff::Timestamp;
-
 use super::Entry;
+use super::memo::{Memo, Memos};
 use crate::identity::Rung;
-use crate::telemetry::metrics::{Held, Who};
+use crate::telemetry::metrics::{Held, Kept, Who};
 use crate::telemetry::redact;
 
 /// How lines look.
@@ -24,28 +23,28 @@ const CAP_LIMIT: usize = 128;
 
 impl Form {
     /// Appends one line with its end.
-    pub(super) fn write(self, out: &mut Vec<u8>, kept: &mut Kept, entry: &Entry<'_>) {
+    pub(super) fn write(self, out: &mut Vec<u8>, memos: &mut Memos, entry: &Entry<'_>) {
         match self {
-            Self::Json => json(out, kept, entry),
-            Self::Text => text(out, kept, entry),
+            Self::Json => json(out, memos, entry),
+            Self::Text => text(out, memos, entry),
         }
     }
 }
 
-fn json(out: &mut Vec<u8>, kept: &mut Kept, entry: &Entry<'_>) {
+fn json(out: &mut Vec<u8>, memos: &mut Memos, entry: &Entry<'_>) {
     let call = entry.call;
     out.extend_from_slice(b"{\"time\":\"");
-    kept.stamp.write(out, entry.time_ms);
+    memos.stamp.write(out, entry.time_ms);
     out.extend_from_slice(b"\",\"log\":\"access\"");
     field(out, b",\"request_id\":\"", entry.request_id, CAP_NAME);
     field(out, b",\"peer\":\"", entry.peer, CAP_NAME);
-    who(out, kept, &call.who);
+    who(out, memos, &call.who);
     field(out, b",\"method\":\"", entry.method, CAP_NAME);
-    chosen(out, &mut kept.paths, b",\"path\":\"", entry.path, CAP_PATH);
+    chosen(out, &mut memos.paths, b",\"path\":\"", entry.path, CAP_PATH);
     field(out, b",\"route\":\"", entry.route, CAP_NAME);
     field(out, b",\"upstream\":\"", entry.upstream, CAP_NAME);
     word(out, b",\"operation\":\"", call.operation);
-    chosen(out, &mut kept.models, b",\"model\":\"", call.model, CAP_MODEL);
+    chosen(out, &mut memos.models, b",\"model\":\"", call.model, CAP_MODEL);
     number(out, b",\"status\":", call.status.into());
     word(out, b",\"outcome\":\"", call.outcome.as_str());
     out.extend_from_slice(if call.stream { b",\"stream\":true" } else { b",\"stream\":false" });
@@ -66,21 +65,22 @@ fn json(out: &mut Vec<u8>, kept: &mut Kept, entry: &Entry<'_>) {
         some(out, b",\"reasoning_tokens\":", usage.reasoning);
     }
     held(out, &call.held);
+    cached(out, &call.kept);
     word(out, b",\"error\":\"", call.error.unwrap_or_default());
     let user_agent = entry.user_agent.unwrap_or_default();
-    chosen(out, &mut kept.user_agents, b",\"user_agent\":\"", user_agent, CAP_NAME);
+    chosen(out, &mut memos.user_agents, b",\"user_agent\":\"", user_agent, CAP_NAME);
     out.extend_from_slice(b"}\n");
 }
 
-fn who(out: &mut Vec<u8>, kept: &mut Kept, who: &Who<'_>) {
+fn who(out: &mut Vec<u8>, memos: &mut Memos, who: &Who<'_>) {
     if who.agent.is_empty() {
         return;
     }
-    chosen(out, &mut kept.agents, b",\"agent\":\"", who.agent, CAP_NAME);
+    chosen(out, &mut memos.agents, b",\"agent\":\"", who.agent, CAP_NAME);
     word(out, b",\"rung\":\"", who.rung.map_or("", Rung::as_str));
-    chosen(out, &mut kept.teams, b",\"team\":\"", who.team, CAP_NAME);
-    chosen(out, &mut kept.parents, b",\"parent\":\"", who.parent, CAP_NAME);
-    chosen(out, &mut kept.sessions, b",\"session\":\"", who.session, CAP_NAME);
+    chosen(out, &mut memos.teams, b",\"team\":\"", who.team, CAP_NAME);
+    chosen(out, &mut memos.parents, b",\"parent\":\"", who.parent, CAP_NAME);
+    chosen(out, &mut memos.sessions, b",\"session\":\"", who.session, CAP_NAME);
     word(out, b",\"class\":\"", who.class.as_str());
 }
 
@@ -102,22 +102,31 @@ fn held(out: &mut Vec<u8>, held: &Held<'_>) {
     }
 }
 
+fn cached(out: &mut Vec<u8>, kept: &Kept) {
+    word(out, b",\"cache\":\"", kept.how.unwrap_or_default());
+    some(out, b",\"saved_tokens\":", kept.tokens);
+    if kept.nano > 0 {
+        out.extend_from_slice(b",\"saved_dollars\":");
+        dollars(out, kept.nano.cast_signed());
+    }
+}
+
 /// `2026-11-22T15:22:09.123Z 200 POST /v1/chat/completions → openai gpt-4o 812.002ms …`
-fn text(out: &mut Vec<u8>, kept: &mut Kept, entry: &Entry<'_>) {
+fn text(out: &mut Vec<u8>, memos: &mut Memos, entry: &Entry<'_>) {
     let call = entry.call;
-    kept.stamp.write(out, entry.time_ms);
+    memos.stamp.write(out, entry.time_ms);
     number(out, b" ", call.status.into());
     out.push(b' ');
     escape(out, entry.method, CAP_NAME);
     out.push(b' ');
-    kept.paths.write(out, entry.path, CAP_PATH);
+    memos.paths.write(out, entry.path, CAP_PATH);
     if !entry.upstream.is_empty() {
         out.extend_from_slice(" → ".as_bytes());
         escape(out, entry.upstream, CAP_NAME);
     }
     if !call.model.is_empty() {
         out.push(b' ');
-        kept.models.write(out, call.model, CAP_MODEL);
+        memos.models.write(out, call.model, CAP_MODEL);
     }
     millis(out, b" ", Some(call.duration));
     out.extend_from_slice(b"ms");
@@ -133,9 +142,10 @@ fn text(out: &mut Vec<u8>, kept: &mut Kept, entry: &Entry<'_>) {
     }
     if !call.who.agent.is_empty() {
         out.extend_from_slice(b", ");
-        kept.agents.write(out, call.who.agent, CAP_NAME);
+        memos.agents.write(out, call.who.agent, CAP_NAME);
     }
     held_text(out, &call.held);
+    cached_text(out, &call.kept);
     out.extend_from_slice(b", ");
     out.extend_from_slice(call.outcome.as_str().as_bytes());
     if let Some(error) = call.error {
@@ -169,6 +179,20 @@ fn held_text(out: &mut Vec<u8>, held: &Held<'_>) {
     }
 }
 
+fn cached_text(out: &mut Vec<u8>, kept: &Kept) {
+    let Some(how) = kept.how else { return };
+    out.extend_from_slice(b", cache ");
+    out.extend_from_slice(how.as_bytes());
+    if kept.tokens > 0 {
+        number(out, b", saved ", kept.tokens);
+        out.extend_from_slice(b" tokens");
+    }
+    if kept.nano > 0 {
+        out.extend_from_slice(b", $");
+        dollars(out, kept.nano.cast_signed());
+    }
+}
+
 /// `prefix` ends with the opening quote.
 fn field(out: &mut Vec<u8>, prefix: &[u8], value: &str, cap: usize) {
     if !value.is_empty() {
@@ -196,7 +220,7 @@ fn chosen(out: &mut Vec<u8>, memo: &mut Memo, prefix: &[u8], value: &str, cap: u
     }
 }
 
-fn masked(out: &mut Vec<u8>, value: &str, cap: usize) {
+pub(super) fn masked(out: &mut Vec<u8>, value: &str, cap: usize) {
     // Masked before it is cut: half a key must not pass because the other half is missing. What
     // lies far behind the cut need not be looked at.
     let head = &value[..value.floor_char_boundary(4 * cap)];
@@ -303,79 +327,5 @@ fn unicode_escape(out: &mut Vec<u8>, character: char) {
     out.extend_from_slice(b"\\u");
     for shift in [12, 8, 4, 0] {
         out.push(b"0123456789abcdef"[(character as usize >> shift) & 15]);
-    }
-}
-
-/// What a worker keeps from line to line, because it mostly comes again.
-#[derive(Debug, Default)]
-pub(super) struct Kept {
-    stamp: Stamp,
-    agents: Memo,
-    teams: Memo,
-    parents: Memo,
-    sessions: Memo,
-    paths: Memo,
-    models: Memo,
-    user_agents: Memo,
-}
-
-/// The last texts of a field as they are shown: a comparison is cheaper than masking and escaping
-/// again. A slot is chosen by length, so texts that alternate mostly do not displace each other.
-#[derive(Debug, Default)]
-struct Memo([Shown; 8]);
-
-#[derive(Debug, Default)]
-struct Shown {
-    text: String,
-    bytes: Vec<u8>,
-}
-
-impl Memo {
-    /// Longer texts are not kept: a client could make each worker hold them.
-    const LONGEST: usize = 512;
-
-    fn write(&mut self, out: &mut Vec<u8>, text: &str, cap: usize) {
-        if text.len() > Self::LONGEST {
-            masked(out, text, cap);
-            return;
-        }
-        let shown = &mut self.0[text.len() % 8];
-        if shown.text != text {
-            text.clone_into(&mut shown.text);
-            shown.bytes.clear();
-            masked(&mut shown.bytes, text, cap);
-        }
-        out.extend_from_slice(&shown.bytes);
-    }
-}
-
-/// RFC 3339 in UTC with milliseconds; the part down to the second is kept while it lasts.
-#[derive(Debug, Default)]
-struct Stamp {
-    second: Option<u64>,
-    text: [u8; 19],
-}
-
-impl Stamp {
-    fn write(&mut self, out: &mut Vec<u8>, time_ms: u64) {
-        let second = time_ms / 1000;
-        if self.second != Some(second) {
-            // What does not fit four digits of a year is shown as the epoch.
-            let time = i64::try_from(second).ok().and_then(|s| Timestamp::from_second(s).ok());
-            let text = time.unwrap_or_default().to_string();
-            if let Some(text) = text.as_bytes().first_chunk() {
-                self.text = *text;
-            }
-            self.second = Some(second);
-        }
-        out.extend_from_slice(&self.text);
-        let digit = |value: u64| b'0' + (value % 10) as u8;
-        out.extend_from_slice(&[
-            b'.',
-            digit(time_ms / 100),
-            digit(time_ms / 10),
-            digit(time_ms),
-            b'Z',
-        ]);
     }
 }

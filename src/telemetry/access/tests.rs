@@ -50,12 +50,12 @@ fn entry<'a>(call: &'a Finished<'a>) -> Entry<'a> {
 
 fn line(form: Form, entry: &Entry<'_>) -> String {
     let mut out = Vec::new();
-    let mut kept = super::format::Kept::default();
-    form.write(&mut out, &mut kept, entry);
+    let mut memos = Memos::default();
+    form.write(&mut out, &mut memos, entry);
     let first = String::from_utf8(out.clone()).expect("UTF-8");
     // The same line from what was kept.
     out.clear();
-    form.write(&mut out, &mut kept, entry);
+    form.write(&mut out, &mut memos, entry);
     assert_eq!(out, first.as_bytes());
     first
 }
@@ -128,6 +128,23 @@ fn who_called_and_what_it_cost_are_said_where_they_are_known() {
     let said = ", tokens 12 + 34, researcher, ~$1.00023, limited by teams/tokens, \
                 would be refused by trial/spend, clamped to 512, runaway, complete ";
     assert!(text.contains(said), "{text}");
+}
+
+#[test]
+fn what_the_cache_made_of_it_is_said_where_a_policy_caches() {
+    let none = line(Form::Json, &entry(&finished("m")));
+    assert!(!none.contains("cache\"") && !none.contains("saved"), "{none}");
+    let mut call = finished("m");
+    call.usage = None;
+    call.kept = Kept { how: Some("joined"), tokens: 46, nano: 1_230_000 };
+    let json = line(Form::Json, &entry(&call));
+    let said = r#","cache":"joined","saved_tokens":46,"saved_dollars":0.00123,"user_agent""#;
+    assert!(json.contains(said) && !json.contains("input_tokens"), "{json}");
+    let text = line(Form::Text, &entry(&call));
+    assert!(text.contains(", cache joined, saved 46 tokens, $0.00123, complete "), "{text}");
+    call.kept = Kept { how: Some("miss"), ..Kept::default() };
+    let json = line(Form::Json, &entry(&call));
+    assert!(json.contains(r#","cache":"miss","user_agent""#), "{json}");
 }
 
 #[test]

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use parking_lot::RwLock;
 
+use super::kept::Saved;
 use super::shards::Shards;
 use super::tally::{OTHER, is_label};
 use super::{Deadline, Finished, MAX_AGENTS, MAX_NAME_BYTES, Outcome, Usage};
@@ -28,6 +29,8 @@ pub struct AgentTally {
     pub usage: Usage,
     /// Billionths of a dollar.
     pub spend_nano: u64,
+    /// What the cache saved it.
+    pub saved: Saved,
     /// All waits together.
     pub waited: Duration,
     /// Calls that were told no, whatever became of them.
@@ -83,6 +86,7 @@ impl AgentTally {
             self.usage.add(usage);
         }
         self.spend_nano = self.spend_nano.saturating_add(call.held.spend());
+        self.saved.add(call);
         self.waited += call.queued;
         self.recent.add(call.queued);
         self.runaway += u64::from(call.held.runaway);
@@ -107,6 +111,7 @@ impl AgentTally {
         }
         self.usage.add(&other.usage);
         self.spend_nano = self.spend_nano.saturating_add(other.spend_nano);
+        self.saved.merge(&other.saved);
         self.waited += other.waited;
         self.refused += other.refused;
         self.runaway += other.runaway;

@@ -69,12 +69,53 @@ names! {
     AGENT_TOKENS = Counter "tidegate_agent_tokens"
         "Tokens of an agent; input includes cached_input and cache_write, output includes reasoning";
     AGENT_SPEND = Counter "tidegate_agent_spend_dollars" "What the calls of an agent cost";
+    AGENT_SAVED = Counter "tidegate_agent_saved_dollars"
+        "What calls of an agent would have cost whose answers were there already";
     AGENT_WAIT = Counter "tidegate_agent_wait_seconds" "Time that calls of an agent waited for a place";
     AGENT_REFUSALS = Counter "tidegate_agent_refusals" "Calls of an agent that were told no, and why";
     AGENT_NAMES = Gauge "tidegate_agent_labels" "Agents that have labels of their own";
     LIMIT_REFUSALS = Counter "tidegate_limit_refusals"
         "Calls that a limit refused; with mode observe, would have refused";
     RUNAWAY = Counter "tidegate_runaway" "What the guard against loops did";
+
+    // The cache. A tier is memory or disk.
+    CACHE_REQUESTS = Counter "tidegate_cache_requests"
+        "Calls by what the cache made of them; calls that no policy caches are not among them";
+    CACHE_SAVED_TOKENS = Counter "tidegate_cache_saved_tokens"
+        "Tokens that calls did not use because their answers were there already";
+    CACHE_SAVED = Counter "tidegate_cache_saved_dollars"
+        "What those tokens would have cost by the prices that are known here";
+    CACHE_IN_FLIGHT = Gauge "tidegate_cache_in_flight"
+        "Calls in flight that others who ask the same may join";
+    CACHE_ENTRIES = Gauge "tidegate_cache_entries" "Answers that are kept";
+    CACHE_BYTES = Gauge "tidegate_cache_bytes" "What the answers weigh that are kept";
+    CACHE_BUDGET = Gauge "tidegate_cache_budget_bytes" "Most that they may weigh";
+    CACHE_STORES = Counter "tidegate_cache_stores" "Answers that were kept";
+    CACHE_EVICTIONS = Counter "tidegate_cache_evictions" "Answers taken out of memory to make room";
+    CACHE_EXPIRED = Counter "tidegate_cache_expired" "Answers taken out of memory past their time";
+    CACHE_DISK_READS = Counter "tidegate_cache_disk_reads" "Answers read from disk";
+    CACHE_DISK_DROPPED = Counter "tidegate_cache_disk_dropped"
+        "Answers not written to disk, because too much waited or it took nothing";
+    CACHE_DISK_FAULTS = Counter "tidegate_cache_disk_faults"
+        "Damaged records, of which none was given, and failures of the system";
+    CACHE_DISK_HEALTHY = Gauge "tidegate_cache_disk_healthy"
+        "1 while the directory can be written to, as far as is known";
+    CACHE_QUESTIONS = Gauge "tidegate_cache_questions"
+        "Questions whose answers are found in other words too";
+    ALIKE_LOOKS = Counter "tidegate_cache_alike_looks" "Questions looked up in other words";
+    ALIKE_HITS = Counter "tidegate_cache_alike_hits"
+        "Questions found in other words; likeness counts those that were only compared too";
+    ALIKE_SERVED = Counter "tidegate_cache_alike_served" "Hits by likeness that were given";
+    ALIKE_TRIALS = Counter "tidegate_cache_alike_trials"
+        "Hits by likeness that were compared with what upstream answered";
+    ALIKE_FORGONE = Counter "tidegate_cache_alike_forgone_dollars"
+        "What calls cost that were hits by likeness and were only compared";
+    ALIKE_PRECISION = Gauge "tidegate_cache_alike_precision_ratio"
+        "Share of hits by likeness that are right: the estimate, and where it lies at all times";
+    ALIKE_THRESHOLD = Gauge "tidegate_cache_alike_threshold"
+        "Least cosine of two questions that ask the same; no sample where nothing is served";
+    ALIKE_QUARANTINED = Counter "tidegate_cache_alike_quarantined"
+        "Answers that are no longer given by likeness, because they were wrong once";
 
     // GenAI conventions.
     GEN_AI_DURATION = Histogram "gen_ai_client_operation_duration_seconds"

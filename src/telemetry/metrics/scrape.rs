@@ -4,6 +4,7 @@
 //! provider) are summed, so no series appears twice. Families without a sample are left out.
 //! Order is by label, the same in every scrape.
 mod agents;
+mod cache;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -36,6 +37,10 @@ impl Collector for Scrape {
         sums.encode_models(&mut out)?;
         agents::encode_agents(&mut out, &self.0)?;
         agents::encode_limits(&mut out, &self.0)?;
+        cache::encode_calls(&mut out, &sums)?;
+        if let Some(figures) = self.0.cache.read() {
+            cache::encode_figures(&mut out, &figures)?;
+        }
         let pools: Vec<_> = {
             let pools = self.0.pools.lock();
             pools.iter().map(|(name, pool)| (Arc::clone(name), Arc::clone(pool))).collect()

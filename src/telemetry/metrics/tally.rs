@@ -7,6 +7,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::histogram::{self, Histogram};
+use super::kept::KeptTally;
 use super::{Finished, MAX_DETAILED, MAX_MODELS, MAX_NAME_BYTES, Outcome, Usage};
 use crate::telemetry::redact;
 
@@ -31,6 +32,7 @@ pub(super) struct Tally {
     pub request_bytes: u64,
     pub response_bytes: u64,
     pub content_events: u64,
+    pub kept: KeptTally,
     pub models: Models,
 }
 
@@ -48,6 +50,7 @@ impl Tally {
             request_bytes: 0,
             response_bytes: 0,
             content_events: 0,
+            kept: KeptTally::default(),
             models: Models::default(),
         }
     }
@@ -70,6 +73,7 @@ impl Tally {
         self.request_bytes += call.request_bytes;
         self.response_bytes += call.response_bytes;
         self.content_events += call.content_events;
+        self.kept.add(call);
         // A call that we refused was no inference.
         if !call.operation.is_empty() && call.outcome != Outcome::Refused {
             self.models.add(call, names);
@@ -104,6 +108,7 @@ impl Tally {
         self.request_bytes += other.request_bytes;
         self.response_bytes += other.response_bytes;
         self.content_events += other.content_events;
+        self.kept.merge(&other.kept);
     }
 }
 

@@ -3,6 +3,7 @@ use std::collections::{HashMap, HashSet};
 use super::*;
 
 mod agents;
+mod cache;
 
 fn call(model: &str) -> Finished<'_> {
     Finished {

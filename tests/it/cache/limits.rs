@@ -1,6 +1,8 @@
 //! Limits and shared answers: what is free waits for nothing but the limit of requests.
 use std::time::Duration;
 
+use tokio::io::AsyncWriteExt;
+
 use super::{
     Backend, OPENAI_CHAT, Script, ask, at_once, is_hit, policy, quiet, sent, until_inside, whole,
 };
@@ -150,4 +152,29 @@ async fn what_is_kept_is_given_though_the_budget_is_spent_and_all_places_are_tak
         }
         quiet(&app).await;
     }
+}
+
+#[tokio::test]
+async fn who_has_waited_in_vain_reads_along_with_who_was_let_go() {
+    let backend = backend(true).await;
+    let app = under(&backend, "limits: { concurrency: 1 }, queue: { wait: 600ms }", "1");
+    let mut other = sent(app.addr, &OPENAI_CHAT.call("another?", true)).await;
+    until("it is asked", async || backend.calls() == 1).await;
+    let call = OPENAI_CHAT.call("in line?", true);
+    let mut line = Vec::new();
+    for n in 2..=5 {
+        line.push(sent(app.addr, &call).await);
+        until_inside(&app, n).await;
+    }
+    other.io.shutdown().await.unwrap();
+    drop(other);
+    until("one of them is let go", async || backend.calls() == 2).await;
+    // its answer takes longer than the others may wait
+    tokio::time::sleep(Duration::from_millis(800)).await;
+    backend.release(usize::MAX);
+    for client in &mut line {
+        whole(&client.answer().await, &backend.script.body());
+    }
+    assert_eq!(backend.calls(), 2);
+    quiet(&app).await;
 }

@@ -188,7 +188,10 @@ async fn a_head_request_is_no_question() {
 fn kept_in(dir: &Path, backend: &Backend, more: &str) -> App {
     let policies = format!("  - {{ name: once, cache: {{ ttl: 1h{more} }} }}\n");
     let policy = policy(&backend.origin.url(), "", &policies);
-    App::start(&format!("state: {{ dir: '{}' }}\n{policy}", dir.display()))
+    App::start(&format!(
+        "server: {{ drain: {{ delay: 0s }} }}\nstate: {{ dir: '{}' }}\n{policy}",
+        dir.display()
+    ))
 }
 
 #[tokio::test]

@@ -85,6 +85,7 @@ fn instance(listener: Listener, state: Value) -> AdminHandle {
             Box::pin(async move { state })
         }),
         hosts: Vec::new(),
+        cache: None,
         keys: None,
     };
     admin::spawn(vec![listener], doors).expect("admin")
@@ -108,8 +109,7 @@ fn one_table_is_printed_over_tcp_and_over_a_unix_socket() {
         assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
         let said = text(&out.stdout);
         let row: Vec<_> = said.lines().last().expect("a row").split_whitespace().collect();
-        let want =
-            "researcher growth default 0 0 2 1.2k 34 – $3.00 40ms 40ms 1 requests 2/600 200ms";
+        let want = "researcher growth default 0 0 2 1.2k 34 – $3.00 $0.00 40ms 40ms 1 requests 2/600 200ms";
         assert_eq!(row.join(" "), want, "{said}");
         assert!(said.contains("openai: 1 wait") && !said.contains('\x1b'), "{said}");
     }

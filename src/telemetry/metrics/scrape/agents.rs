@@ -22,6 +22,9 @@ pub(super) fn encode_agents(out: &mut Out<'_>, shared: &Shared) -> fmt::Result {
     let spend = all().filter(|one| one.tally.spend_nano > 0);
     let spend = spend.map(|one| (labels(one), dollars(one.tally.spend_nano)));
     out.counters(&names::AGENT_SPEND, spend)?;
+    let saved = all().filter(|one| one.tally.saved.nano > 0);
+    let saved = saved.map(|one| (labels(one), dollars(one.tally.saved.nano)));
+    out.counters(&names::AGENT_SAVED, saved)?;
     let waited = all().map(|one| (labels(one), one.tally.waited.as_secs_f64()));
     out.counters(&names::AGENT_WAIT, waited)?;
     let refusals = all().flat_map(|one| {
