@@ -190,11 +190,17 @@ fn past_the_bound_nobody_joins_and_the_writer_waits_for_the_fastest() {
         assert!(lead.poll_room(cx).is_ready());
         lead.push(piece.clone(), 0);
         pushed += 1;
-        assert!(matches!(next(&fast), Poll::Ready(Some(Ok(_)))), "the fast one is held up by nobody");
+        assert!(
+            matches!(next(&fast), Poll::Ready(Some(Ok(_)))),
+            "the fast one is held up by nobody"
+        );
         lost = slow.hub.state.lock().fell_behind(slow.at);
         assert!(pushed < 100);
     }
-    assert!(pushed * piece.len() > WINDOW && pushed * piece.len() < WINDOW + (200 << 10), "{pushed}");
+    assert!(
+        pushed * piece.len() > WINDOW && pushed * piece.len() < WINDOW + (200 << 10),
+        "{pushed}"
+    );
     assert!(matches!(next(&slow), Poll::Ready(Some(Err(Gone::Lost)))));
     assert!(!slow.ended() && slow.rest().is_none());
     lead.complete();
@@ -487,7 +493,9 @@ impl Model {
         assert_eq!(recorded.is_some(), self.whole());
         if let Some(Recorded { body, frames }) = recorded {
             assert_eq!(body, self.pieces.concat());
-            assert!(frames.len() == self.pieces.len() || (frames.is_empty() && self.pieces.len() <= 1));
+            assert!(
+                frames.len() == self.pieces.len() || (frames.is_empty() && self.pieces.len() <= 1)
+            );
         }
         let held = lead.hub.state.lock().held();
         let slowest = self.readers.iter().filter(|reader| !reader.lost).map(|reader| reader.pieces);

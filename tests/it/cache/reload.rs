@@ -47,7 +47,9 @@ async fn other_rules_hold_for_what_was_kept_before() {
 #[tokio::test]
 async fn a_shared_call_goes_on_under_new_rules() {
     let backend = backend(Duration::ZERO).await;
-    for (next, joins) in [("{ ttl: 2h }", true), ("{ ttl: 1h, scope: shared }", false), ("off", false)] {
+    for (next, joins) in
+        [("{ ttl: 2h }", true), ("{ ttl: 1h, scope: shared }", false), ("off", false)]
+    {
         let script = (*backend.script).clone();
         let backend = Backend::held(script, Duration::ZERO, 3).await;
         let app = App::start(&with(&backend, "{ ttl: 1h }"));
@@ -74,7 +76,8 @@ async fn a_shared_call_goes_on_under_new_rules() {
 async fn a_drain_waits_for_all_who_share() {
     let backend = backend(Duration::from_millis(25)).await;
     let drain = "server: { drain: { delay: 0s, timeout: 20s } }\n";
-    let mut app = App::start(&format!("{drain}{}", with(&backend, "{ ttl: 1h, replay: recorded }")));
+    let mut app =
+        App::start(&format!("{drain}{}", with(&backend, "{ ttl: 1h, replay: recorded }")));
     let kept = OPENAI_CHAT.call("kept?", true);
     whole(&ask(&app, &kept).await, &backend.script.body());
     let call = OPENAI_CHAT.call("to the end?", true);

@@ -27,7 +27,8 @@ fn fields(face: &Face) -> Vec<(&'static str, Vec<Value>)> {
         "/v1beta/models/m:generateContent" => json!({"functionDeclarations": [{"name": name}]}),
         _ => json!({"type": "function", "function": {"name": name, "parameters": {}}}),
     };
-    let tools = ("tools", vec![json!([tool("f")]), json!([tool("g")]), json!([tool("f"), tool("g")])]);
+    let tools =
+        ("tools", vec![json!([tool("f")]), json!([tool("g")]), json!([tool("f"), tool("g")])]);
     let numbers = |name| (name, vec![json!(0.1), json!(0.2), json!(1)]);
     let mut fields = vec![("unheard_of", vec![json!(1), json!("1"), json!([1]), json!({"a": 1})])];
     fields.extend(match face.plain {
@@ -80,22 +81,44 @@ fn fields(face: &Face) -> Vec<(&'static str, Vec<Value>)> {
             numbers("temperature"),
             numbers("top_p"),
             ("top_k", vec![json!(5), json!(6)]),
-            ("system", vec![json!("be brief"), json!("be long"), json!([{"type": "text", "text": "be brief"}])]),
-            ("thinking", vec![json!({"type": "enabled", "budget_tokens": 1024}), json!({"type": "disabled"})]),
+            (
+                "system",
+                vec![
+                    json!("be brief"),
+                    json!("be long"),
+                    json!([{"type": "text", "text": "be brief"}]),
+                ],
+            ),
+            (
+                "thinking",
+                vec![
+                    json!({"type": "enabled", "budget_tokens": 1024}),
+                    json!({"type": "disabled"}),
+                ],
+            ),
             ("stop_sequences", vec![json!(["a"]), json!(["b"])]),
             ("tool_choice", vec![json!({"type": "auto"}), json!({"type": "any"})]),
             ("service_tier", vec![json!("auto"), json!("standard_only")]),
         ],
         "/api/chat" => vec![
             tools,
-            ("options", vec![json!({"temperature": 0}), json!({"temperature": 1}), json!({"num_ctx": 9})]),
+            (
+                "options",
+                vec![json!({"temperature": 0}), json!({"temperature": 1}), json!({"num_ctx": 9})],
+            ),
             ("format", vec![json!("json"), json!({"type": "object"})]),
             ("think", vec![json!(true), json!("high")]),
         ],
         _ => vec![
             tools,
-            ("systemInstruction", vec![json!({"parts": [{"text": "a"}]}), json!({"parts": [{"text": "b"}]})]),
-            ("generationConfig", vec![json!({"temperature": 0}), json!({"temperature": 1}), json!({"topK": 1})]),
+            (
+                "systemInstruction",
+                vec![json!({"parts": [{"text": "a"}]}), json!({"parts": [{"text": "b"}]})],
+            ),
+            (
+                "generationConfig",
+                vec![json!({"temperature": 0}), json!({"temperature": 1}), json!({"topK": 1})],
+            ),
             ("safetySettings", vec![json!([{"category": "A", "threshold": "B"}])]),
             ("cachedContent", vec![json!("cachedContents/a"), json!("cachedContents/b")]),
         ],
@@ -106,7 +129,8 @@ fn fields(face: &Face) -> Vec<(&'static str, Vec<Value>)> {
 /// Every question that differs from the first in one field, the first included.
 fn questions(face: &Face) -> Vec<String> {
     let first: Value = serde_json::from_str(&face.json("what is it?", false)).unwrap();
-    let mut all = vec![first.clone(), serde_json::from_str(&face.json("What is it?", false)).unwrap()];
+    let mut all =
+        vec![first.clone(), serde_json::from_str(&face.json("What is it?", false)).unwrap()];
     if first.get("model").is_some() {
         let mut other = first.clone();
         other["model"] = "n".into();
@@ -232,7 +256,8 @@ async fn headers_and_targets_that_change_answers_are_walls() {
     }
     assert_eq!(backend.calls(), calls.len());
     // labels of clients change nothing
-    for lines in ["user-agent: another/1\r\n", "x-stainless-retry-count: 1\r\n", "cookie: a=b\r\n"] {
+    for lines in ["user-agent: another/1\r\n", "x-stainless-retry-count: 1\r\n", "cookie: a=b\r\n"]
+    {
         assert!(is_hit(&ask(&app, &by(AGENT_KEY, CHAT, lines, &body)).await), "{lines}");
     }
 }
@@ -269,8 +294,16 @@ fn people() -> (Vec<Person>, String, Vec<String>) {
         // in no team, but would like to be in one
         (&["--agent", "dan"], "x-team-id: growth\r\n", ["k5", "dan", "dan", "all"]),
         // of a team, under names that are only said
-        (&["--agent", "any", "--team", "sales"], "x-agent-id: eve\r\n", ["k6", "k6", "sales", "all"]),
-        (&["--agent", "any", "--team", "sales"], "x-agent-id: eve\r\n", ["k7", "k7", "sales", "all"]),
+        (
+            &["--agent", "any", "--team", "sales"],
+            "x-agent-id: eve\r\n",
+            ["k6", "k6", "sales", "all"],
+        ),
+        (
+            &["--agent", "any", "--team", "sales"],
+            "x-agent-id: eve\r\n",
+            ["k7", "k7", "sales", "all"],
+        ),
     ];
     let (mut people, mut lines, mut secrets) = (Vec::new(), Vec::new(), Vec::new());
     for (args, said, tenants) in known {
@@ -308,10 +341,8 @@ async fn answers_stay_inside_of_their_scope() {
         let (people, section, secrets) = people();
         let cache = format!("  - {{ name: once, cache: {{ ttl: 1h, scope: {scope} }} }}\n");
         let url = backend.origin.url();
-        let mut app = App::start(&format!(
-            "{section}{}",
-            super::policy(&url, "key: '${CANARY}', ", &cache)
-        ));
+        let mut app =
+            App::start(&format!("{section}{}", super::policy(&url, "key: '${CANARY}', ", &cache)));
         app.secrets = secrets;
         let mut asked: HashSet<(String, &str)> = HashSet::new();
         let (mut dice, mut hits) = (Dice(7), 0);
@@ -340,10 +371,8 @@ async fn calls_in_flight_are_shared_inside_of_a_scope_alone() {
         let (people, section, secrets) = people();
         let cache = format!("  - {{ name: once, cache: {{ ttl: 1h, scope: {scope} }} }}\n");
         let url = backend.origin.url();
-        let mut app = App::start(&format!(
-            "{section}{}",
-            super::policy(&url, "key: '${CANARY}', ", &cache)
-        ));
+        let mut app =
+            App::start(&format!("{section}{}", super::policy(&url, "key: '${CANARY}', ", &cache)));
         app.secrets = secrets;
         let mut asking = JoinSet::new();
         for who in people.iter().chain(&people) {
