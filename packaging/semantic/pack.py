@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Packs what src/semantic/data/ holds: the embedding table, the characters' table, the word bits.
 
-    pack.py TABLE.i8 VOCAB.txt WORDS OUT
+    pack.py TABLE.i8 VOCAB.txt WORDS MORE-WORDS OUT
 
 TABLE.i8 is what distill.py writes: a row of DIMS signed bytes for each line of VOCAB.txt. WORDS is
-a list of lower-case English words (Debian's wamerican, /usr/share/dict/american-english).
+a list of English words (Debian's wamerican, /usr/share/dict/american-english), MORE-WORDS a longer
+one with names (wamerican-large, american-english-large).
 
 table.q4    a row of 33 bytes for each token: a scale in eighths, then 32 bytes; byte i holds
             dimension i in its low half and dimension i + 32 in its high half, both signed
@@ -12,6 +13,8 @@ vocab.txt   the tokens, as they came
 folds.u16   pairs (character, what it becomes), sorted; 0: it vanishes, 1: it is punctuation, 2: a
             space; else the letter below its accents, as BERT's uncased tokeniser makes them
 words.bits  a bit for each token: an English word that is not only a name
+more.bloom  2^20 bits, four for each of MORE-WORDS in small letters, at the upper and lower halves h
+            and l of its 64-bit FNV-1a hash: h, h + l, h + 2 l, h + 3 l (Kirsch and Mitzenmacher)
 """
 import sys
 import unicodedata
@@ -43,8 +46,21 @@ def fold(code):
     return ord(bases[0]) if len(bases) == 1 and bases[0] != char and ord(bases[0]) < 0x10000 else None
 
 
+def bloom(words):
+    bits = np.zeros(1 << 17, np.uint8)
+    for word in words:
+        value = 0xCBF29CE484222325
+        for byte in word.encode():
+            value = (value ^ byte) * 0x100000001B3 & 0xFFFFFFFFFFFFFFFF
+        high, low = value >> 32, value & 0xFFFFFFFF
+        for turn in range(4):
+            bit = (high + turn * low) & 0xFFFFF
+            bits[bit // 8] |= 1 << bit % 8
+    return bits
+
+
 def main():
-    table_path, vocab_path, words_path, out = sys.argv[1:]
+    table_path, vocab_path, words_path, more_path, out = sys.argv[1:]
     vocab = open(vocab_path, encoding="utf-8").read().rstrip("\n").split("\n")
     table = np.fromfile(table_path, np.int8).reshape(-1, DIMS).astype(np.float32)
     assert len(vocab) == len(table) < 1 << 15
@@ -65,7 +81,10 @@ def main():
         if word in words:
             bits[token // 8] |= 1 << token % 8
     bits.tofile(f"{out}/words.bits")
-    print(len(vocab), "tokens,", len(pairs), "characters,", sum(w in words for w in vocab), "words")
+    more = {line.strip().lower() for line in open(more_path, encoding="utf-8")}
+    more = {word for word in more if word.isascii() and word.isalpha()}
+    bloom(more).tofile(f"{out}/more.bloom")
+    print(len(more), "more words,", len(vocab), "tokens,", len(pairs), "characters,", sum(w in words for w in vocab), "words")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,14 @@
 //! Agents and queues, as `/state` shows them: what metrics have counted, with what the book of limits
 //! knows of now.
 use std::collections::HashMap;
+use std::sync::atomic::Ordering::Relaxed;
 
 use crate::config::{Measure, Per};
+use crate::identity::Class;
 use crate::limits::Limits;
 use crate::limits::book::{LimitLine, QueueLine};
+use crate::limits::pace::State;
+use crate::snapshot::Snapshot;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::view::{AgentView, AgentsView, LimitView, PaceView, QueueView};
 
@@ -94,5 +98,20 @@ fn queue(line: &QueueLine, now: u64) -> QueueView {
         slots: line.slots.map(|slots| slots as u64),
         running: line.running as u64,
         pace,
+    }
+}
+
+/// Puts the queues into the gauges.
+pub fn show_queues(limits: &Limits, snapshot: &Snapshot) {
+    let (queues, now) = limits.with(|book, now| (book.queues(now), now.at));
+    for upstream in &snapshot.upstreams {
+        let Some(queue) = queues.get(upstream.pool) else { continue };
+        let gauges = &upstream.shared.gauges;
+        for (class, waiting) in Class::ALL.into_iter().zip(queue.waiting) {
+            gauges.queued(class).store(i64::try_from(waiting).unwrap_or(i64::MAX), Relaxed);
+        }
+        let paused = |pace: &&State| pace.paused_until.is_some_and(|until| until > now);
+        let held_back = queue.paces.iter().filter(paused).count();
+        gauges.paused.store(i64::try_from(held_back).unwrap_or(i64::MAX), Relaxed);
     }
 }

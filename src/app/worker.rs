@@ -18,13 +18,11 @@ use tokio::runtime::LocalRuntime;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Mailbox;
+use super::agents::show_queues;
 use super::state::Report;
 use crate::drain::{Drain, Stage};
 use crate::flight::TICK;
-use crate::identity::Class;
 use crate::io::Stream;
-use crate::limits::Limits;
-use crate::limits::pace::State;
 use crate::listen::Door;
 use crate::listen::connection::Bounds;
 use crate::listen::socket::{Bound, Peer};
@@ -377,21 +375,6 @@ impl Shift {
                 tokio::task::spawn_local(warm(pools, Arc::clone(upstream)));
             }
         }
-    }
-}
-
-/// Puts the queues into the gauges.
-fn show_queues(limits: &Limits, snapshot: &Snapshot) {
-    let (queues, now) = limits.with(|book, now| (book.queues(now), now.at));
-    for upstream in &snapshot.upstreams {
-        let Some(queue) = queues.get(upstream.pool) else { continue };
-        let gauges = &upstream.shared.gauges;
-        for (class, waiting) in Class::ALL.into_iter().zip(queue.waiting) {
-            gauges.queued(class).store(i64::try_from(waiting).unwrap_or(i64::MAX), Relaxed);
-        }
-        let paused = |pace: &&State| pace.paused_until.is_some_and(|until| until > now);
-        let held_back = queue.paces.iter().filter(paused).count();
-        gauges.paused.store(i64::try_from(held_back).unwrap_or(i64::MAX), Relaxed);
     }
 }
 

@@ -143,7 +143,7 @@ impl<H, F> Hub<H, F> {
         let out = edit(&mut state);
         let woken = state.take_woken();
         drop(state);
-        woken.into_iter().for_each(Waker::wake);
+        woken.wake();
         out
     }
 }

@@ -23,6 +23,7 @@ use super::refusal::Refusal;
 use super::reply::{CLAMPED, Hiding, Sent, outcome, pass_head};
 use super::shared::{Ended, Failure, Head, Lead, Tab};
 use super::worker::Worker;
+use crate::cache::Vectors;
 use crate::flight::Ticket;
 use crate::telemetry::metrics::Outcome;
 use crate::upstream::call::AnswerBody;
@@ -52,8 +53,12 @@ impl Production {
     }
 
     async fn run(self) {
-        let Some(production) = Box::pin(embeddings::fewer(self)).await else { return };
-        production.whole().await;
+        if !self.lookup.vectors.as_ref().is_some_and(Vectors::any_known) {
+            return self.whole().await;
+        }
+        if let Some(production) = Box::pin(embeddings::fewer(self)).await {
+            Box::pin(production.whole()).await;
+        }
     }
 
     /// As it came.

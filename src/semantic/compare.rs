@@ -108,8 +108,8 @@ fn in_order(a: &Form, b: &Form) -> Option<u16> {
     (usize::from(typos) * 2 <= a.terms.len()).then_some(typos)
 }
 
-/// One letter too many, too few, wrong or swapped inside a longer word, and only one of the two is
-/// a word at all: `staion`, but neither `debit` and `debt` nor two names.
+/// One letter too many, too few, wrong or swapped inside a longer word that everybody knows, and
+/// what comes out is no word at all: `staion`, but neither `debit` and `debt` nor two names.
 pub fn is_typo(a: &str, b: &str) -> bool {
     let ascii = a.is_ascii() && b.is_ascii();
     let (x, y) = (a.as_bytes(), b.as_bytes());
@@ -118,7 +118,8 @@ pub fn is_typo(a: &str, b: &str) -> bool {
         && x.first() == y.first()
         && x.last() == y.last()
         && one_edit(x, y)
-        && table::is_word(a) != table::is_word(b)
+        && (table::is_word(a) && !table::may_be_word(b)
+            || table::is_word(b) && !table::may_be_word(a))
 }
 
 /// One letter inserted, deleted, replaced, or two neighbours swapped (Damerau, 1964).
@@ -185,7 +186,7 @@ fn guards(a: &Form, b: &Form) -> Difference {
             Class::Hard | Class::Soft | Class::Sign => Guard::Scope,
         });
     }
-    let against = |x: &Term| only_b.iter().any(|y| lexicon::contrary(a.text(*x), b.text(*y)));
+    let against = |x: &Term| lexicon::contrary(a.text(*x), only_b.iter().map(|term| b.text(*term)));
     if only_a.iter().any(against) {
         hit(Guard::Antonym);
     }

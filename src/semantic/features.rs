@@ -3,7 +3,8 @@
 //! The one implementation: training reads these numbers from `tidegate semantic features`. Both
 //! ways round they are the same.
 use super::Question;
-use super::compare::{self, Guard};
+use super::compare::{self, Difference, Guard};
+use super::table::hash64;
 
 /// How many there are.
 pub const COUNT: usize = NAMES.len();
@@ -38,7 +39,11 @@ pub const NAMES: [&str; 24] = [
 
 /// The numbers of two questions.
 pub fn features(a: &Question, b: &Question) -> [f32; COUNT] {
-    let difference = compare::compare(&a.form, &b.form);
+    with(a, b, &compare::compare(&a.form, &b.form))
+}
+
+/// The same, where what differs is known already.
+pub(super) fn with(a: &Question, b: &Question, difference: &Difference) -> [f32; COUNT] {
     let flag = |guard| f32::from(u8::from(difference.has(guard)));
     let (x, y) = (a.form.terms.len(), b.form.terms.len());
     let (less, more) = (x.min(y) as f32, x.max(y) as f32);
@@ -72,7 +77,8 @@ pub fn features(a: &Question, b: &Question) -> [f32; COUNT] {
     ]
 }
 
-/// How much of the words as written two questions share; shares, from 0 to 1.
+/// How much of the words as written (by their hashes: a collision makes two texts look a little
+/// more alike) two questions share; shares, from 0 to 1.
 struct Overlap {
     words: f32,
     /// Of neighbouring words.
@@ -90,9 +96,9 @@ impl Overlap {
         let suffix = x.iter().rev().zip(y.iter().rev()).take_while(|(p, q)| p == q).count();
         let suffix = suffix.min(shorter - prefix);
         let two = |words: &[&str]| -> Vec<u64> {
-            words.windows(2).map(|two| hash(two[0]).rotate_left(1) ^ hash(two[1])).collect()
+            words.windows(2).map(|two| hash64(two[0]).rotate_left(1) ^ hash64(two[1])).collect()
         };
-        let one = |words: &[&str]| -> Vec<u64> { words.iter().map(|word| hash(word)).collect() };
+        let one = |words: &[&str]| -> Vec<u64> { words.iter().map(|word| hash64(word)).collect() };
         Self {
             words: jaccard(one(&x), one(&y)),
             pairs: jaccard(two(&x), two(&y)),
@@ -104,12 +110,6 @@ impl Overlap {
 
 fn split(question: &Question) -> Vec<&str> {
     question.canonical.as_deref().unwrap_or(&question.text).split(' ').collect()
-}
-
-/// FNV-1a; a collision only makes two texts look a little more alike.
-fn hash(word: &str) -> u64 {
-    let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-    word.bytes().fold(0xcbf2_9ce4_8422_2325, step)
 }
 
 /// The share of what either has that both have.

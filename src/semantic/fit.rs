@@ -196,10 +196,9 @@ fn asks_own(words: &Words) -> bool {
     ) || first == "how" && matches!(second, "much" | "many" | "long")
         || first == "do" && second == "i";
     let who = words.begin(0, "who am i").is_some() || words.begin(0, "where am i").is_some();
-    let own = |at: usize| {
-        matches!(words.at(at), Some("my" | "our"))
-            && (at + 1..at + 4)
-                .any(|at| words.at(at).is_some_and(|word| lexicon::has(List::Own, word)))
-    };
-    who || asks && (0..words.list.len()).any(own)
+    let has =
+        |is: &dyn Fn(&str) -> bool| (0..words.list.len()).any(|at| words.at(at).is_some_and(is));
+    let own =
+        || has(&|word| matches!(word, "my" | "our")) && has(&|word| lexicon::has(List::Own, word));
+    who || asks && own()
 }

@@ -134,6 +134,12 @@ impl Form {
                         let next = next.map(|next| (next.kind, lexicon::word(words.text(next))));
                         self.soft(text, word.name, first, next);
                     }
+                    // a name stays what it is: the Big Mac is not the Large one
+                    Some((Class::Content, becomes))
+                        if word.name && becomes != text && self.keeps_name(becomes) =>
+                    {
+                        self.push(text, Class::Content, true);
+                    }
                     Some((class, becomes)) => {
                         self.rewritten += u16::from(becomes != text);
                         self.known(becomes, text, (class, word.name), next.map(|next| next.kind));
@@ -142,6 +148,12 @@ impl Form {
                 }
             }
         }
+    }
+
+    /// Whether a word in capitals is no unit after its number, no day and no country.
+    fn keeps_name(&self, becomes: &str) -> bool {
+        let after_number = self.terms.last().is_some_and(|term| term.class == Class::Number);
+        !after_number && table::is_word(becomes)
     }
 
     /// An article before a noun falls away; `vitamin A` and `2 am` do not.

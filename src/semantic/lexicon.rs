@@ -3,7 +3,7 @@
 //! Only what is the same in every sentence that a person would write: spellings, short forms,
 //! regional words, ways to open a question. Near synonyms ("order" and "request") stay apart. The
 //! file is read at first use into tables that find a phrase by its first word.
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::OnceLock;
 
 use super::words::Words;
@@ -42,6 +42,8 @@ pub enum List {
     Ends,
     /// Before a word that is spoken about, or that goes on.
     BeforeWhatIsMeant,
+    /// Before a word that is spoken about.
+    Sayers,
     /// Begins a question.
     Openers,
     /// `what`, `how` and the like.
@@ -62,7 +64,7 @@ pub enum List {
 }
 
 /// In the order of [`List`].
-const LISTS: [&str; 16] = [
+const LISTS: [&str; 17] = [
     "requests",
     "greetings",
     "goes-on-with-greeting",
@@ -70,6 +72,7 @@ const LISTS: [&str; 16] = [
     "leads",
     "ends",
     "before-what-is-meant",
+    "sayers",
     "openers",
     "wh",
     "going-on",
@@ -88,7 +91,7 @@ struct Tables {
     phrases: HashMap<&'static str, Vec<(&'static str, &'static str)>>,
     /// Phrases of each list by first word.
     lists: [HashMap<&'static str, Vec<&'static str>>; LISTS.len()],
-    contrary: HashSet<(&'static str, &'static str)>,
+    contrary: HashMap<&'static str, Vec<&'static str>>,
 }
 
 static TABLES: OnceLock<Tables> = OnceLock::new();
@@ -151,8 +154,10 @@ impl Tables {
     }
 
     fn contraries(&mut self, body: &'static str) {
-        let pairs = items(body).filter_map(|pair| pair.split_once(' '));
-        self.contrary.extend(pairs.flat_map(|(one, other)| [(one, other), (other, one)]));
+        for (one, other) in items(body).filter_map(|pair| pair.split_once(' ')) {
+            self.contrary.entry(one).or_default().push(other);
+            self.contrary.entry(other).or_default().push(one);
+        }
     }
 
     fn list(&mut self, name: &str, body: &'static str) {
@@ -189,48 +194,42 @@ pub fn longest(list: List, words: &Words, at: usize) -> Option<usize> {
     phrases.iter().filter_map(|phrase| words.begin(at, phrase)).max()
 }
 
-/// Words that mean the contrary, by list or by prefix (`un`, `dis`, …).
-pub fn contrary(a: &str, b: &str) -> bool {
-    let (short, long) = if a.len() <= b.len() { (a, b) } else { (b, a) };
-    let prefixes = ["un", "in", "im", "dis", "non", "il", "ir", "de", "mis"];
-    let prefixed =
-        || short.len() >= 3 && long.strip_suffix(short).is_some_and(|p| prefixes.contains(&p));
-    tables().contrary.contains(&(a, b)) || prefixed()
+/// Whether one of `others` means the contrary of a word, by list or by prefix (`un`, `dis`, …).
+pub fn contrary<'a>(word: &str, mut others: impl Iterator<Item = &'a str>) -> bool {
+    let known = tables().contrary.get(word).map_or(&[][..], Vec::as_slice);
+    others.any(|other| known.contains(&other) || prefixed(word, other) || prefixed(other, word))
+}
+
+fn prefixed(short: &str, long: &str) -> bool {
+    const PREFIXES: [&str; 9] = ["un", "in", "im", "dis", "non", "il", "ir", "de", "mis"];
+    let prefix = || long.strip_suffix(short).is_some_and(|prefix| PREFIXES.contains(&prefix));
+    short.len() >= 3 && long.len() > short.len() && prefix()
 }
 
 /// Digits of a number that is written as a word; `second` may be a time and is left.
 pub fn number(word: &str) -> Option<&'static str> {
-    const SMALL: [&str; 21] = [
-        "zero",
-        "one",
-        "two",
-        "three",
-        "four",
-        "five",
-        "six",
-        "seven",
-        "eight",
-        "nine",
-        "ten",
-        "eleven",
-        "twelve",
-        "thirteen",
-        "fourteen",
-        "fifteen",
-        "sixteen",
-        "seventeen",
-        "eighteen",
-        "nineteen",
-        "twenty",
-    ];
-    const DIGITS: [&str; 21] = [
-        "0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13", "14", "15", "16",
-        "17", "18", "19", "20",
-    ];
-    if let Some(at) = SMALL.iter().position(|&small| small == word) {
-        return Some(DIGITS[at]);
-    }
     Some(match word {
+        "zero" => "0",
+        "one" => "1",
+        "two" => "2",
+        "three" => "3",
+        "four" => "4",
+        "five" => "5",
+        "six" => "6",
+        "seven" => "7",
+        "eight" => "8",
+        "nine" => "9",
+        "ten" => "10",
+        "eleven" => "11",
+        "twelve" => "12",
+        "thirteen" => "13",
+        "fourteen" => "14",
+        "fifteen" => "15",
+        "sixteen" => "16",
+        "seventeen" => "17",
+        "eighteen" => "18",
+        "nineteen" => "19",
+        "twenty" => "20",
         "thirty" => "30",
         "forty" => "40",
         "fifty" => "50",
@@ -296,7 +295,9 @@ mod tests {
         assert_eq!(word("toward"), Some((Class::Hard, "towards")));
         assert_eq!(word("zebra"), None);
         assert!(phrases("how").contains(&("how can i", "@how")));
-        assert!(contrary("lock", "unlock") && contrary("close", "open"));
-        assert!(!contrary("card", "cards"));
+        assert!(
+            contrary("lock", ["unlock"].into_iter()) && contrary("close", ["open"].into_iter())
+        );
+        assert!(!contrary("card", ["cards"].into_iter()));
     }
 }

@@ -20,7 +20,10 @@ fn lead(words: &mut Words) -> Option<()> {
     let longest = |list| lexicon::longest(list, words, 0);
     let pause = |length: usize| words.list.get(length).is_some_and(|next| next.gap > Gap::Space);
     let next = |list, length: usize| lexicon::has(list, words.at(length).unwrap_or_default());
+    // "hi, all my cards" greets nobody but "hi all" does
+    let unbroken = |length: usize| words.list[1..length].iter().all(|word| word.gap == Gap::Space);
     let greeting = longest(List::Greetings)
+        .map(|length| if unbroken(length) { length } else { 1 })
         .filter(|&length| pause(length) || !next(List::GoesOnWithGreeting, length));
     let filler = || {
         let please = is_please(words.at(0).unwrap_or_default());
@@ -44,7 +47,10 @@ fn end(words: &mut Words) -> Option<()> {
     let at = (all.saturating_sub(6).max(1)..all)
         .find(|&at| lexicon::longest(List::Ends, words, at) == Some(all - at))?;
     let pause = words.list[at].gap > Gap::Space;
-    let meant = lexicon::has(List::BeforeWhatIsMeant, words.at(at - 1).unwrap_or_default());
+    // what is said in full, or never said but so, hardly goes on anything
+    let plain = all - at < 3 && !matches!(words.at(at), Some("pls" | "plz" | "thx"));
+    let list = if plain { List::BeforeWhatIsMeant } else { List::Sayers };
+    let meant = lexicon::has(list, words.at(at - 1).unwrap_or_default());
     if meant && !pause {
         return None;
     }

@@ -12,6 +12,7 @@ pub const DIMS: usize = 64;
 static ROWS: &[u8] = include_bytes!("data/table.q4");
 static TOKENS: &str = include_str!("data/vocab.txt");
 static WORDS: &[u8] = include_bytes!("data/words.bits");
+static MORE: &[u8; 1 << 17] = include_bytes!("data/more.bloom");
 
 /// One scale, then two values a byte.
 const ROW: usize = 1 + DIMS / 2;
@@ -104,6 +105,23 @@ pub fn is_word(text: &str) -> bool {
     token(Hash::of(text), false, text).is_some_and(bit)
 }
 
+/// Whether this may be an English word or a name, of a list that is longer than the vocabulary: a
+/// Bloom filter, wrong for one in twenty that are none.
+pub fn may_be_word(text: &str) -> bool {
+    let hash = hash64(text);
+    let (high, low) = ((hash >> 32) as u32, hash as u32);
+    (0..4).all(|turn| {
+        let bit = high.wrapping_add(low.wrapping_mul(turn)) % (1 << 20);
+        MORE[bit as usize / 8] >> (bit % 8) & 1 == 1
+    })
+}
+
+/// FNV-1a of 64 bits.
+pub fn hash64(text: &str) -> u64 {
+    let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, step)
+}
+
 /// Adds the row of a token, in eighths.
 pub fn add(sum: &mut [i32; DIMS], token: u16) {
     let at = usize::from(token) * ROW;
@@ -141,6 +159,12 @@ mod tests {
         }
         for other in ["luton", "bagage", "##ing", "", "xqzzt"] {
             assert!(!is_word(other), "{other}");
+        }
+        for word in ["baggage", "unblocked", "luton", "resent", "kirsten"] {
+            assert!(may_be_word(word), "{word}");
+        }
+        for other in ["bagage", "acount", "chnage", "xqzzt"] {
+            assert!(!may_be_word(other), "{other}");
         }
     }
 }

@@ -1,4 +1,8 @@
+use proptest::prelude::*;
+
 use super::*;
+
+mod figures;
 
 fn same(a: &str, b: &str) -> Verdict {
     let (a, b) = (Question::read(a), Question::read(b));
@@ -70,4 +74,170 @@ fn another_question_is_not() {
     ] {
         assert_eq!(same(a, b).veto, Some(veto), "{a} / {b}");
     }
+}
+
+#[test]
+fn what_no_other_question_may_stand_for_is_named() {
+    for (text, unfit) in [
+        ("yes", Unfit::Anaphora),
+        ("continue", Unfit::Anaphora),
+        ("that one please", Unfit::Anaphora),
+        ("What about Paris?", Unfit::Anaphora),
+        ("Can you explain that again?", Unfit::Anaphora),
+        ("How old is he?", Unfit::Anaphora),
+        ("Fix `foo` in the parser", Unfit::Quote),
+        ("Why does foo.bar() return null", Unfit::Code),
+        ("Where is order 4821390", Unfit::Identifier),
+        ("Write to anna@example.com about rent", Unfit::Identifier),
+        ("What is the weather in Paris tomorrow?", Unfit::Time),
+        ("Who won the election last year?", Unfit::Time),
+        ("What is the balance of my savings account?", Unfit::Personal),
+        ("Explain", Unfit::TooShort),
+        ("∑ ∏ ∂ ∇ ∞", Unfit::Unreadable),
+    ] {
+        assert_eq!(Question::read(text).unfit(), Some(unfit), "{text}");
+    }
+    for text in [
+        "Is it possible to park near the museum?",
+        "Who runs Microsoft?",
+        "How do I open a current account?",
+    ] {
+        assert_eq!(Question::read(text).unfit(), None, "{text}");
+    }
+}
+
+#[test]
+fn vectors_point_where_the_text_does() {
+    let of = Vector::of;
+    assert!(of("cancel my hotel booking").cosine(&of("cancel the hotel reservation")) > 0.8);
+    assert!(of("cancel my hotel booking").cosine(&of("recipe for tomato soup")) < 0.5);
+    assert!((of("hello there").cosine(&of("Hello, there")) - 1.0).abs() < 0.2);
+    assert!(of("").cosine(&of("hello")).abs() < f32::EPSILON);
+    let length = (of("a text of some words").dot(&of("a text of some words")) as f32).sqrt();
+    assert!((length - Vector::SCALE as f32).abs() < 3.0, "{length}");
+}
+
+#[test]
+fn a_cosine_that_is_none_is_far() {
+    let question = Question::read("How do I renew my passport?");
+    for cosine in [f32::NAN, -1.0, 0.0, f32::NEG_INFINITY] {
+        assert_eq!(judge(&question, &question, cosine).veto, Some("far"));
+    }
+    assert!(judge(&question, &question, 1.0).same);
+}
+
+#[test]
+fn answers_agree_disagree_or_are_not_told() {
+    for (a, b, wanted) in [
+        ("Paris.", "paris", Agreement::Same),
+        ("The capital of France is Paris.", "The capital of France is Paris!", Agreement::Same),
+        ("Yes, you can.", "No, you cannot.", Agreement::Different),
+        ("It takes 3 days.", "It takes 5 days.", Agreement::Different),
+        (
+            "Boil the eggs for ten minutes.",
+            "Your invoice is attached to the mail.",
+            Agreement::Different,
+        ),
+        ("", "Something", Agreement::Different),
+        (
+            "Open the settings, choose Security and then reset your password there.",
+            "To begin with, look for the gear. Below Security you will find a way to set another password.",
+            Agreement::Unsure,
+        ),
+    ] {
+        assert_eq!(agree(a, b), wanted, "{a} / {b}");
+        assert_eq!(agree(b, a), wanted, "{b} / {a}");
+    }
+}
+
+/// Words that the rules look at, so that random texts meet them.
+fn texts() -> impl Strategy<Value = String> {
+    let word = prop::sample::select(vec![
+        "how",
+        "do",
+        "i",
+        "can",
+        "what",
+        "is",
+        "the",
+        "a",
+        "please",
+        "hi",
+        "thanks",
+        "to",
+        "from",
+        "at",
+        "London",
+        "5",
+        "$",
+        "%",
+        "don't",
+        "US",
+        "available",
+        "cost",
+        "much",
+        "go",
+        "about",
+        "applying",
+        "2",
+        "hundred",
+        "nd",
+        ",",
+        "?",
+        "acount",
+        "account",
+        "you",
+        "tell",
+        "me",
+        "\"",
+        "\n",
+        "it",
+    ]);
+    let words = prop::collection::vec(word, 0..12).prop_map(|words| words.join(" "));
+    prop_oneof![words, any::<String>(), "[\\PC ]{0,80}"]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_verdict_is_the_same_both_ways(a in texts(), b in texts(), cosine in -1.0_f32..1.0) {
+        let (a, b) = (Question::read(&a), Question::read(&b));
+        prop_assert_eq!(judge(&a, &b, cosine), judge(&b, &a, cosine));
+        prop_assert_eq!(agree(a.text(), b.text()), agree(b.text(), a.text()));
+    }
+
+    #[test]
+    fn a_fit_question_is_the_same_as_itself(text in texts()) {
+        let question = Question::read(&text);
+        prop_assert_eq!(judge(&question, &question, 1.0).same, question.unfit().is_none());
+    }
+
+    #[test]
+    fn the_canonical_form_of_a_canonical_form_is_itself(text in texts()) {
+        if let Some(form) = Question::read(&text).canonical() {
+            let again = Question::read(form);
+            prop_assert!(again.canonical().is_none_or(|again| again.len() <= form.len()));
+        }
+    }
+}
+
+/// Not a test: prints what reading and judging cost. `cargo test --profile quick -- --ignored cost`.
+#[test]
+#[ignore = "prints times"]
+#[expect(clippy::print_stdout, reason = "what it is for")]
+fn cost() {
+    let a =
+        "Hi, how can I change the billing address on my business account before the next invoice?";
+    let b = "How do I change the billing adress on my business account before the next invoice";
+    let (x, y) = (Question::read(a), Question::read(b));
+    let time = |name: &str, run: &dyn Fn()| {
+        let started = std::time::Instant::now();
+        (0..20_000).for_each(|_| run());
+        println!("{name}: {:.2} µs", started.elapsed().as_secs_f64() * 1e6 / 20_000.0);
+    };
+    time("read", &|| drop(std::hint::black_box(Question::read(std::hint::black_box(a)))));
+    time("vector", &|| drop(std::hint::black_box(Vector::of(std::hint::black_box(a)))));
+    time("judge", &|| drop(std::hint::black_box(judge(&x, &y, 0.9))));
+    time("cosine", &|| drop(std::hint::black_box(x.vector().cosine(&y.vector()))));
 }

@@ -66,7 +66,12 @@ pub fn tokens(text: &str, mut each: impl FnMut(u16)) {
             Fold::Letter(letter) if !is_cjk(letter) => push(&mut word, letter),
             Fold::Punctuation | Fold::Letter(_) => {
                 end(&mut word);
-                word.push(char);
+                // the two signs of Greek that NFD replaces
+                word.push(match char {
+                    '\u{37e}' => ';',
+                    '\u{387}' => '·',
+                    _ => char,
+                });
                 end(&mut word);
             }
         }

@@ -19,7 +19,7 @@ use bytes::Bytes;
 
 use super::endpoint::Kind;
 use super::json::{Members, Raw, blank, skip_space, skip_value};
-use super::question::compact::tight;
+use super::question::compact::{Pen, tight};
 
 pub use answer::{Apart, Kept, put_together, take_apart};
 pub use share::shares;
@@ -197,8 +197,10 @@ fn is_tokens(text: &[u8]) -> bool {
 
 /// A value without insignificant space, and a line feed, which stands nowhere else outside of strings.
 fn say(value: &[u8], sink: &mut impl FnMut(&[u8])) {
-    tight(value, sink);
-    sink(b"\n");
+    let mut pen = Pen::new(sink, value.len() + 1);
+    tight(value, &mut pen);
+    pen.write(b"\n");
+    pen.end();
 }
 
 impl<'a> Batch<'a> {

@@ -12,7 +12,7 @@ use std::fmt;
 use super::Dialect;
 use super::endpoint::Kind;
 use super::json::{Members, NotJson, Raw, blank, skip_space};
-use compact::{Crossed, cross, tight};
+use compact::{Crossed, Pen, cross, tight};
 use fields::{Does, Field, Tells, is};
 pub use headers::{changing_headers, header_changes_answer};
 pub use turn::{NotAlike, Turn};
@@ -34,7 +34,7 @@ pub enum Unasked {
     NotJson,
     /// A member stands there twice: readers may differ.
     Duplicate,
-    /// More than [`MOST`] members.
+    /// More than 128 members.
     Crowded,
     /// The answer hangs on what the vendor keeps, by this field.
     Stateful(&'static str),
@@ -117,7 +117,7 @@ pub fn question(kind: Kind, body: &[u8]) -> Result<Question<'_>, Unasked> {
     let mut question = Question::new(kind);
     let refers = refers(kind);
     let (mut seen, mut count) = (0_u64, 0);
-    let mut crossed = Crossed::default();
+    let (dialect, mut crossed) = (kind.dialect(), Crossed::default());
     while let Some((key, value)) =
         members.next_by(|text, at| cross(text, at, refers.0, &mut crossed))?
     {
@@ -129,7 +129,7 @@ pub fn question(kind: Kind, body: &[u8]) -> Result<Question<'_>, Unasked> {
             return Err(refers.1);
         }
         let name = key.plain().ok_or(Unasked::NotJson)?;
-        let found = fields.iter().position(|field| is(kind.dialect(), field.name, &name));
+        let found = fields.iter().position(|field| is(dialect, field.name, &name));
         let Some(order) = found else {
             let (order, but) = (fields.len(), &[][..]);
             question.said.push(Said { order, name, value, spaced: crossed.spaced, but });
@@ -285,49 +285,53 @@ impl<'a> Question<'a> {
     }
 
     fn speak(&self, hole: Option<&[u8]>, sink: &mut impl FnMut(&[u8])) {
+        // with room for the length of a name and the mark behind a value
+        let len: usize = self.said.iter().map(|s| s.name.len() + s.value.0.len() + 5).sum();
+        let mut pen = Pen::new(sink, len + END.len());
         for said in &self.said {
             if said.but.is_empty() {
-                begin(&said.name, sink);
-                said.value(hole, sink);
-                sink(b"\n");
+                said.begin(&mut pen);
+                said.value(hole, &mut pen);
+                pen.write(b"\n");
             } else {
-                said.value_but(sink);
+                said.value_but(&mut pen);
             }
         }
-        sink(&END);
+        pen.write(&END);
+        pen.end();
     }
-}
-
-/// A field's name, with its length.
-fn begin(name: &[u8], sink: &mut impl FnMut(&[u8])) {
-    sink(&(name.len() as u32).to_le_bytes());
-    sink(name);
 }
 
 impl Said<'_> {
-    fn value(&self, hole: Option<&[u8]>, sink: &mut impl FnMut(&[u8])) {
+    /// The name, with its length.
+    fn begin<S: FnMut(&[u8])>(&self, pen: &mut Pen<'_, S>) {
+        pen.write(&(self.name.len() as u32).to_le_bytes());
+        pen.write(&self.name);
+    }
+
+    fn value<S: FnMut(&[u8])>(&self, hole: Option<&[u8]>, pen: &mut Pen<'_, S>) {
         let value = self.value.0;
         match hole.and_then(|hole| Some((offset(hole, value)?, hole.len()))) {
             Some((at, len)) => {
-                self.piece(&value[..at], sink);
-                sink(b"\"\"");
-                self.piece(&value[at + len..], sink);
+                self.piece(&value[..at], pen);
+                pen.write(b"\"\"");
+                self.piece(&value[at + len..], pen);
             }
-            None => self.piece(value, sink),
+            None => self.piece(value, pen),
         }
     }
 
-    fn piece(&self, piece: &[u8], sink: &mut impl FnMut(&[u8])) {
-        if self.spaced { tight(piece, sink) } else { sink(piece) }
+    fn piece<S: FnMut(&[u8])>(&self, piece: &[u8], pen: &mut Pen<'_, S>) {
+        if self.spaced { tight(piece, pen) } else { pen.write(piece) }
     }
 
     /// An object without the members that do not count; nothing at all where no other is left.
-    fn value_but(&self, sink: &mut impl FnMut(&[u8])) {
+    fn value_but<S: FnMut(&[u8])>(&self, pen: &mut Pen<'_, S>) {
         let Some(mut members) = self.value.members() else {
             if !self.value.is_null() {
-                begin(&self.name, sink);
-                self.piece(self.value.0, sink);
-                sink(b"\n");
+                self.begin(pen);
+                self.piece(self.value.0, pen);
+                pen.write(b"\n");
             }
             return;
         };
@@ -336,17 +340,17 @@ impl Said<'_> {
             let counts = |name: Cow<'_, [u8]>| !self.but.iter().any(|but| but.as_bytes() == &*name);
             if key.plain().is_none_or(counts) {
                 if !begun {
-                    begin(&self.name, sink);
+                    self.begin(pen);
                 }
-                sink(if begun { b",\"" } else { b"{\"" });
-                sink(key.0);
-                sink(b"\":");
-                tight(value.0, sink);
+                pen.write(if begun { b",\"" } else { b"{\"" });
+                pen.write(key.0);
+                pen.write(b"\":");
+                tight(value.0, pen);
                 begun = true;
             }
         }
         if begun {
-            sink(b"}\n");
+            pen.write(b"}\n");
         }
     }
 }

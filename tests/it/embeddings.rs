@@ -17,6 +17,9 @@ use crate::support::origin::{Origin, Request, whole};
 const EMBEDDINGS: &str = "/v1/embeddings";
 const CACHED: &str = "  - { name: keep, cache: { ttl: 1h } }\n";
 
+/// Where the inputs stand, in one API or another.
+const INPUTS: [&str; 4] = ["input", "requests", "content", "prompt"];
+
 /// What the next answers are, in place of the right ones.
 type Moods = Arc<Mutex<Vec<Mood>>>;
 
@@ -24,6 +27,8 @@ enum Mood {
     Right,
     /// These bytes, as they are.
     Says(Vec<u8>),
+    /// These, and then the connection ends.
+    Cuts(&'static [u8]),
     /// The right answer, edited.
     Edits(fn(&mut Value)),
 }
@@ -36,6 +41,21 @@ struct Served {
 }
 
 async fn served(policies: &str) -> Served {
+    let (backend, moods) = backend().await;
+    let app = in_front_of(&backend, "", policies);
+    Served { app, backend, moods }
+}
+
+fn in_front_of(backend: &Origin, more: &str, policies: &str) -> App {
+    let url = backend.url();
+    App::start(&format!(
+        "{more}prices: {{ m: {{ input: 1000, output: 1000 }} }}\n\
+         upstreams: {{ up: {{ pacing: off, url: '{url}' }} }}\n\
+         routes: [{{ to: up }}]\npolicies:\n{policies}"
+    ))
+}
+
+async fn backend() -> (Origin, Moods) {
     let moods = Moods::default();
     let known = Arc::clone(&moods);
     let backend = Origin::start(move |mut conn| {
@@ -46,6 +66,7 @@ async fn served(policies: &str) -> Served {
                 let mut right = embed(&request.target, &request.body);
                 let bytes = match mood {
                     Mood::Says(bytes) => bytes,
+                    Mood::Cuts(bytes) => return conn.send(bytes).await,
                     Mood::Right => ok(&right),
                     Mood::Edits(edit) => {
                         edit(&mut right);
@@ -57,13 +78,7 @@ async fn served(policies: &str) -> Served {
         }
     })
     .await;
-    let url = backend.url();
-    let app = App::start(&format!(
-        "prices: {{ m: {{ input: 1000, output: 1000 }} }}\n\
-         upstreams: {{ up: {{ pacing: off, retry: {{ attempts: 1 }}, url: '{url}' }} }}\n\
-         routes: [{{ to: up }}]\npolicies:\n{policies}"
-    ));
-    Served { app, backend, moods }
+    (backend, moods)
 }
 
 fn ok(answer: &Value) -> Vec<u8> {
@@ -157,12 +172,12 @@ impl Served {
         let answer = self.ask_at(target, "", body).await;
         assert_eq!(answer.status, 200, "{body}: {answer:?}");
         assert_eq!(answer.json(), embed(target, body.as_bytes()), "{body}");
-        let mut got = self.asked();
-        let name = ["input", "requests", "content", "prompt"]
-            .into_iter()
-            .find(|name| body.contains(&format!("\"{name}\":")))
-            .unwrap();
-        let got: Vec<_> = got.iter_mut().map(|body| body[name].take()).collect();
+        let inputs = |mut body: Value| {
+            let all = body.as_object_mut().unwrap();
+            let name = INPUTS.into_iter().find(|name| all.contains_key(*name)).unwrap();
+            all[name].take()
+        };
+        let got: Vec<_> = self.asked().into_iter().map(inputs).collect();
         assert_eq!(got, sent, "{body}");
         answer
     }

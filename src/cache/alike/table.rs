@@ -16,7 +16,7 @@ use super::standing::Standing;
 use crate::cache::Key;
 
 /// What a partition takes beside its rows: its maps and its places in the table, about.
-const OVERHEAD: u64 = 1024;
+const OVERHEAD: u64 = 1280;
 
 /// The questions that may share answers.
 #[derive(Debug)]

@@ -271,7 +271,10 @@ fn an_unsure_trial_teaches_nothing() {
     let desk = desk(SemanticMode::Shadow);
     desk.add(PASSWORD, 1);
     let trial = like(desk.look(PASSWORD_AGAIN)).1.unwrap();
-    let lesson = desk.alike.learn(&trial, "", "Call the bank at once.");
+    let short = "Press the blue button on the login page.";
+    let long = "Press the blue button on the login page, then wait for the letter with the code, and \
+                type it into the form on the page that opens.";
+    let lesson = desk.alike.learn(&trial, short, long);
     assert_eq!(lesson, Lesson { agreement: Agreement::Unsure, quarantined: false, risen: None });
     assert_eq!(desk.learnt().wrong.estimate, None);
     like(desk.look(PASSWORD_AGAIN));
@@ -368,20 +371,42 @@ fn a_wide_search_is_not_for_an_io_thread() {
     let desk = desk(SemanticMode::On);
     let asked = desk.asked(0, PASSWORD);
     assert_eq!(desk.alike.cost(&asked), Cost::Inline);
+    let long = QUESTIONS[1].replace("small", &"very ".repeat(100));
+    desk.alike.add(&desk.asked(2, &long), key(1), now() + HOUR, now());
+    assert_eq!(desk.alike.figures().policies[0].questions, 1);
+    let beside = desk.alike.cost(&desk.asked(2, PASSWORD));
+    assert_eq!(beside, Cost::Inline, "one neighbour of 500 letters takes 75 µs");
+    desk.alike.add(&desk.asked(2, QUESTIONS[2]), key(2), now() + HOUR, now());
+    assert_eq!(desk.alike.cost(&desk.asked(2, PASSWORD)), Cost::Offload, "two may");
     for entry in 0..200 {
         let text = format!("What is the capital of country {}?", "x".repeat(entry + 1));
         desk.add(&text, entry as u64);
     }
-    assert!(desk.alike.figures().policies[0].questions > 8);
+    assert!(desk.alike.figures().policies[0].questions > 8 + 2);
     assert_eq!(desk.alike.cost(&asked), Cost::Offload);
     let long = "word ".repeat(2_000);
     assert_eq!(desk.alike.cost(&desk.asked(1, &long)), Cost::Offload);
 }
 
+#[test]
+fn another_question_is_no_hit_however_near() {
+    let mut desk = desk(SemanticMode::On);
+    desk.semantic().threshold = 0.5;
+    let (on, off) = (
+        "How do I turn on the heating in the office kitchen?",
+        "How do I turn off the heating in the office kitchen?",
+    );
+    desk.add(on, 1);
+    let veto = choose::by_words(&Question::read(off), &Question::read(on)).veto.unwrap();
+    let Look::None { why, nearest } = desk.look(off) else { panic!("a hit") };
+    assert!(why == veto && nearest.is_some_and(|cosine| cosine > 0.5), "{why} {nearest:?}");
+}
+
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
     #[test]
     fn partitions_never_meet(
-        adds in prop::collection::vec((0..5_u64, 0..QUESTIONS.len()), 1..40),
+        adds in prop::collection::vec((0..5_u64, 0..QUESTIONS.len()), 1..16),
         is_canonical in any::<bool>(),
         budget in prop_oneof![Just(6_000_u64), Just(Alike::BYTES)],
     ) {
@@ -432,55 +457,73 @@ fn resident() -> u64 {
     line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() << 10
 }
 
+/// The least of some times, which other work on the machine has not disturbed.
+fn undisturbed(mut work: impl FnMut()) -> Duration {
+    let times = (0..7).map(|_| {
+        let began = std::time::Instant::now();
+        work();
+        began.elapsed()
+    });
+    times.min().unwrap()
+}
+
 #[test]
 #[ignore = "prints times; for an optimised build"]
 fn times() {
+    let (one, other) = (Question::read(PASSWORD), Question::read(PASSWORD_AGAIN));
+    let text = crowd(1).next().unwrap();
+    println!("read {:?}", undisturbed(|| drop(std::hint::black_box(Question::read(&text)))));
+    let judged = undisturbed(|| {
+        std::hint::black_box(choose::by_words(&one, &other));
+    });
+    println!("judge {judged:?}");
     for count in [1, 8, 100, 1_000, 10_000, 100_000] {
         let mut desk = desk(SemanticMode::On);
         desk.alike = Alike::new(1 << 30);
         desk.semantic().entries = count;
-        let before = resident();
-        let began = std::time::Instant::now();
         for (entry, text) in crowd(count).enumerate() {
             desk.add(&text, entry as u64);
         }
-        let added = began.elapsed() / count as u32;
-        let took = resident().saturating_sub(before) / count as u64;
-        let said = desk.alike.figures().bytes / count as u64;
-        let mut times: Vec<Duration> = crowd(count.min(1_500))
+        let step = (count / 1_000).max(1);
+        let mut times: Vec<Duration> = crowd(count)
+            .step_by(step)
             .map(|text| {
                 let asked = text.replace("How can I", "how do I");
-                let began = std::time::Instant::now();
-                desk.look(&asked);
-                began.elapsed()
+                undisturbed(|| drop(std::hint::black_box(desk.look(&asked))))
             })
             .collect();
         times.sort_unstable();
         let at = |share: usize| times[(times.len() - 1) * share / 100];
-        let counts = desk.learnt();
+        let learnt = desk.learnt();
+        let cost = desk.alike.cost(&desk.asked(0, PASSWORD));
+        let (hits, looks) = (learnt.counts.would, learnt.counts.looks);
         println!(
-            "{count} rows: look p50 {:?} p99 {:?} most {:?}; add {added:?}; {took} bytes each, said {said}; \
-             {} hits, {:?}; {:?}",
+            "{count} rows, {cost:?}: p50 {:?} p99 {:?}, {hits} hits of {looks} {:?}",
             at(50),
             at(99),
-            at(100),
-            counts.counts.would,
-            counts.reasons,
-            desk.alike.cost(&desk.asked(0, PASSWORD)),
+            learnt.reasons
         );
     }
 }
 
+/// Run one at a time: what another has freed is not seen.
 #[test]
 #[ignore = "prints bytes"]
-fn lonely_questions_weigh() {
-    let mut desk = desk(SemanticMode::On);
-    desk.rule.canonical = true;
-    desk.alike = Alike::new(1 << 30);
-    let before = resident();
-    for (partition, text) in (0..).zip(crowd(50_000)) {
-        desk.alike.add(&desk.asked(partition, &text), key(partition), now() + HOUR, now());
+fn weights() {
+    for alone in [true, false] {
+        let mut desk = desk(SemanticMode::On);
+        desk.rule.canonical = true;
+        desk.alike = Alike::new(1 << 30);
+        desk.semantic().entries = 50_000;
+        let before = resident();
+        for (entry, text) in (0..).zip(crowd(50_000)) {
+            let partition = if alone { entry } else { 0 };
+            desk.alike.add(&desk.asked(partition, &text), key(entry), now() + HOUR, now());
+        }
+        let took = (resident() - before) / 50_000;
+        let said = desk.alike.figures().bytes / 50_000;
+        println!("alone {alone}: {took} bytes each, said {said}");
+        // what is freed would be taken again
+        std::mem::forget(desk);
     }
-    let took = resident() - before;
-    println!("{} bytes each, said {}", took / 50_000, desk.alike.figures().bytes / 50_000);
 }

@@ -204,7 +204,8 @@ impl Files {
 
     pub(super) fn drop_expired(&mut self) {
         let now = millis(SystemTime::now());
-        while let Some(at) = self.held.iter().position(|held| held.until <= now) {
+        let over = |held: &Held| held.scanned && held.until <= now;
+        while let Some(at) = self.held.iter().position(over) {
             self.drop_file(at);
         }
     }

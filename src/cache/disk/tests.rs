@@ -201,6 +201,26 @@ async fn a_restart_finds_what_was_kept() {
 }
 
 #[tokio::test]
+async fn a_restart_finds_the_answers_of_every_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let small = || Disk::open(directory.path().to_owned(), 1 << 20);
+    let disk = small();
+    let body = |number: u64| number.to_string().repeat(2000);
+    for number in 0..100 {
+        put(&disk, number, &fresh("a", &body(number)));
+    }
+    assert!(disk.close(PATIENCE) && files_of(directory.path()).len() > 5);
+    for _ in 0..10 {
+        let disk = small();
+        until("all is found", || disk.figures().scanned);
+        assert_eq!(disk.figures().records, 100);
+        for number in 0..100 {
+            assert_eq!(disk.get(&key(number)).await.unwrap().body, body(number));
+        }
+    }
+}
+
+#[tokio::test]
 async fn what_is_purged_is_gone_from_the_files_and_stays_so() {
     let directory = tempfile::tempdir().unwrap();
     let disk = open(directory.path());

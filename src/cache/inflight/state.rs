@@ -29,7 +29,28 @@ pub(super) struct State<H, F> {
     end: Option<Result<(), Gone<F>>>,
     seats: Seats,
     writer: Option<Waker>,
-    woken: Vec<Waker>,
+    woken: Woken,
+}
+
+/// Whom an edit concerns: mostly nobody, or one.
+#[derive(Default)]
+pub(super) struct Woken {
+    first: Option<Waker>,
+    more: Vec<Waker>,
+}
+
+impl Woken {
+    fn add(&mut self, waker: Option<Waker>) {
+        match waker {
+            Some(waker) if self.first.is_some() => self.more.push(waker),
+            Some(waker) => self.first = Some(waker),
+            None => {}
+        }
+    }
+
+    pub fn wake(self) {
+        self.first.into_iter().chain(self.more).for_each(Waker::wake);
+    }
 }
 
 /// An answer as it came.
@@ -53,11 +74,11 @@ impl<H, F> State<H, F> {
             end: None,
             seats: Seats::new(),
             writer: None,
-            woken: Vec::new(),
+            woken: Woken::default(),
         }
     }
 
-    pub fn take_woken(&mut self) -> Vec<Waker> {
+    pub fn take_woken(&mut self) -> Woken {
         std::mem::take(&mut self.woken)
     }
 
@@ -230,11 +251,11 @@ impl<H, F> State<H, F> {
 
     fn wake_readers(&mut self) {
         let Self { seats, woken, .. } = self;
-        woken.extend(seats.iter_mut().filter_map(|(_, reader)| reader.waker.take()));
+        seats.iter_mut().for_each(|(_, reader)| woken.add(reader.waker.take()));
     }
 
     fn wake_writer(&mut self) {
-        self.woken.extend(self.writer.take());
+        self.woken.add(self.writer.take());
     }
 
     fn fastest(&self) -> Option<usize> {
@@ -260,7 +281,7 @@ impl<H, F> State<H, F> {
         for (_, reader) in &mut self.seats {
             if reader.next < oldest && reader.next < fastest {
                 reader.lost = true;
-                self.woken.extend(reader.waker.take());
+                self.woken.add(reader.waker.take());
             }
         }
     }

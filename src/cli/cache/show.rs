@@ -5,7 +5,7 @@ use crate::cli::cells::{bytes, dollars, name, put_rows, short};
 use crate::telemetry::view::{AlikeView, CachePolicyView, CacheView, ShareView};
 
 /// In the order in which they are said; others come behind.
-const RESULTS: [&str; 6] = ["hit", "canonical", "semantic", "joined", "miss", "bypass"];
+const RESULTS: [&str; 7] = ["hit", "canonical", "semantic", "joined", "partial", "miss", "bypass"];
 
 const HEADS: [&str; 13] = [
     "POLICY", "ENTRIES", "MEMORY", "OF", "STORED", "EVICTED", "EXPIRED", "ON DISK", "DISK", "OF",

@@ -21,7 +21,7 @@ const POINTS: [Point; 6] = [
     Point::Canonical,
     Point::Score(SHIPPED - 2.0),
     Point::Score(SHIPPED),
-    Point::Score(SHIPPED + 1.0),
+    Point::Score(SHIPPED + 2.75),
     Point::Cosine(0.90),
     Point::Cosine(0.95),
 ];
@@ -30,8 +30,8 @@ impl Point {
     fn name(self) -> String {
         match self {
             Self::Canonical => "canonical".to_owned(),
-            Self::Score(least) if self.shipped() => format!("score {least:.1} *"),
-            Self::Score(least) => format!("score {least:.1}"),
+            Self::Score(least) if self.shipped() => format!("score {least:.2} *"),
+            Self::Score(least) => format!("score {least:.2}"),
             Self::Cosine(least) => format!("cosine {least:.2}"),
         }
     }

@@ -28,6 +28,28 @@ pub fn quotes(text: &str) -> bool {
 }
 
 pub fn is_code(chunk: &str, core: &str) -> bool {
+    // nearly all chunks are a plain word with its punctuation
+    let signs = |byte: u8| {
+        matches!(
+            byte,
+            b':' | b'-'
+                | b'='
+                | b'!'
+                | b'('
+                | b'{'
+                | b'}'
+                | b'<'
+                | b'/'
+                | b'&'
+                | b'|'
+                | b'$'
+                | b'['
+                | b'\\'
+        )
+    };
+    if !chunk.bytes().any(signs) {
+        return camel(core);
+    }
     let has = |mark: &str| chunk.contains(mark);
     let marks =
         ["::", "->", "=>", "==", "!=", "()", "{", "}", "</", "/>", "&&", "||", "$(", "[]", "\\"];
@@ -50,6 +72,9 @@ fn camel(core: &str) -> bool {
 
 /// An address, a path, a name with underscores, letters and digits mixed.
 pub fn is_identifier(core: &str) -> bool {
+    if core.bytes().all(|byte| byte.is_ascii_alphabetic() || byte == b'\'') {
+        return false;
+    }
     if core.contains("://") || core.contains('_') || core.starts_with("www.") {
         return true;
     }

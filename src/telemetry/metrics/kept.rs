@@ -11,7 +11,8 @@ use crate::telemetry::view::CacheView;
 /// What the cache made of a call.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Kept {
-    /// `hit`, `canonical`, `semantic`, `joined`, `miss` or `bypass`; `None`: no policy caches it.
+    /// `hit`, `canonical`, `semantic`, `joined`, `partial`, `miss` or `bypass`; `None`: no policy
+    /// caches it.
     pub how: Option<&'static str>,
     /// Tokens that the call did not cost.
     pub tokens: u64,
@@ -32,7 +33,7 @@ pub struct Saved {
 /// What the cache made of several calls.
 #[derive(Debug, Clone, Default)]
 pub struct KeptTally {
-    /// Linear: there are six words.
+    /// Linear: there are seven words.
     pub results: Vec<(&'static str, u64)>,
     pub saved: Saved,
 }

@@ -1,10 +1,10 @@
 //! OpenAI's chat completions and completions: chunks into one body.
 //!
 //! Members of a chunk are the same in all of them, but for the choices and the usage. A delta's
-//! texts are joined, its tool calls by their index; any other member may only stand there as long as
-//! it is empty. A choice's ending may bring what servers add to it (`stop_reason` of vLLM,
-//! `matched_stop` of `SGLang`, `native_finish_reason` of `OpenRouter`). OpenAI says that `created` is the same in
-//! each chunk; servers that read the clock again for each are taken by their first word.
+//! texts are joined, its tool calls by their index; any other member may only stand there as long
+//! as it is empty. A choice's ending may bring what servers add to it (`stop_reason` of vLLM,
+//! `matched_stop` of `SGLang`, `native_finish_reason` of `OpenRouter`). OpenAI says that `created`
+//! is the same in each chunk; servers that read the clock for each are taken by their first word.
 mod chunks;
 mod unfold;
 

@@ -74,8 +74,8 @@ impl<'a> Events<'a> {
 }
 
 /// Every place where a member of that name stands in a stream, by search and not by parsing: the
-/// text from its value on, and the data of the line that it stands in. Events whose data has several
-/// lines are not found out.
+/// text from its value on, and the data of the line that it stands in. What an event says in several
+/// lines is not seen as one.
 pub(super) fn values<'a>(
     name: &'static Seek,
     body: &'a [u8],

@@ -71,6 +71,7 @@ impl Seen {
 
     fn plain(&mut self, kind: Kind, whole: Raw<'_>) -> Option<()> {
         match kind {
+            Kind::Chat if self.usual_chat(whole.0).is_some() => {}
             Kind::Chat | Kind::Completions => {
                 for choice in whole.get(b"choices")?.elements()? {
                     self.choice(choice)?;

@@ -3,8 +3,8 @@
 //! A chunk is an answer with some of the parts. Plain texts that meet where two chunks meet are one
 //! text, of the same kind: said or thought. A text with a signature stays a part by itself, as
 //! Google's pages on thought signatures want it; calls, code and data are parts anyway, and pieces
-//! of a call are not put together. All else of a candidate and of the answer is the same wherever it
-//! stands, but for the usage, which counts up.
+//! of a call are not put together. All else of a candidate and of the answer is the same wherever
+//! it stands, but for the usage, which counts up.
 mod unfold;
 
 use bytes::Bytes;
@@ -118,8 +118,16 @@ impl<'a> Whole<'a> {
     }
 }
 
-/// Whether later counts have all that earlier ones had.
+/// Whether later counts have all that earlier ones had: mostly they are written in the same order.
 fn covers(later: Raw<'_>, earlier: Raw<'_>) -> Option<()> {
+    let (mut ours, mut theirs) = (later.members()?, earlier.members()?);
+    loop {
+        match (theirs.next().ok()?, ours.next().ok()?) {
+            (None, _) => return Some(()),
+            (Some((name, _)), Some((other, _))) if name == other => {}
+            _ => break,
+        }
+    }
     members(earlier, |name, _| later.get(name).map(|_| ()))
 }
 

@@ -1,7 +1,8 @@
 //! OpenAI's responses: the response out of its last event.
 //!
 //! `response.completed` and `response.incomplete` bring the whole response, so that nothing has to
-//! be put together. Some backends leave the items out there; then there is no plain form.
+//! be put together. Where an item that came is not among those, there is no plain form: some
+//! backends leave them all out.
 mod unfold;
 
 use std::sync::LazyLock;
@@ -54,7 +55,7 @@ pub(super) fn fold(body: &[u8]) -> Option<Bytes> {
         Some(())
     })?;
     let told = response.get(b"usage").is_some_and(|usage| !usage.is_null());
-    if response.get(b"status")?.0 != status || items < done || (items == 0 && added > 0) || !told {
+    if response.get(b"status")?.0 != status || items < added.max(done) || !told {
         return None;
     }
     checked(response.0.to_vec())

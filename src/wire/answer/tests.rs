@@ -69,22 +69,14 @@ fn samples_of_all_dialects_tell_their_facts() {
 }
 
 #[test]
-fn what_an_answer_is_worth() {
+fn what_an_answer_of_openai_is_worth() {
     use Finish::{Filtered, Length, Other, Refused, Stop, Tools};
-    use Form::{Json, NdJson, Sse};
+    use Form::{Json, Sse};
     let chat = |message: &str, reason: &str| {
         format!(r#"{{"choices":[{{"message":{message},"finish_reason":"{reason}"}}]}}"#)
     };
     let chunk = |delta: &str, reason: &str| {
         format!("data: {{\"choices\":[{{\"delta\":{delta},\"finish_reason\": {reason}}}]}}\n\n")
-    };
-    let gemini = |reason: &str, parts: &str| {
-        format!(
-            r#"{{"candidates":[{{"content":{{"parts":[{parts}]}},"finishReason":"{reason}"}}]}}"#
-        )
-    };
-    let claude = |reason: &str, blocks: &str| {
-        format!(r#"{{"content":[{blocks}],"stop_reason":"{reason}"}}"#)
     };
     let thought = chunk(r#"{"reasoning":"r","content":null,"tool_calls":[]}"#, "null")
         + &chunk(r#"{"content":""}"#, "\"stop\"");
@@ -102,7 +94,6 @@ fn what_an_answer_is_worth() {
          data: {{\"type\":\"response.completed\",\"response\":{}}}\n\ndata: [DONE]\n\n",
         response("completed", "null", "")
     );
-    let lines = "{\"response\":\"\",\"done\":false}\n{\"done\":true,\"done_reason\":\"length\"}\n";
     let (said, empty) = (|finish| worth(finish, false, false), |finish| worth(finish, false, true));
     for (kind, form, body, want) in [
         (Kind::Chat, Json, chat(r#"{"content":"","refusal":null}"#, "stop"), empty(Stop)),
@@ -126,7 +117,29 @@ fn what_an_answer_is_worth() {
         (Kind::Responses, Json, response("completed", "null", call), worth(Tools, true, false)),
         (Kind::Responses, Json, response("failed", "null", ""), empty(Other)),
         (Kind::Responses, Sse, bare, worth(Tools, true, false)),
-        (Kind::Messages, Json, claude("refusal", ""), empty(Refused)),
+        (Kind::Embeddings, Json, r#"{"data":[]}"#.into(), None),
+        (Kind::Chat, Form::Opaque, "x".into(), None),
+        (Kind::Chat, Json, String::new(), None),
+    ] {
+        assert_eq!(facts(kind, form, body.as_bytes()), want, "{body}");
+    }
+}
+
+#[test]
+fn what_an_answer_of_the_others_is_worth() {
+    use Finish::{Filtered, Length, Other, Refused, Stop};
+    use Form::{Json, NdJson};
+    let gemini = |reason: &str, parts: &str| {
+        format!(
+            r#"{{"candidates":[{{"content":{{"parts":[{parts}]}},"finishReason":"{reason}"}}]}}"#
+        )
+    };
+    let claude = |reason: &str, blocks: &str| {
+        format!(r#"{{"content":[{blocks}],"stop_reason":"{reason}"}}"#)
+    };
+    let lines = "{\"response\":\"\",\"done\":false}\n{\"done\":true,\"done_reason\":\"length\"}\n";
+    let (said, empty) = (|finish| worth(finish, false, false), |finish| worth(finish, false, true));
+    for (kind, form, body, want) in [
         (
             Kind::Messages,
             Json,
@@ -150,9 +163,7 @@ fn what_an_answer_is_worth() {
         (Kind::Generate, Json, gemini("STOP", r#"{"inlineData":{"data":"aa"}}"#), said(Stop)),
         (Kind::Generate, Json, gemini("MAX_TOKENS", r#"{"text":"a"}"#), said(Length)),
         (Kind::OllamaGenerate, NdJson, lines.into(), empty(Length)),
-        (Kind::Embeddings, Json, r#"{"data":[]}"#.into(), None),
-        (Kind::Chat, Form::Opaque, "x".into(), None),
-        (Kind::Chat, Json, String::new(), None),
+        (Kind::Messages, Json, claude("refusal", ""), empty(Refused)),
     ] {
         assert_eq!(facts(kind, form, body.as_bytes()), want, "{body}");
     }

@@ -48,7 +48,7 @@ const PREFIXES: [&str; 12] = [
 ];
 
 /// Headers with such a prefix that name the client, the call or its credential, and nothing else.
-const LABELS: [&str; 20] = [
+const LABELS: [&str; 28] = [
     "anthropic-client-name",
     "anthropic-client-platform",
     "anthropic-client-version",
@@ -56,6 +56,11 @@ const LABELS: [&str; 20] = [
     "cf-aig-authorization",
     "cf-aig-metadata",
     "helicone-auth",
+    "helicone-request-id",
+    "helicone-session-id",
+    "helicone-session-name",
+    "helicone-session-path",
+    "helicone-user-id",
     "openai-client-user-agent",
     "x-anthropic-billing-header",
     "x-goog-api-client",
@@ -64,10 +69,13 @@ const LABELS: [&str; 20] = [
     "x-goog-request-reason",
     "x-litellm-api-key",
     "x-ms-client-request-id",
+    "x-ms-date",
+    "x-ms-return-client-request-id",
     "x-ms-useragent",
     "x-openai-client-user-agent",
     "x-openrouter-title",
     "x-portkey-api-key",
+    "x-portkey-metadata",
     "x-portkey-trace-id",
 ];
 

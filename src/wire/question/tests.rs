@@ -199,6 +199,25 @@ fn neighbours_do_not_run_into_each_other() {
     }
 }
 
+/// A hash gets long pieces, whatever the client's habits.
+#[test]
+fn pieces_are_few_and_long() {
+    let texts =
+        [100, 16_383, 16_384, 16_385, 7, 40_000, 9].map(|len| format!("\"{}\"", "x".repeat(len)));
+    let compact = format!(r#"{{"model":"m","messages":[{}],"z":1}}"#, texts.join(","));
+    let spaced = format!(r#"{{ "model": "m", "messages": [ {} ], "z": 1 }}"#, texts.join(" , "));
+    let mut expected = b"\x05\0\0\0model\"m\"\n\x08\0\0\0messages[".to_vec();
+    expected.extend_from_slice(texts.join(",").as_bytes());
+    expected.extend_from_slice(b"]\n\x01\0\0\0z1\n\xff\xff\xff\xff");
+    for body in [compact, spaced] {
+        assert_eq!(said(Kind::Chat, &body), expected);
+        let mut pieces = Vec::new();
+        asked(Kind::Chat, &body).say(&mut |piece| pieces.push(piece.len()));
+        assert!(pieces.len() <= 9, "{pieces:?}");
+        assert!(pieces.iter().any(|&len| len >= 40_000), "{pieces:?}");
+    }
+}
+
 /// As the vendors' SDKs write them: openai 3.54, anthropic 2.12, and Google's and Ollama's own.
 #[test]
 fn bodies_of_the_sdks() {

@@ -1,8 +1,11 @@
 //! The right answers: what is sent, in every form of request, and what is counted.
 use serde_json::json;
 
+use tidegate::simulate::{Options, start};
+
 use super::{CACHED, EMBEDDINGS, list, served};
-use crate::support::client::{ask, request};
+use crate::support::app::App;
+use crate::support::client::{Answer, ask, request};
 use crate::support::until;
 
 #[tokio::test]
@@ -101,6 +104,77 @@ async fn gemini_and_ollama_have_their_forms() {
     let older = "/api/embeddings";
     served.gets_at(older, r#"{"model":"m","prompt":"c"}"#, &[json!("c")]).await;
     served.gets_at(older, r#"{"model":"m","prompt":"c"}"#, &[]).await;
+}
+
+#[tokio::test]
+async fn what_memory_does_not_hold_is_on_disk_and_after_a_restart_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let more = format!("state: {{ dir: '{}' }}\n", dir.path().display());
+    // room for a few of them
+    let policy = "  - { name: keep, cache: { ttl: 1h, memory: 64KiB, max_entry: 64KiB } }\n";
+    let (backend, moods) = super::backend().await;
+    let app = super::in_front_of(&backend, &more, policy);
+    let mut served = super::Served { app, backend, moods };
+    let texts: Vec<_> = (0..60).map(|number| format!("text {number}")).collect();
+    let long = |inputs: &str| list(inputs).replacen('{', r#"{"dimensions":300,"#, 1);
+    let body = long(&json!(texts).to_string());
+    served.gets(&body, &[json!(texts)]).await;
+    let hit = served.gets(&body, &[]).await;
+    assert!(hit.head.get("cache-status").unwrap().contains("detail=disk"), "{hit:?}");
+    served.app.end().await;
+    served.app = super::in_front_of(&served.backend, &more, policy);
+    // what is on disk is found once it has been looked through
+    let one = long(r#""text 7""#);
+    until("it is found on disk", async || {
+        served.ask(&one).await.head.get("x-tidegate-source") == Some("cache")
+    })
+    .await;
+    served.asked();
+    served.gets(&body.replacen(r#""text 3""#, r#""another""#, 1), &[json!(["another"])]).await;
+}
+
+/// The simulator's own bytes, in every API: from the cache they are what it says itself.
+#[tokio::test]
+async fn vectors_are_the_backends_own_bytes() {
+    let options = Options { listen: ([127, 0, 0, 1], 0).into(), ..Options::default() };
+    let simulator = start(options).unwrap();
+    let url = format!("http://{}", simulator.addr);
+    let app = App::start(&format!(
+        "upstreams: {{ up: {{ url: '{url}' }} }}\nroutes: [{{ to: up }}]\npolicies:\n{CACHED}"
+    ));
+    let vectors = |answer: &Answer| {
+        let text = answer.text();
+        let numbers = text.split("\"embedding").skip(1).collect::<Vec<_>>().join("");
+        numbers.split(",\"usage").next().unwrap().split(",\"total_d").next().unwrap().to_owned()
+    };
+    let gemini = |text: &str| format!(r#"{{"content":{{"parts":[{{"text":"{text}"}}]}}}}"#);
+    let batch = "/v1beta/models/m:batchEmbedContents";
+    let encoded = r#"{"model":"m","encoding_format":"base64","input":["a","b"]}"#.to_owned();
+    let requests =
+        |texts: [&str; 3]| format!(r#"{{"requests":[{}]}}"#, texts.map(gemini).join(","));
+    let calls = [
+        (EMBEDDINGS, list(r#"["a","b"]"#)),
+        (EMBEDDINGS, list(r#"["c","b","a","c"]"#)),
+        (EMBEDDINGS, encoded.clone()),
+        (EMBEDDINGS, encoded.replace("\"a\"", "\"z\"")),
+        (EMBEDDINGS, list("[[1,2],[3]]")),
+        (EMBEDDINGS, list("[[4],[1, 2]]")),
+        ("/api/embed", list(r#"["a","b"]"#)),
+        ("/api/embed", list(r#"["b","c"]"#)),
+        (batch, requests(["a", "b", "c"])),
+        (batch, requests(["d", "c", "a"])),
+    ];
+    for (path, body) in &calls {
+        let call = request("POST", path, "content-type: application/json\r\n", body);
+        let wanted = ask(simulator.addr, &call).await;
+        for _ in 0..2 {
+            let got = ask(app.addr, &call).await;
+            assert_eq!(vectors(&got), vectors(&wanted), "{path} {body}");
+            assert_eq!(got.json()["model"], wanted.json()["model"]);
+        }
+    }
+    // each call once directly, and once for what was new in it
+    assert_eq!(simulator.seen().requests, 2 * calls.len() as u64);
 }
 
 #[tokio::test]

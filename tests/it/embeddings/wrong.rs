@@ -1,8 +1,10 @@
 //! Wrong answers: nothing of them is kept, and none is put together with what is.
 use serde_json::{Value, json};
 
-use super::{CACHED, Mood, Served, list, served};
+use super::{CACHED, EMBEDDINGS, Mood, Served, list, served};
+use crate::support::client::{Client, request};
 use crate::support::origin::whole;
+use crate::support::until;
 
 const PART: &str = r#"["new","old"]"#;
 
@@ -80,10 +82,30 @@ async fn what_is_no_json_or_breaks_off_is_not_put_together() {
     served.gets(&list(PART), &[json!(["new"]), json!(["new", "old"])]).await;
     let served = knowing().await;
     let cut = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 500\r\n\r\n{\"data\":[";
-    served.moods([Mood::Says(cut.to_vec())]);
+    served.moods([Mood::Cuts(cut)]);
     served.backend.take();
     let answer = served.ask(&list(PART)).await;
-    assert!(answer.status >= 500, "{answer:?}");
+    assert_eq!((answer.status, served.inputs()), (502, vec![json!(["new"])]), "{answer:?}");
+    served.gets(&list(PART), &[json!(["new"])]).await;
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_takes_the_call_with_it() {
+    let served = knowing().await;
+    // an answer that begins, and does not go on
+    let begun =
+        b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 500\r\n\r\n{";
+    served.moods([Mood::Says(begun.to_vec())]);
+    let mut client = Client::connect(served.app.addr).await;
+    let head = "content-type: application/json\r\n";
+    client.send(&request("POST", EMBEDDINGS, head, &list(PART))).await;
+    until("the backend is asked", async || served.backend.requests() == 1).await;
+    drop(client);
+    until("its connection is closed", async || served.backend.open() == 0).await;
+    let line = served.app.lines(2).await.remove(1);
+    assert_eq!(line["outcome"], "client_gone", "{line}");
+    served.backend.take();
+    served.gets(&list(PART), &[json!(["new"])]).await;
 }
 
 #[tokio::test]

@@ -127,8 +127,8 @@ impl<'a> Choice<'a> {
         Some(())
     }
 
-    /// The probabilities of the words, one for each piece: where they are of the words and of nothing
-    /// else, and together are the words.
+    /// The probabilities of the words, one for each piece: where they are of the words and of
+    /// nothing else, and together are the words.
     pub fn by_token(&self) -> Option<Vec<(&'a [u8], Raw<'a>)>> {
         let (_, words) = *self.texts.iter().find(|(name, _)| *name == b"content")?;
         let (mut tokens, mut joined) = (Vec::new(), Vec::with_capacity(words.len()));

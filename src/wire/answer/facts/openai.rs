@@ -10,6 +10,7 @@ use crate::wire::seek::{Seek, needle};
 
 static FINISH: Seek = LazyLock::new(|| needle(b"\"finish_reason\""));
 static TEXT: Seek = LazyLock::new(|| needle(b"\"text\""));
+static FUNCTION: Seek = LazyLock::new(|| needle(b"\"function_call\""));
 static REFUSAL: Seek = LazyLock::new(|| needle(b"\"refusal\""));
 static ITEM: Seek = LazyLock::new(|| needle(b"\"item\""));
 
@@ -40,6 +41,27 @@ impl Seen {
                 _ => {}
             }
         }
+        Some(())
+    }
+
+    /// A plain chat with one choice, as nearly all are, is not walked through: each of the few words
+    /// stands there once, or not at all. Inside a string a quote has a backslash before it, so what
+    /// is found is a name. `None`: it must be walked through.
+    pub fn usual_chat(&mut self, body: &[u8]) -> Option<()> {
+        if CALLS.stands(body) || FUNCTION.stands(body) || TEXT.stands(body) {
+            return None;
+        }
+        let finish = FINISH.value(body)?;
+        let content = CONTENT.value(body)?;
+        let silent = REFUSAL.value(body).is_none_or(|value| value.starts_with(b"null"));
+        let again = FINISH.value(finish).is_some() || CONTENT.value(content).is_some();
+        if again || !silent || !opens_text(content) {
+            return None;
+        }
+        let word = finish.strip_prefix(b"\"")?;
+        let word = &word[..memchr::memchr(b'"', word)?];
+        self.said = true;
+        self.ends(super::finish(word));
         Some(())
     }
 

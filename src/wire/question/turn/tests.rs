@@ -179,7 +179,7 @@ impl Talk {
         if let Some(temperature) = self.temperature {
             match kind {
                 Kind::StreamGenerate => {
-                    body["generationConfig"]["temperature"] = json!(temperature)
+                    body["generationConfig"]["temperature"] = json!(temperature);
                 }
                 Kind::OllamaChat => body["options"]["temperature"] = json!(temperature),
                 _ => body["temperature"] = json!(temperature),
