@@ -1,5 +1,5 @@
 //! What is given again is what was sent, to the byte.
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::{Backend, FACES, OPENAI_CHAT, Script, ask, is_hit, policy, quiet, sent, status, whole};
@@ -224,6 +224,40 @@ async fn after_a_restart_answers_are_as_they_were() {
     }
 }
 
+/// Bytes of all files below.
+fn files(directory: &Path) -> u64 {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let bytes = entries.map(|entry| match entry.metadata() {
+        Ok(found) if found.is_dir() => files(&entry.path()),
+        found => found.map_or(0, |found| found.len()),
+    });
+    bytes.sum()
+}
+
+/// Every file loses its end, and one of its bits.
+#[expect(clippy::disallowed_methods, reason = "nobody waits meanwhile")]
+fn damage(directory: PathBuf) {
+    let (mut stack, mut damaged) = (vec![directory], 0);
+    while let Some(at) = stack.pop() {
+        for entry in std::fs::read_dir(&at).unwrap().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                stack.push(path);
+                continue;
+            }
+            let mut bytes = std::fs::read(&path).unwrap();
+            bytes.truncate(bytes.len() - bytes.len() / 5);
+            let middle = bytes.len() / 2;
+            if let Some(byte) = bytes.get_mut(middle) {
+                *byte ^= 0x10;
+                damaged += 1;
+            }
+            std::fs::write(&path, bytes).unwrap();
+        }
+    }
+    assert!(damaged > 0, "there is something on the disk");
+}
+
 #[tokio::test]
 async fn after_a_sudden_end_and_on_a_torn_file_wrong_bytes_are_never_given() {
     let dir = tempfile::tempdir().unwrap();
@@ -235,26 +269,11 @@ async fn after_a_sudden_end_and_on_a_torn_file_wrong_bytes_are_never_given() {
     for call in &questions {
         whole(&ask(&app, call).await, &backend.script.body());
     }
+    let written = async || files(&dir.path().join("cache")) > 8 << 10;
+    until("some of it is on the disk", written).await;
     app.kill();
     drop(app);
-    // every file loses its end, and one of its bits
-    let mut stack = vec![dir.path().join("cache")];
-    while let Some(at) = stack.pop() {
-        for entry in std::fs::read_dir(&at).into_iter().flatten().flatten() {
-            let path = entry.path();
-            if path.is_dir() {
-                stack.push(path);
-                continue;
-            }
-            let mut bytes = std::fs::read(&path).unwrap();
-            bytes.truncate(bytes.len() - bytes.len() / 5);
-            let middle = bytes.len() / 2;
-            if let Some(byte) = bytes.get_mut(middle) {
-                *byte ^= 0x10;
-            }
-            std::fs::write(&path, bytes).unwrap();
-        }
-    }
+    damage(dir.path().join("cache"));
     let app = kept_in(dir.path(), &backend, "");
     for call in questions.iter().chain(&questions) {
         whole(&ask(&app, call).await, &backend.script.body());

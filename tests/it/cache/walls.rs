@@ -19,8 +19,42 @@ async fn backend(face: &Face) -> Backend {
     Backend::start(Script::recorded(face, false, "tokens=5").await, Duration::ZERO).await
 }
 
+/// A field, and values that it may have.
+type Field = (&'static str, Vec<Value>);
+
+fn numbers(name: &'static str) -> Field {
+    (name, vec![json!(0.1), json!(0.2), json!(1)])
+}
+
+fn chat_fields(tools: Field) -> Vec<Field> {
+    vec![
+        tools,
+        numbers("temperature"),
+        numbers("top_p"),
+        numbers("frequency_penalty"),
+        numbers("presence_penalty"),
+        ("max_tokens", vec![json!(5), json!(6)]),
+        ("max_completion_tokens", vec![json!(5), json!(6)]),
+        ("n", vec![json!(2), json!(3)]),
+        ("seed", vec![json!(1), json!(2)]),
+        ("stop", vec![json!("a"), json!(["a"]), json!(["a", "b"])]),
+        ("response_format", vec![json!({"type": "json_object"}), json!({"type": "text"})]),
+        ("reasoning_effort", vec![json!("low"), json!("high")]),
+        ("tool_choice", vec![json!("none"), json!("auto")]),
+        ("parallel_tool_calls", vec![json!(true), json!(false)]),
+        ("logit_bias", vec![json!({"1": 2}), json!({"1": 3})]),
+        ("logprobs", vec![json!(true)]),
+        ("top_logprobs", vec![json!(1), json!(2)]),
+        ("modalities", vec![json!(["text"]), json!(["text", "audio"])]),
+        ("verbosity", vec![json!("low"), json!("high")]),
+        ("service_tier", vec![json!("flex"), json!("priority")]),
+        ("store", vec![json!(true)]),
+        ("prediction", vec![json!({"type": "content", "content": "a"})]),
+    ]
+}
+
 /// Values that a field may have; each makes another question, and so does its absence.
-fn fields(face: &Face) -> Vec<(&'static str, Vec<Value>)> {
+fn fields(face: &Face) -> Vec<Field> {
     let tool = |name: &str| match face.plain {
         "/v1/messages" => json!({"name": name, "input_schema": {"type": "object"}}),
         "/v1/responses" => json!({"type": "function", "name": name, "parameters": {}}),
@@ -29,33 +63,9 @@ fn fields(face: &Face) -> Vec<(&'static str, Vec<Value>)> {
     };
     let tools =
         ("tools", vec![json!([tool("f")]), json!([tool("g")]), json!([tool("f"), tool("g")])]);
-    let numbers = |name| (name, vec![json!(0.1), json!(0.2), json!(1)]);
     let mut fields = vec![("unheard_of", vec![json!(1), json!("1"), json!([1]), json!({"a": 1})])];
     fields.extend(match face.plain {
-        CHAT => vec![
-            tools,
-            numbers("temperature"),
-            numbers("top_p"),
-            numbers("frequency_penalty"),
-            numbers("presence_penalty"),
-            ("max_tokens", vec![json!(5), json!(6)]),
-            ("max_completion_tokens", vec![json!(5), json!(6)]),
-            ("n", vec![json!(2), json!(3)]),
-            ("seed", vec![json!(1), json!(2)]),
-            ("stop", vec![json!("a"), json!(["a"]), json!(["a", "b"])]),
-            ("response_format", vec![json!({"type": "json_object"}), json!({"type": "text"})]),
-            ("reasoning_effort", vec![json!("low"), json!("high")]),
-            ("tool_choice", vec![json!("none"), json!("auto")]),
-            ("parallel_tool_calls", vec![json!(true), json!(false)]),
-            ("logit_bias", vec![json!({"1": 2}), json!({"1": 3})]),
-            ("logprobs", vec![json!(true)]),
-            ("top_logprobs", vec![json!(1), json!(2)]),
-            ("modalities", vec![json!(["text"]), json!(["text", "audio"])]),
-            ("verbosity", vec![json!("low"), json!("high")]),
-            ("service_tier", vec![json!("flex"), json!("priority")]),
-            ("store", vec![json!(true)]),
-            ("prediction", vec![json!({"type": "content", "content": "a"})]),
-        ],
+        CHAT => chat_fields(tools),
         "/v1/completions" => vec![
             numbers("temperature"),
             numbers("top_p"),
@@ -177,7 +187,7 @@ async fn questions_that_differ_in_one_field_are_others() {
         assert_eq!(backend.calls(), all.len());
         for body in &all {
             // space, and the order of the members, mean nothing
-            let spaced = body.replacen("{", "{ ", 1);
+            let spaced = body.replacen('{', "{ ", 1);
             for body in [body, &spaced] {
                 let call = by(AGENT_KEY, face.plain, face.lines, body);
                 assert!(is_hit(&ask(&app, &call).await), "{body}");
