@@ -139,6 +139,7 @@ impl Naming {
 
 impl Key {
     /// The name of one form of the same answer; `form` is below 16.
+    #[must_use]
     pub fn form(mut self, form: u8) -> Self {
         self.0[31] ^= form;
         self

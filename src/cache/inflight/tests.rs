@@ -431,7 +431,9 @@ impl Model {
         match *step {
             Step::Join => self.join(),
             Step::Leave(n) => self.pick(n).into_iter().for_each(|at| self.leave(at)),
-            Step::Read(n) => self.pick(n).into_iter().for_each(|at| drop(self.read(at))),
+            Step::Read(n) => self.pick(n).into_iter().for_each(|at| {
+                self.read(at);
+            }),
             Step::Drain(n) => self.pick(n).into_iter().for_each(|at| while self.read(at) {}),
             Step::Rest(n) => self.pick(n).into_iter().for_each(|at| self.rest(at)),
             Step::Push(len) => self.push(len),
