@@ -239,6 +239,10 @@ impl Form {
         if let Some(base) = self.base_after_frame(text) {
             return self.put(&base, text, Class::Content, false);
         }
+        // "Aliens" is another film than "Alien"
+        if name {
+            return self.push(text, Class::Content, true);
+        }
         let one = singular(text);
         match lexicon::word(&one) {
             Some((Class::Content, becomes)) => {

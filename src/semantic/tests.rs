@@ -238,13 +238,13 @@ fn cost() {
         let best = (0..300).map(round).min().unwrap_or_default();
         println!("{name}: {:.2} µs", best.as_secs_f64() * 1e6 / 100.0);
     }
-    let a =
+    let question =
         "Hi, how can I change the billing address on my business account before the next invoice?";
-    let b = "How do I change the billing adress on my business account before the next invoice";
-    let c = "How do I cancel the gym membership that I bought for my brother with a gift card?";
-    let (x, y, z) = (Question::read(a), Question::read(b), Question::read(c));
-    time("read", || Question::read(black_box(a)));
-    time("vector", || Vector::of(black_box(a)));
+    let same = "How do I change the billing adress on my business account before the next invoice";
+    let other = "How do I cancel the gym membership that I bought for my brother with a gift card?";
+    let (x, y, z) = (Question::read(question), Question::read(same), Question::read(other));
+    time("read", || Question::read(black_box(question)));
+    time("vector", || Vector::of(black_box(question)));
     time("judge, the same", || judge(&x, &y, 0.9));
     time("judge, another", || judge(&x, &z, 0.9));
     time("cosine", || x.vector().cosine(&y.vector()));
