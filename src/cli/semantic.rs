@@ -104,13 +104,12 @@ fn features(pairs: &[Pair]) -> ExitCode {
     for pair in pairs {
         let (a, b) = pair.questions();
         let veto = semantic::judge(&a, &b, 1.0).veto.unwrap_or("-");
-        let _ = write!(out, "{}\t{}\t{veto}", u8::from(pair.same), pair.category);
-        for value in semantic::features(&a, &b) {
-            let _ = write!(out, "\t{value}");
-        }
+        let values = semantic::features(&a, &b).map(|value| value.to_string()).join("\t");
         let plain = |text: &str| text.replace(['\t', '\n'], " ");
-        // a string takes everything
-        let _ = writeln!(out, "\t{}\t{}", plain(a.text()), plain(b.text()));
+        let (label, category) = (u8::from(pair.same), &pair.category);
+        let (a, b) = (plain(a.text()), plain(b.text()));
+        // a String takes all that is written
+        let _ = writeln!(out, "{label}\t{category}\t{veto}\t{values}\t{a}\t{b}");
     }
     say(&out)
 }

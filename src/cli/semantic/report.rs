@@ -178,7 +178,7 @@ pub(super) fn errors(pairs: &[Pair]) -> String {
         let (a, b) = pair.questions();
         let verdict = judge(&a, &b, a.vector().cosine(&b.vector()));
         let what = if hit { "served" } else { "missed" };
-        let why = [a.unfit(), b.unfit()].into_iter().flatten().next().map(Unfit::as_str);
+        let why = a.unfit().or(b.unfit()).map(Unfit::as_str);
         let why = why.or(verdict.veto).unwrap_or("score");
         let Pair { line, category, .. } = pair;
         let texts = format!("{:?} / {:?}", pair.a, pair.b);
