@@ -419,13 +419,13 @@ fn what_is_off_is_not_there() {
     let plain = cache("{ ttl: 1h }");
     assert_eq!((plain.disk, &plain.semantic), (0, &None), "without `state` there is no disk");
     for text in [
-        "{ ttl: 1h, disk: off, merge: off, semantic: off }",
+        "{ ttl: 1h, disk: off, semantic: off }",
         "{ ttl: 1h, embeddings: true, semantic: { mode: off, threshold: 0.95 } }",
         "{ ttl: \"${NONE:-1h}\", disk: \"${NONE:-off}\" }",
     ] {
         assert_eq!(cache(text), plain, "{text}");
     }
-    let quiet = cache("{ ttl: 1h, embeddings: false, merge: off }");
+    let quiet = cache("{ ttl: 1h, embeddings: false }");
     assert!(!quiet.embeddings);
 }
 
