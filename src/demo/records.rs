@@ -30,6 +30,12 @@ pub struct Record {
     pub spend_nano: i64,
     /// The bound on the output that a hard limit wrote into the call.
     pub clamped: Option<u64>,
+    /// What the cache had for the call, in a word; empty where no policy caches it.
+    pub cache: String,
+    pub saved_tokens: u64,
+    /// Billionths of a dollar.
+    #[serde(rename = "saved_dollars", deserialize_with = "nano")]
+    pub saved_nano: i64,
 }
 
 /// From a decimal number of dollars; exact far beyond what a demo spends.
