@@ -89,6 +89,15 @@ impl Records {
         tokio::time::timeout(PATIENCE, awaited).await.map_err(late)?
     }
 
+    /// The records of these calls.
+    pub async fn of_all(&mut self, ids: &[String]) -> io::Result<Vec<Record>> {
+        let mut records = Vec::with_capacity(ids.len());
+        for id in ids {
+            records.push(self.of(id).await?);
+        }
+        Ok(records)
+    }
+
     /// The next record that nobody has asked for.
     pub async fn next(&mut self) -> io::Result<Record> {
         loop {

@@ -28,8 +28,8 @@ struct Show<'s> {
     made: Vec<(&'static str, Vec<String>)>,
     /// The records of agents under limits.
     kept: Vec<(String, Vec<Record>)>,
-    /// The records of calls that ask what was asked before.
-    again: Vec<(String, Vec<Record>)>,
+    /// The calls that ask what was asked before, in the same way.
+    again: Vec<(&'static str, Vec<String>)>,
 }
 
 /// Plays all acts, shows the tables, and unless `once` serves for ever.
@@ -61,11 +61,7 @@ pub async fn play(stage: &mut Stage, screen: &mut Screen, once: bool) -> io::Res
     let Show { made, kept, again, .. } = show;
     table::head(screen)?;
     for (label, ids) in &made {
-        let mut records = Vec::new();
-        for id in ids {
-            records.push(stage.records.of(id).await?);
-        }
-        table::row(screen, label, &records)?;
+        table::row(screen, label, &stage.records.of_all(ids).await?)?;
     }
     table::pools(screen, stage.running.admin).await?;
     table::limits_head(screen)?;
@@ -73,8 +69,8 @@ pub async fn play(stage: &mut Stage, screen: &mut Screen, once: bool) -> io::Res
         table::limits_row(screen, label, records)?;
     }
     table::again_head(screen)?;
-    for (label, records) in &again {
-        table::again_row(screen, label, records)?;
+    for (label, ids) in &again {
+        table::again_row(screen, label, &stage.records.of_all(ids).await?)?;
     }
     if once {
         return Ok(());
@@ -274,15 +270,6 @@ impl Show<'_> {
     async fn end(&mut self, label: &'static str, ids: Vec<String>) -> io::Result<()> {
         self.made.push((label, ids));
         self.rest().await
-    }
-
-    /// The sidecar's records of these calls.
-    async fn recorded(&mut self, ids: &[String]) -> io::Result<Vec<Record>> {
-        let mut records = Vec::with_capacity(ids.len());
-        for id in ids {
-            records.push(self.records.of(id).await?);
-        }
-        Ok(records)
     }
 
     /// Between two acts.
