@@ -23,7 +23,7 @@ const ANSWER: u64 = 12;
 const QUESTION: &str = "How do I reset my password?";
 const POLITE: &str = "how do I reset my password, please";
 const OTHER_WORDS: &str = "hi, how can I reset my password please";
-/// Nearly as near as the one before, and asks something else.
+/// Near in its words, and asks something else.
 const OTHER: &str = "How do I reset my password without my phone?";
 
 /// Streams at once.
