@@ -16,6 +16,8 @@ use crate::wire::{NdJsonSplit, SseSplit};
 
 /// What the simulator is told about the answer it is to give.
 const SIMULATE: HeaderName = HeaderName::from_static("x-simulate");
+/// What a cache on the way made of the call (RFC 9211).
+const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 /// What the agent calls itself.
 const AGENT: HeaderName = HeaderName::from_static("x-agent-id");
 
@@ -31,6 +33,8 @@ pub struct Answer<'c> {
     pub status: StatusCode,
     /// Under which the sidecar records the call.
     pub id: String,
+    /// What the sidecar says of its cache; empty where no policy caches the call.
+    pub cache_status: String,
     connection: &'c mut Connection,
     split: Split,
 }
@@ -85,6 +89,7 @@ impl Client {
         Ok(Answer {
             status: head.status,
             id: text(REQUEST_ID).unwrap_or_default().to_owned(),
+            cache_status: text(CACHE_STATUS).unwrap_or_default().to_owned(),
             connection,
             split: if lines {
                 Split::NdJson(NdJsonSplit::new())

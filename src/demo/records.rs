@@ -30,6 +30,12 @@ pub struct Record {
     pub spend_nano: i64,
     /// The bound on the output that a hard limit wrote into the call.
     pub clamped: Option<u64>,
+    /// What the cache had for the call, in a word; empty where no policy caches it.
+    pub cache: String,
+    pub saved_tokens: u64,
+    /// Billionths of a dollar.
+    #[serde(rename = "saved_dollars", deserialize_with = "nano")]
+    pub saved_nano: i64,
 }
 
 /// From a decimal number of dollars; exact far beyond what a demo spends.
@@ -81,6 +87,15 @@ impl Records {
         };
         let late = |_| io::Error::new(io::ErrorKind::TimedOut, "a call was not recorded");
         tokio::time::timeout(PATIENCE, awaited).await.map_err(late)?
+    }
+
+    /// The records of these calls.
+    pub async fn of_all(&mut self, ids: &[String]) -> io::Result<Vec<Record>> {
+        let mut records = Vec::with_capacity(ids.len());
+        for id in ids {
+            records.push(self.of(id).await?);
+        }
+        Ok(records)
     }
 
     /// The next record that nobody has asked for.

@@ -1,5 +1,6 @@
 //! The acts of the show, in order. Each is a call or more through the sidecar; what it came to is
 //! looked up in the sidecar's records at the end.
+mod again;
 mod limits;
 
 use std::io;
@@ -27,9 +28,11 @@ struct Show<'s> {
     made: Vec<(&'static str, Vec<String>)>,
     /// The records of agents under limits.
     kept: Vec<(String, Vec<Record>)>,
+    /// The calls that ask what was asked before, in the same way.
+    again: Vec<(&'static str, Vec<String>)>,
 }
 
-/// Plays all acts, shows the table, and unless `once` serves for ever.
+/// Plays all acts, shows the tables, and unless `once` serves for ever.
 pub async fn play(stage: &mut Stage, screen: &mut Screen, once: bool) -> io::Result<()> {
     let to = stage.addr;
     open(stage, screen)?;
@@ -42,6 +45,7 @@ pub async fn play(stage: &mut Stage, screen: &mut Screen, once: bool) -> io::Res
         acts: 0,
         made: Vec::new(),
         kept: Vec::new(),
+        again: Vec::new(),
     };
     show.streams().await?;
     show.embeddings().await?;
@@ -50,19 +54,23 @@ pub async fn play(stage: &mut Stage, screen: &mut Screen, once: bool) -> io::Res
     show.burst().await?;
     show.flood().await?;
     show.budget().await?;
-    let Show { made, kept, .. } = show;
+    show.again().await?;
+    show.crowd().await?;
+    show.batches().await?;
+    show.other_words(stage.running.admin).await?;
+    let Show { made, kept, again, .. } = show;
     table::head(screen)?;
     for (label, ids) in &made {
-        let mut records = Vec::new();
-        for id in ids {
-            records.push(stage.records.of(id).await?);
-        }
-        table::row(screen, label, &records)?;
+        table::row(screen, label, &stage.records.of_all(ids).await?)?;
     }
     table::pools(screen, stage.running.admin).await?;
     table::limits_head(screen)?;
     for (label, records) in &kept {
         table::limits_row(screen, label, records)?;
+    }
+    table::again_head(screen)?;
+    for (label, ids) in &again {
+        table::again_row(screen, label, &stage.records.of_all(ids).await?)?;
     }
     if once {
         return Ok(());
@@ -323,8 +331,10 @@ fn close(stage: &Stage, screen: &mut Screen) -> io::Result<()> {
         way("metrics", format!("http://{admin}/metrics"))?;
         way("state", format!("http://{admin}/state"))?;
         way("who calls", format!("{} agents --admin {admin}", program()))?;
+        way("what is kept", format!("{} cache stats --admin {admin}", program()))?;
     }
-    way("limits", "for agents of your own: README.md, \"Limit it\"".to_owned())?;
+    let pages = "for agents of your own: README.md, \"Limit it\" and \"Answer once\"";
+    way("limits, caches", pages.to_owned())?;
     let note = screen.dim("Your calls appear here, as the sidecar records them:");
     screen.line(format_args!("\n  {note}"))
 }

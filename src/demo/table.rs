@@ -1,5 +1,6 @@
-//! The table of what the sidecar saw. All figures are its own records and its own state.
+//! The tables of what the sidecar saw. All figures are its own records and its own state.
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::io;
 use std::net::SocketAddr;
 
@@ -123,15 +124,47 @@ pub fn limits_row(screen: &mut Screen, label: &str, records: &[Record]) -> io::R
 
 /// `3 × 200, 402`
 fn statuses(records: &[Record]) -> String {
-    let mut counts: BTreeMap<u16, usize> = BTreeMap::new();
-    for record in records {
-        *counts.entry(record.status).or_default() += 1;
+    tally(records.iter().map(|record| record.status))
+}
+
+/// Each once, in order, with its number.
+fn tally<T: Ord + Display>(all: impl Iterator<Item = T>) -> String {
+    let mut counts: BTreeMap<T, usize> = BTreeMap::new();
+    for one in all {
+        *counts.entry(one).or_default() += 1;
     }
-    let one = |(status, count): (u16, usize)| match count {
-        1 => status.to_string(),
-        _ => format!("{count} × {status}"),
+    let one = |(one, count): (T, usize)| match count {
+        1 => one.to_string(),
+        _ => format!("{count} × {one}"),
     };
     counts.into_iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
+/// The third table: what was asked before.
+pub fn again_head(screen: &mut Screen) -> io::Result<()> {
+    let title = screen.bold("What was not asked twice");
+    screen.line(format_args!("\n  {title}\n"))?;
+    let head = format!(
+        "{:<LABEL$} {:>5} {:>8}  {:<17} {:>9} {:>12} {:>9}",
+        "asked", "calls", "upstream", "cache", "p50 total", "saved tokens", "saved"
+    );
+    let head = screen.dim(head);
+    screen.line(format_args!("  {head}"))
+}
+
+/// Calls of one kind, and how often the backend was asked for them.
+pub fn again_row(screen: &mut Screen, label: &str, records: &[Record]) -> io::Result<()> {
+    let (calls, total) = (records.len(), millis(median(records).duration_ms));
+    let upstream: u32 = records.iter().map(|record| record.attempts).sum();
+    let cache = tally(records.iter().map(|record| record.cache.as_str()));
+    let tokens: u64 = records.iter().map(|record| record.saved_tokens).sum();
+    let (tokens, saved) = match tokens {
+        0 => ("–".to_owned(), "–".to_owned()),
+        _ => (tokens.to_string(), dollars(records.iter().map(|record| record.saved_nano).sum())),
+    };
+    screen.line(format_args!(
+        "  {label:<LABEL$} {calls:>5} {upstream:>8}  {cache:<17} {total:>9} {tokens:>12} {saved:>9}"
+    ))
 }
 
 /// `$0.003348`, rounded down.

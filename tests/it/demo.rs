@@ -96,6 +96,79 @@ fn the_show_tells_a_fair_wait_and_a_budget_that_held() {
     assert_eq!(said.matches(told).count(), 1, "{said}");
 }
 
+/// Calls, upstream calls, and how many of the calls the cache made what of.
+fn cached(said: &str, label: &str) -> (u32, u32, Vec<(u32, String)>) {
+    let cells = row(said, label);
+    let number = |cell: &str| cell.parse().unwrap_or_else(|_| panic!("{label}: {cells:?}"));
+    let end = cells.iter().position(|cell| *cell == "ms").expect("a time") - 1;
+    let how = cells[2..end].join(" ");
+    let how = how.split(", ").map(|part| match part.split_once(" × ") {
+        Some((count, how)) => (number(count), how.to_owned()),
+        None => (1, part.to_owned()),
+    });
+    (number(cells[0]), number(cells[1]), how.collect())
+}
+
+/// The lines of an act behind each line that has these words.
+fn behind<'s>(said: &'s str, act: &str, words: &str) -> Vec<&'s str> {
+    let act = said.split(act).nth(1).and_then(|rest| rest.split("\n\n").next());
+    let lines: Vec<_> = act.unwrap_or_else(|| panic!("{act:?} in {said}")).lines().collect();
+    lines.windows(2).filter(|pair| pair[0].contains(words)).map(|pair| pair[1].trim()).collect()
+}
+
+#[test]
+fn the_show_tells_what_was_not_asked_twice() {
+    let (_, said) = once(&FREE);
+    for (label, calls, upstream, how) in [
+        ("a question", 1, 1, "miss"),
+        ("the same again", 1, 0, "hit"),
+        ("the same, not streamed", 1, 0, "hit"),
+        ("2 embeddings", 1, 1, "miss"),
+        ("4 embeddings, 2 known", 1, 1, "partial"),
+        ("the same, more politely", 1, 0, "canonical"),
+        ("the same in other words", 1, 0, "semantic"),
+        ("another in like words", 1, 1, "miss"),
+    ] {
+        assert_eq!(cached(&said, label), (calls, upstream, vec![(1, how.to_owned())]), "{said}");
+        let saved = row(&said, label);
+        let [.., tokens, dollars] = saved[..] else { panic!("{saved:?}") };
+        if how == "miss" {
+            assert_eq!((tokens, dollars), ("–", "–"), "{label}: {said}");
+        } else {
+            assert!(tokens.parse::<u64>().unwrap() > 0, "{label}: {saved:?}");
+            assert!(dollars > "$0.000000", "{label}: {saved:?}");
+        }
+    }
+    let (calls, upstream, how) = cached(&said, "20 identical streams");
+    assert_eq!((calls, upstream), (20, 1), "{said}");
+    let count = |word: &str| how.iter().filter(|(_, how)| how == word).map(|(n, _)| n).sum::<u32>();
+    // one that a busy machine lets come after the end finds the answer kept
+    assert_eq!((count("miss"), count("joined") + count("hit")), (1, 19), "{said}");
+    assert!(count("joined") > 0, "{said}");
+    assert!(said.contains("20 streams, 1 answer between them"), "{said}");
+    let letters =
+        said.split("A letter is a token").nth(1).and_then(|rest| rest.split("20 s").next());
+    let letters = letters.unwrap_or_default().split_once('\n').unwrap_or_default().1;
+    for letter in 'a'..='t' {
+        assert_eq!(letters.matches(letter).count(), 12, "{letter} in {said}");
+    }
+
+    let told = |word: &str| format!("cache-status: tidegate; {word}");
+    let [first, answers @ ..] = &behind(&said, "The same question again", "cache-status:")[..]
+    else {
+        panic!("{said}")
+    };
+    assert_eq!((first.split(' ').count(), answers), (12, &[*first; 2][..]), "{said}");
+    let act = "The same in other words";
+    for tier in ["canonical", "semantic"] {
+        assert_eq!(behind(&said, act, &format!("detail={tier}")), [*first], "{said}");
+    }
+    let [other] = behind(&said, act, &told("fwd=miss"))[..] else { panic!("{said}") };
+    assert_ne!(other, *first, "{said}");
+    assert_eq!(said.matches(&told("fwd=partial")).count(), 1, "{said}");
+    assert!(said.contains("cache: { ttl: 1h, canonical: true, semantic: on }"), "{said}");
+}
+
 #[test]
 fn addresses_that_are_taken_are_replaced_only_if_nobody_asked_for_them() {
     // if somebody else holds them, so much the better
@@ -166,6 +239,7 @@ fn it_serves_on_says_how_to_reach_it_and_ends_with_ctrl_c() {
         let state = serving.line_with("/state");
         let admin = state.split("http://").nth(1).unwrap().trim_end_matches("/state").to_owned();
         serving.line_with(&format!("tidegate agents --admin {admin}"));
+        serving.line_with(&format!("tidegate cache stats --admin {admin}"));
         serving.line_with("Limit it");
         serving.line_with("Your calls appear here");
         let mut tcp = TcpStream::connect(&addr).unwrap();
@@ -185,6 +259,10 @@ fn it_serves_on_says_how_to_reach_it_and_ends_with_ctrl_c() {
         for name in ["flood", "helper", "spender", "$0.01"] {
             assert!(agents.contains(name), "{name} in {agents}");
         }
+        let mut stats = tidegate();
+        stats.args(["cache", "stats", "--admin", &admin]).stdout(Stdio::piped());
+        let stats = stats.output().unwrap();
+        assert!(stats.status.success() && !stats.stdout.is_empty(), "{stats:?}");
         signal(&serving.child, name);
         assert_eq!(serving.child.wait().unwrap().code(), Some(0));
         assert!(TcpStream::connect(&addr).is_err());

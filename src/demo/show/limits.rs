@@ -100,10 +100,7 @@ impl Show<'_> {
 
     /// What became of calls under limits, for the table.
     async fn limited(&mut self, label: String, ids: &[String]) -> io::Result<()> {
-        let mut records = Vec::new();
-        for id in ids {
-            records.push(self.records.of(id).await?);
-        }
+        let records = self.records.of_all(ids).await?;
         self.kept.push((label, records));
         Ok(())
     }
