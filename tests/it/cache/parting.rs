@@ -76,6 +76,8 @@ async fn an_end_that_does_not_come_is_not_waited_for() {
     let head = next.head().await.unwrap();
     assert!(head.text.contains("fwd=miss") && !head.text.contains("collapsed"), "{}", head.text);
     assert_eq!(backend.calls(), 2);
+    next.reset();
+    quiet(&app).await;
 }
 
 #[tokio::test]
