@@ -95,6 +95,26 @@ fn a_deserted_hub_takes_nobody_in_and_another_takes_its_place() {
 }
 
 #[test]
+fn near_its_end_a_deserted_hub_takes_others_in_until_it_is_given_up() {
+    let hubs = hubs();
+    let (lead, seat) = begin(&hubs, 100);
+    lead.push(Bytes::from_static(b"all"), 0);
+    lead.ending(true);
+    assert_eq!(drain(&seat), b"all");
+    assert!(seat.caught_up() && !seat.ended());
+    drop(seat);
+    assert!(lead.poll_deserted(&mut noop()).is_ready());
+    let late = hubs.join(&KEY).expect("it goes on");
+    assert!(lead.poll_deserted(&mut noop()).is_pending() && !late.caught_up());
+    // its end has not come: who is there stays, and with the last it is over
+    lead.ending(false);
+    assert!(lead.poll_deserted(&mut noop()).is_pending());
+    drop(late);
+    assert!(lead.poll_deserted(&mut noop()).is_ready());
+    assert!(hubs.join(&KEY).is_none());
+}
+
+#[test]
 fn desertion_wakes_the_writer() {
     let bell = Arc::new(Bell::default());
     let waker = Waker::from(Arc::clone(&bell));
@@ -346,8 +366,11 @@ impl Model {
         kept.map(|reader| reader.pieces).max().unwrap_or(0)
     }
 
-    fn pick(&self, n: usize) -> Option<usize> {
-        n.checked_rem(self.readers.len())
+    /// Does it with one of the readers, if there is one.
+    fn one(&mut self, n: usize, what: impl FnOnce(&mut Self, usize)) {
+        if let Some(at) = n.checked_rem(self.readers.len()) {
+            what(self, at);
+        }
     }
 
     /// One piece for that reader; whether it got one.
@@ -430,10 +453,12 @@ impl Model {
     fn step(&mut self, step: &Step) {
         match *step {
             Step::Join => self.join(),
-            Step::Leave(n) => self.pick(n).into_iter().for_each(|at| self.leave(at)),
-            Step::Read(n) => self.pick(n).into_iter().for_each(|at| drop(self.read(at))),
-            Step::Drain(n) => self.pick(n).into_iter().for_each(|at| while self.read(at) {}),
-            Step::Rest(n) => self.pick(n).into_iter().for_each(|at| self.rest(at)),
+            Step::Leave(n) => self.one(n, Self::leave),
+            Step::Read(n) => self.one(n, |model, at| {
+                model.read(at);
+            }),
+            Step::Drain(n) => self.one(n, |model, at| while model.read(at) {}),
+            Step::Rest(n) => self.one(n, Self::rest),
             Step::Push(len) => self.push(len),
             Step::Room => self.room(),
             Step::Deserted => {
@@ -443,7 +468,9 @@ impl Model {
                 }
             }
             Step::Close => {
-                self.lead.as_ref().into_iter().for_each(Lead::close);
+                if let Some(lead) = &self.lead {
+                    lead.close();
+                }
                 self.closed = true;
             }
             Step::Complete => self.end(Over::Whole),
