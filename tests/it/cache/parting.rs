@@ -95,3 +95,17 @@ async fn who_leaves_before_the_terminal_event_is_not_waited_for() {
         assert_eq!(app.line().await["outcome"], "client_gone", "{face:?}");
     }
 }
+
+#[tokio::test]
+async fn a_call_that_nothing_caches_is_complete_with_the_terminal_event_as_well() {
+    for face in FACES {
+        let (backend, _) = late(&face).await;
+        let limits = "  - { name: few, limits: { requests: 900/min } }\n";
+        let app = App::start(&super::policy(&backend.origin.url(), "", limits));
+        let call = face.call("and then?", true);
+        part(&app, &call, backend.script.body().len()).await;
+        let line = app.line().await;
+        assert_eq!((&line["outcome"], &line["output_tokens"]), (&"complete".into(), &20.into()));
+        until("the backend is let go of", async || backend.gone() == 1).await;
+    }
+}
