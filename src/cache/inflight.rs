@@ -169,6 +169,12 @@ impl<H, F> Lead<H, F> {
         self.hub.edit(|state| state.poll_deserted(cx))
     }
 
+    /// Whether the end is near: then others may join though nobody is left, until
+    /// [`Self::poll_deserted`] is asked when it no longer is.
+    pub fn ending(&self, near: bool) {
+        self.hub.edit(|state| state.ending(near));
+    }
+
     /// No others may join from now on.
     pub fn close(&self) {
         self.hub.edit(State::close);
@@ -212,6 +218,11 @@ impl<H, F> Seat<H, F> {
     /// The whole rest, if it is all there.
     pub fn rest(&self) -> Option<Bytes> {
         self.hub.edit(|state| state.rest(self.at))
+    }
+
+    /// Whether it has read all that has come so far.
+    pub fn caught_up(&self) -> bool {
+        self.hub.state.lock().caught_up(self.at)
     }
 
     /// Whether it has read the answer to its end.

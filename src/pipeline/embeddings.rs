@@ -172,7 +172,8 @@ async fn answered(mut production: Production, sent: Sent, asked: &[usize]) -> Op
     headers.insert(header::CONTENT_LENGTH, body.len().into());
     let end = OnceLock::from(Ended { outcome, usage });
     let dialect = production.dialect;
-    let head = Head { status, headers, form, dialect, eventful: false, end };
+    let said = OnceLock::new();
+    let head = Head { status, headers, form, dialect, eventful: false, said, end };
     settle(production, counted, Some(Ok((head, body))));
     None
 }

@@ -64,7 +64,7 @@ struct Waiting<'r> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         if let Some(tab) = self.tab.take() {
-            tab.leave(self.record.hand_over());
+            tab.leave(self.record.hand_over(), None);
         }
     }
 }
@@ -216,7 +216,7 @@ impl Following {
     /// The answer has come to its end.
     fn end(&mut self) {
         let Some(mut record) = self.record.take() else { return };
-        let ended = self.head.end.get();
+        let ended = self.head.ended();
         match &self.reader {
             Reader::First(tab) => record.follow(&tab.trace.borrow()),
             Reader::Joined(_, saved) => {
@@ -249,9 +249,18 @@ impl Following {
 }
 
 impl Drop for Following {
+    /// The client has left. Who has seen the terminal event, or as many bytes as there are, has all
+    /// of the answer: clients wait for no more.
     fn drop(&mut self) {
-        if let (Reader::First(tab), Some(record)) = (&self.reader, self.record.take()) {
-            tab.leave(Some(record));
+        let ended = self.head.ended().filter(|_| self.seat.caught_up());
+        match &self.reader {
+            Reader::First(tab) => {
+                if let Some(record) = self.record.take() {
+                    tab.leave(Some(record), ended.map(|ended| ended.outcome));
+                }
+            }
+            Reader::Joined(..) if ended.is_some() => self.end(),
+            Reader::Joined(..) => {}
         }
     }
 }

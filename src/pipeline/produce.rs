@@ -3,16 +3,18 @@
 //!
 //! It holds the lease of the call that began it and settles it; it watches the answer as a plain
 //! reply does, and what is complete and worth it goes into the cache before its end is told, so
-//! that whoever comes then finds it in one place or the other.
+//! that whoever comes then finds it in one place or the other. Behind the terminal event clients
+//! leave; the end of the framing is waited for all the same, for a moment.
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll};
-use std::time::Instant;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{StatusCode, header, request};
+use tokio::time::{Sleep, sleep};
 
 use super::admit::{Came, Lease};
 use super::call::Call;
@@ -28,6 +30,9 @@ use crate::flight::Ticket;
 use crate::telemetry::metrics::Outcome;
 use crate::upstream::call::AnswerBody;
 use crate::wire::{Dialect, Form, Kind, Meter, Usage};
+
+/// How long the end of an answer is waited for behind its terminal event, when nobody reads any more.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// An upstream call to be made.
 pub struct Production {
@@ -125,6 +130,16 @@ struct Answering {
     untouched: bool,
     /// There was no room for more.
     held_up: bool,
+    linger: Linger,
+}
+
+/// Whether the end is waited for when nobody reads any more.
+enum Linger {
+    No,
+    /// The terminal event has come. Many clients leave with it, before the end of the framing has.
+    Yes,
+    /// They have.
+    Until(Pin<Box<Sleep>>),
 }
 
 /// What came next.
@@ -161,8 +176,8 @@ impl Answering {
             headers.insert(CLAMPED, clamp.tokens.into());
         }
         let eventful = streaming && !headers.contains_key(header::CONTENT_LENGTH);
-        let head = Head { status, headers, form, dialect, eventful, end: OnceLock::new() };
-        let head = Arc::new(head);
+        let (said, end) = (OnceLock::new(), OnceLock::new());
+        let head = Arc::new(Head { status, headers, form, dialect, eventful, said, end });
         lead.head(Arc::clone(&head));
         let begun = tab.trace.borrow().sent.unwrap_or_else(Instant::now);
         Self {
@@ -180,6 +195,7 @@ impl Answering {
             begun,
             untouched: true,
             held_up: false,
+            linger: Linger::No,
         }
     }
 
@@ -194,6 +210,7 @@ impl Answering {
                     if !self.passed(&data) {
                         return self.fail(Refusal::budget_ended());
                     }
+                    self.nears_end();
                     self.forward(data);
                 }
                 Step::End => return self.end(*lookup, clamped),
@@ -204,7 +221,7 @@ impl Answering {
     }
 
     fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
-        if self.lead.poll_deserted(cx).is_ready() {
+        if self.poll_deserted(cx).is_ready() {
             return Poll::Ready(Step::Deserted);
         }
         if self.lead.poll_room(cx).is_pending() {
@@ -225,6 +242,37 @@ impl Answering {
                 None => Poll::Pending,
                 Some(expired) => Poll::Ready(Step::Broken(Refusal::expired(expired))),
             },
+        }
+    }
+
+    /// Ready when nobody reads any more, and the end is not waited for either.
+    fn poll_deserted(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        ready!(self.lead.poll_deserted(cx));
+        if matches!(self.linger, Linger::Yes) {
+            self.linger = Linger::Until(Box::pin(sleep(LINGER)));
+        }
+        let Linger::Until(over) = &mut self.linger else { return Poll::Ready(()) };
+        ready!(over.as_mut().poll(cx));
+        self.linger = Linger::No;
+        self.lead.ending(false);
+        // somebody may have joined
+        self.lead.poll_deserted(cx)
+    }
+
+    /// Before a piece is handed on: who has read the last one may go at once.
+    fn nears_end(&mut self) {
+        if self.body.ended() {
+            return self.settle();
+        }
+        let Some(meter) = self.meter.as_ref() else { return };
+        let streaming = matches!(self.head.form, Form::Sse | Form::NdJson);
+        let outcome = outcome(self.head.status, Some(meter));
+        if !streaming || outcome != Outcome::Complete || !self.head.status.is_success() {
+            return;
+        }
+        if self.head.said.set(Ended { outcome, usage: meter.usage() }).is_ok() {
+            self.linger = Linger::Yes;
+            self.lead.ending(true);
         }
     }
 
@@ -257,22 +305,28 @@ impl Answering {
         }
     }
 
-    /// The answer has ended by its own framing.
-    fn end(mut self, lookup: Lookup, clamped: bool) {
+    /// All has come: settles what it has cost, before its end is told.
+    fn settle(&mut self) {
         if let Some(meter) = &mut self.meter {
             meter.finish();
-        }
-        if let Some(hiding) = &mut self.hiding {
-            hiding.finish();
-            for piece in hiding.ready.drain(..) {
-                self.lead.push(piece, 0);
-            }
         }
         let outcome = outcome(self.head.status, self.meter.as_ref());
         self.bill(outcome == Outcome::Complete);
         let usage = self.tab.trace.borrow().usage;
         // the first end is the only one
         let _ = self.head.end.set(Ended { outcome, usage });
+    }
+
+    /// The answer has ended by its own framing.
+    fn end(mut self, lookup: Lookup, clamped: bool) {
+        self.settle();
+        if let Some(hiding) = &mut self.hiding {
+            hiding.finish();
+            for piece in hiding.ready.drain(..) {
+                self.lead.push(piece, 0);
+            }
+        }
+        let Some(&Ended { outcome, usage }) = self.head.end.get() else { return };
         let whole = outcome == Outcome::Complete && self.head.status == StatusCode::OK;
         if whole && let Some(recorded) = self.lead.recorded() {
             let content_type = self.head.headers.get(header::CONTENT_TYPE);

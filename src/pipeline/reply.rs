@@ -353,9 +353,16 @@ impl Streamed {
 }
 
 impl Drop for Streamed {
+    /// The client has left, or all is settled already.
     fn drop(&mut self) {
-        // the client has left, or all is settled already
-        self.bill(false);
+        let streaming = matches!(self.form, Form::Sse | Form::NdJson);
+        let ending = self.meter.as_ref().map(Meter::ending);
+        if streaming && self.record.is_some() && ending == Some(Ending::Complete) {
+            // with the terminal event it has everything, and waits for no end of the framing
+            self.end();
+        } else {
+            self.bill(false);
+        }
     }
 }
 

@@ -27,6 +27,8 @@ pub struct Head {
     pub dialect: Dialect,
     /// An error event can be added to it.
     pub eventful: bool,
+    /// What its terminal event says of it; the end of its framing may come later.
+    pub said: OnceLock<Ended>,
     /// How it ended, set before its end is told.
     pub end: OnceLock<Ended>,
 }
@@ -36,6 +38,13 @@ pub struct Head {
 pub struct Ended {
     pub outcome: Outcome,
     pub usage: Option<Usage>,
+}
+
+impl Head {
+    /// How it ended, for one who has read all of it and does not wait for the end of the framing.
+    pub fn ended(&self) -> Option<Ended> {
+        self.end.get().or_else(|| self.said.get()).copied()
+    }
 }
 
 /// Why there is no (more) answer.
@@ -49,8 +58,9 @@ pub struct Failure {
 #[derive(Default)]
 pub struct Tab {
     pub trace: RefCell<Trace>,
-    /// Left by a caller who did not wait for the end: closed when the bill is known.
-    left: Cell<Option<Record>>,
+    /// Left by a caller who did not wait for the end: closed when the bill is known. With how the
+    /// answer had ended for it, if it had.
+    left: Cell<Option<(Record, Option<Outcome>)>>,
     /// It is known.
     over: Cell<bool>,
 }
@@ -70,9 +80,9 @@ impl Watch for &Tab {
 }
 
 impl Tab {
-    /// The first caller has gone; its record waits for the bill.
-    pub fn leave(&self, record: Option<Record>) {
-        self.left.set(record);
+    /// The first caller has gone; its record waits for the bill. `ended`: it had read everything.
+    pub fn leave(&self, record: Option<Record>, ended: Option<Outcome>) {
+        self.left.set(record.map(|record| (record, ended)));
         if self.over.get() {
             self.close();
         }
@@ -81,8 +91,11 @@ impl Tab {
     /// The upstream call is over.
     pub fn close(&self) {
         self.over.set(true);
-        if let Some(mut record) = self.left.take() {
+        if let Some((mut record, ended)) = self.left.take() {
             record.follow(&self.trace.borrow());
+            if let Some(outcome) = ended {
+                record.close(outcome);
+            }
         }
     }
 }

@@ -6,6 +6,7 @@ mod errors;
 mod keeping;
 mod limits;
 mod long;
+mod parting;
 mod reload;
 mod replaying;
 mod sharing;
@@ -127,6 +128,8 @@ struct Script {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ends {
     ByItsFraming,
+    /// The same, once one more than the pieces may be sent.
+    Late,
     /// The connection is reset instead.
     Reset,
 }
@@ -283,7 +286,10 @@ impl On<'_> {
                 self.conn.send(b"\r\n").await;
             }
         }
-        if *chunked && *end == Ends::ByItsFraming {
+        if *end == Ends::Late && !self.leave_for(pieces.len()).await {
+            return false;
+        }
+        if *chunked && *end != Ends::Reset {
             self.conn.send(b"0\r\n\r\n").await;
         }
         true

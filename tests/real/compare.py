@@ -128,6 +128,27 @@ def compare(direct, proxied):
     return good
 
 
+def cached(proxy, worked):
+    """Each question twice through a cache: the same bytes, and the model does nothing for the second.
+    `worked` tells what it has done so far."""
+    good = True
+    for name, path, body in cases():
+        first = post(proxy, path, body)
+        before = worked()
+        second = post(proxy, path, body)
+        same = first[:3] == second[:3] and first[0] == 200 and worked() == before
+        good &= same
+        print(f"cached {name:20} {'yes' if same else 'NO':5} {first[4]:7.2f} {second[4]:7.3f} s")
+    return good
+
+
+def predicted(port):
+    """Tokens that llama.cpp's server has made so far."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection.request("GET", "/metrics")
+    return re.search(rb"^llamacpp:tokens_predicted_total (\S+)", connection.getresponse().read(), re.M)[1]
+
+
 def show_difference(a, b):
     print("   ", a[:2], b[:2])
     left, right = normalise(a[2]).split(b"\n"), normalise(b[2]).split(b"\n")
@@ -227,11 +248,11 @@ def agent(name, command, environment, home):
     return code == 0 and said != ""
 
 
-def start_sidecar(log, policy, proxy, admin, backend):
+def start_sidecar(log, policy, proxy, admin, backend, more=""):
     policy.write_text(
         f"listen: 127.0.0.1:{proxy}\nadmin: 127.0.0.1:{admin}\nupstreams:\n"
         f'  openai: {{ url: "http://127.0.0.1:{backend}" }}\n'
-        f'  anthropic: {{ url: "http://127.0.0.1:{backend}" }}\n'
+        f'  anthropic: {{ url: "http://127.0.0.1:{backend}" }}\n{more}'
     )
     # nothing of this shell's environment but the path
     return Process(log, os.environ["TIDEGATE_BIN"], "run", "-c", policy, environment={"PATH": os.environ["PATH"]})
@@ -249,7 +270,7 @@ def main():
     llama = Process(
         cache / "llama-server.log", cache / "llama-server", "-m", cache / "model.gguf", "--alias", MODEL,
         "--host", "127.0.0.1", "--port", str(backend), "-c", "8192", "-np", "1", "-t", "1", "-tb", "1",
-        "--jinja", "--chat-template-file", options.template,
+        "--metrics", "--jinja", "--chat-template-file", options.template,
     )  # fmt: skip
     running = [llama]
     try:
@@ -260,6 +281,13 @@ def main():
         post(backend, "/v1/chat/completions", {"model": MODEL, "messages": [{"role": "user", "content": "hi"}], "max_tokens": 1})
         good = compare(backend, proxy)
         good &= sdks(backend, proxy)
+        ports = free_port(), free_port()
+        sidecar = start_sidecar(
+            cache / "cached.log", cache / "cached.yaml", *ports, backend, "policies: [{ cache: { ttl: 1h } }]\n"
+        )
+        running.append(sidecar)
+        sidecar.wait_ready(ports[1], "/readyz", 10)
+        good &= cached(ports[0], lambda: predicted(backend))
         if options.agents:
             good &= agents(cache)
     finally:

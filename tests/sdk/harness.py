@@ -26,7 +26,8 @@ def simulate(script):
 def plain(value):
     """An SDK's object as plain data."""
     if hasattr(value, "model_dump"):
-        return value.model_dump(mode="json")
+        # an embedding is a text where that was asked for, which the SDK's own type denies
+        return value.model_dump(mode="json", warnings=False)
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     return value

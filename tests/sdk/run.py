@@ -1,17 +1,20 @@
 """Runs the SDK tests: a simulator, the sidecar in front of it, the Python and the Node tests, the
 command line tools; then the sidecar's pages and logs are kept for the search for the canary.
 Limits are tested with a second sidecar (limits.yaml), whose agents have tidegate keys; the backend's
-key, which only that sidecar has, is the canary.
+key, which only that sidecar has, is the canary. The cache is tested with a third one (cache.yaml),
+with a backend of its own whose calls are counted; it is restarted once.
 
     tests/run sdk                                        as part of the suite
     TIDEGATE_BIN=... tests/sdk/run.py [test_openai ...]  some of it, with the venv's Python
     TIDEGATE_BIN=... tests/sdk/run.py limits             all of limits, Node and the queue too
+    TIDEGATE_BIN=... tests/sdk/run.py cache              all of the cache, Node and the restart too
 """
 
 import collections
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import socket
@@ -30,6 +33,9 @@ TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 BINARY = os.environ.get("TIDEGATE_BIN", str(TARGET / "release/tidegate"))
 CANARY = os.environ.setdefault("TIDEGATE_CANARY", "canary-" + os.urandom(12).hex())
 LOGS = pathlib.Path(os.environ.setdefault("TIDEGATE_TEST_LOGS", str(TARGET / "test-logs"))) / "sdk"
+
+# what the cache keeps on disk is searched for the canary like all that is written
+STATE = LOGS / "cache-state"
 
 POLICY = """\
 listen: 127.0.0.1:{proxy}
@@ -50,6 +56,8 @@ KINDS = (
     "quick slow budget unpriced small bound bound-more line narrow "
     "counted-key counted-headers counted-stream counted-usage"
 ).split()
+# what the cache may have made of a call that needed no backend
+SPARED = ("hit", "joined", "canonical", "semantic")
 SDKS = ("openai", "anthropic", "langchain", "node")
 
 
@@ -76,11 +84,12 @@ class Servers:
     """The processes; ended by their own ids, and their output kept."""
 
     def __init__(self):
-        ports = free_ports(6)
+        ports = free_ports(9)
         self.proxy, self.admin, self.backend, self.limits, self.limits_admin, self.origin = (
-            f"http://127.0.0.1:{port}" for port in ports
+            f"http://127.0.0.1:{port}" for port in ports[:6]
         )
-        proxy, admin, backend, limits, limits_admin, beside = ports
+        self.cache, self.cache_admin, self.cache_backend = (f"http://127.0.0.1:{port}" for port in ports[6:])
+        proxy, admin, backend, limits, limits_admin, beside, *cache = ports
         policy = LOGS / "config.yaml"
         policy.write_text(POLICY.format(proxy=proxy, admin=admin, backend=backend))
         self.running = {}
@@ -93,7 +102,12 @@ class Servers:
         values = {"LIMITS_PROXY": limits, "LIMITS_ADMIN": limits_admin, "BACKEND": backend, "ORIGIN": beside}
         environment = {name: str(value) for name, value in values.items()} | {"UPSTREAM_KEY": CANARY}
         self.start("limits", "run", "-c", str(policy), **environment)
+        self.start("cache-simulator", "simulate", "--listen", f"127.0.0.1:{cache[2]}")
+        values = {"CACHE_PROXY": cache[0], "CACHE_ADMIN": cache[1], "CACHE_BACKEND": cache[2], "ORIGIN": beside}
+        self.of_cache = {name: str(value) for name, value in values.items()} | {"CACHE_STATE": str(STATE)}
+        self.start_cache("cache")
         self.wait(f"{self.backend}/simulate/seen")
+        self.wait(f"{self.cache_backend}/simulate/seen")
         self.wait(f"{self.admin}/readyz")
         self.wait(f"{self.limits_admin}/readyz")
 
@@ -102,6 +116,10 @@ class Servers:
             # nothing of this shell's environment but the path: no key, no proxy, no TIDEGATE_*
             environment["PATH"] = os.environ["PATH"]
             self.running[name] = subprocess.Popen([BINARY, *arguments], stdout=out, stderr=err, env=environment)
+
+    def start_cache(self, name):
+        self.start(name, "run", "-c", str(HERE / "cache.yaml"), **self.of_cache)
+        self.wait(f"{self.cache_admin}/readyz")
 
     def wait(self, url):
         end = time.monotonic() + 10
@@ -119,18 +137,19 @@ class Servers:
 
     def stop(self):
         """True if each ended by itself, in time, with code 0."""
-        clean = True
-        for name, process in reversed(self.running.items()):
-            process.send_signal(signal.SIGTERM)
-            try:
-                code = process.wait(timeout=15)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                code = "killed after 15 s"
-            if code != 0:
-                print(f"{name} did not end cleanly on SIGTERM: {code}")
-                clean = False
-        return clean
+        return all([self.end(name) for name in reversed(list(self.running))])
+
+    def end(self, name):
+        process = self.running.pop(name)
+        process.send_signal(signal.SIGTERM)
+        try:
+            code = process.wait(timeout=15)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            code = "killed after 15 s"
+        if code != 0:
+            print(f"{name} did not end cleanly on SIGTERM: {code}")
+        return code == 0
 
 
 def make_keys():
@@ -268,6 +287,92 @@ def test_limits(servers, python):
     ])
 
 
+def test_cache(servers, python):
+    """Answers given a second time, by memory and, after a restart, by the disk."""
+    servers.chats_before = 0
+    servers.chats_before = calls_of_cache(servers)
+    ok = [
+        run("cache", *python, "test_cache", "test_embeddings", "test_together", "test_cache_others"),
+        all(run(*command) for command in node_test("cache, node", "cache.test.mjs")),
+        run("replays", *python, "test_replay.Recorded"),
+        one_line_a_request("cache", servers.cache_admin),
+        the_cache_adds_up(servers, "cache", calls_of_cache(servers)),
+        servers.end("cache"),
+    ]
+    before = calls_of_cache(servers)
+    servers.start_cache("cache-again")
+    ok += [
+        run("replays, after a restart", *python, "test_replay.AfterRestart"),
+        one_line_a_request("cache-again", servers.cache_admin),
+        the_cache_adds_up(servers, "cache-again", calls_of_cache(servers) - before),
+        what_the_tests_expect_of_the_cache(),
+        the_canary_names_no_file(),
+    ]
+    return all(ok)
+
+
+def calls_of_cache(servers):
+    """Calls that reached the cache's backends, without those that asked for their number."""
+    looks = LOGS / "cache-looks"
+    with looks.open("ab") as file:
+        file.write(b".")
+    requests = json.loads(get(f"{servers.cache_backend}/simulate/seen")[1])["requests"]
+    chats = json.loads(get(f"{servers.origin}/seen")[1])["chats"]
+    return requests - looks.stat().st_size + chats - servers.chats_before
+
+
+def the_cache_adds_up(servers, name, calls):
+    """Log, metrics and the page of the cache tell the same of calls, hits and what they saved; and the
+    log's attempts are the calls that the backends have seen."""
+    lines = [line for line in access_log(name) if "route" in line]
+    words = collections.Counter(line["cache"] for line in lines if "cache" in line)
+    saved = sum(line.get("saved_tokens", 0) for line in lines)
+    counted, tokens = collections.Counter(), 0
+    for line in get(f"{servers.cache_admin}/metrics")[1].decode().splitlines():
+        if line.startswith("tidegate_cache_requests_total{"):
+            counted[re.search('result="([a-z]+)"', line)[1]] += int(float(line.rsplit(" ", 1)[1]))
+        if line.startswith("tidegate_cache_saved_tokens_total{"):
+            tokens += int(float(line.rsplit(" ", 1)[1]))
+    page = json.loads(get(f"{servers.cache_admin}/cache")[1])
+    attempts = sum(line["attempts"] for line in lines)
+    same = {
+        "words": words == counted == collections.Counter(page["calls"]),
+        "saved tokens": saved == tokens == page["saved_tokens"] > 0,
+        "calls": attempts == calls,
+        "spared calls": all(line["attempts"] == 0 for line in lines if line.get("cache") in SPARED),
+    }
+    print(f"{name}: {dict(words)}, {saved} tokens saved, {attempts} attempts, {calls} calls at the backends")
+    for what, right in same.items():
+        if not right:
+            print(f"{name}: {what} do not add up: metrics {dict(counted)}, {tokens} tokens; page {page['calls']}, {page['saved_tokens']} tokens")
+    return all(same.values())
+
+
+def what_the_tests_expect_of_the_cache():
+    """For each test's agent: how often the cache made what of a call, and the tokens that it saved."""
+    told = collections.defaultdict(lambda: [collections.Counter(), 0])
+    for line in access_log("cache"):
+        if "cache" in line:
+            told[line["agent"]][0][line["cache"]] += 1
+            told[line["agent"]][1] += line.get("saved_tokens", 0)
+    ok = True
+    rows = [json.loads(line) for line in (LOGS / "expected-cache.jsonl").read_text().splitlines()]
+    for row in rows:
+        want = [+collections.Counter(row["words"]), row["saved"]]
+        if told[row["agent"]] != want:
+            print(f"cache of {row['agent']}: expected {want}, in the access log {told[row['agent']]}")
+            ok = False
+    print(f"what the cache made of calls, and saved, as expected of {len(rows)} tests")
+    return ok and len(rows) > 1
+
+
+def the_canary_names_no_file():
+    names = [str(path.relative_to(STATE)) for path in STATE.rglob("*")]
+    found = [name for name in names if CANARY in name or CANARY.removeprefix("canary-") in name]
+    print(f"files of the cache: {len(names)}, with the canary in their names: {len(found)}")
+    return not found and any(path.is_file() and path.stat().st_size > 10_000 for path in STATE.rglob("*"))
+
+
 def main():
     only = sys.argv[1:]
     shutil.rmtree(LOGS, ignore_errors=True)
@@ -276,11 +381,14 @@ def main():
     os.environ["TIDEGATE_TEST_DIRECT"], os.environ["TIDEGATE_TEST_PROXY"] = servers.backend, servers.proxy
     os.environ["TIDEGATE_TEST_ADMIN"] = servers.admin
     os.environ["TIDEGATE_TEST_LIMITS"], os.environ["TIDEGATE_TEST_ORIGIN"] = servers.limits, servers.origin
+    os.environ["TIDEGATE_TEST_CACHE"], os.environ["TIDEGATE_TEST_CACHE_BACKEND"] = servers.cache, servers.cache_backend
     os.environ["TIDEGATE_TEST_KEYS"] = json.dumps(servers.keys)
     python = [sys.executable, "-m", "unittest", "--durations", "3"] if sys.version_info >= (3, 12) else [sys.executable, "-m", "unittest"]
     try:
         if only == ["limits"]:
             ok = [test_limits(servers, python)]
+        elif only == ["cache"]:
+            ok = [test_cache(servers, python)]
         elif only:
             ok = [run("python", *python, "-v", *only)]
         else:
@@ -289,6 +397,7 @@ def main():
                 all(run(*command) for command in node_test("node", "openai.test.mjs")),
                 one_line_a_request("tidegate", servers.admin),
                 test_limits(servers, python),
+                test_cache(servers, python),
                 run("tools", *python, "test_tools", "test_frames"),
                 carry_the_canary(servers),
             ]

@@ -26,6 +26,8 @@ pub(super) struct State<H, F> {
     whole: bool,
     /// Nobody may join.
     closed: bool,
+    /// Its end is near: it is waited for though nobody reads, and others may join meanwhile.
+    ending: bool,
     end: Option<Result<(), Gone<F>>>,
     seats: Seats,
     writer: Option<Waker>,
@@ -71,6 +73,7 @@ impl<H, F> State<H, F> {
             keep,
             whole: true,
             closed: false,
+            ending: false,
             end: None,
             seats: Seats::new(),
             writer: None,
@@ -92,6 +95,10 @@ impl<H, F> State<H, F> {
 
     pub fn close(&mut self) {
         self.closed = true;
+    }
+
+    pub fn ending(&mut self, near: bool) {
+        self.ending = near;
     }
 
     pub fn head(&mut self, head: Arc<H>) {
@@ -151,7 +158,7 @@ impl<H, F> State<H, F> {
 
     pub fn poll_deserted(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.seats.is_empty() {
-            self.closed = true;
+            self.closed |= !self.ending;
             return Poll::Ready(());
         }
         match &mut self.writer {
@@ -214,16 +221,20 @@ impl<H, F> State<H, F> {
     }
 
     pub fn ended(&self, at: usize) -> bool {
+        matches!(self.end, Some(Ok(()))) && self.caught_up(at)
+    }
+
+    /// Whether it has read all that has come.
+    pub fn caught_up(&self, at: usize) -> bool {
         let reader = self.seats.get(at).filter(|reader| !reader.lost);
-        matches!(self.end, Some(Ok(())))
-            && reader.is_some_and(|reader| reader.next - self.gone == self.pieces.len())
+        reader.is_some_and(|reader| reader.next - self.gone == self.pieces.len())
     }
 
     pub fn leave(&mut self, at: usize) {
         self.seats.try_remove(at);
         if self.seats.is_empty() {
             // who comes now begins anew
-            self.closed = true;
+            self.closed |= !self.ending;
         }
         if !self.whole {
             self.let_go();

@@ -95,6 +95,26 @@ fn a_deserted_hub_takes_nobody_in_and_another_takes_its_place() {
 }
 
 #[test]
+fn near_its_end_a_deserted_hub_takes_others_in_until_it_is_given_up() {
+    let hubs = hubs();
+    let (lead, seat) = begin(&hubs, 100);
+    lead.push(Bytes::from_static(b"all"), 0);
+    lead.ending(true);
+    assert_eq!(drain(&seat), b"all");
+    assert!(seat.caught_up() && !seat.ended());
+    drop(seat);
+    assert!(lead.poll_deserted(&mut noop()).is_ready());
+    let late = hubs.join(&KEY).expect("it goes on");
+    assert!(lead.poll_deserted(&mut noop()).is_pending() && !late.caught_up());
+    // its end has not come: who is there stays, and with the last it is over
+    lead.ending(false);
+    assert!(lead.poll_deserted(&mut noop()).is_pending());
+    drop(late);
+    assert!(lead.poll_deserted(&mut noop()).is_ready());
+    assert!(hubs.join(&KEY).is_none());
+}
+
+#[test]
 fn desertion_wakes_the_writer() {
     let bell = Arc::new(Bell::default());
     let waker = Waker::from(Arc::clone(&bell));
