@@ -592,3 +592,23 @@ fn on_two_threads_nobody_sleeps_for_ever_and_bytes_are_right() {
         assert!(hubs.is_empty());
     }
 }
+
+#[test]
+fn who_was_given_up_holds_no_call() {
+    let hubs = hubs();
+    let (lead, slow) = begin(&hubs, 10);
+    let Some(fast) = hubs.join(&KEY) else { panic!("it can be joined") };
+    while !lead.hub.state.lock().fell_behind(slow.at) {
+        lead.push(bytes(WINDOW / 4), 0);
+        drain(&fast);
+    }
+    let bell = Arc::<Bell>::default();
+    let waker = Waker::from(Arc::clone(&bell));
+    let mut cx = Context::from_waker(&waker);
+    assert!(lead.poll_deserted(&mut cx).is_pending());
+    drop(fast);
+    assert_eq!(bell.rung(), 1);
+    // its client takes nothing, so it cannot see that it is lost
+    assert!(lead.poll_deserted(&mut cx).is_ready());
+    drop(slow);
+}
