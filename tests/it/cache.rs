@@ -8,6 +8,7 @@ mod limits;
 mod long;
 mod reload;
 mod replaying;
+mod sceptic;
 mod sharing;
 mod walls;
 
