@@ -200,7 +200,7 @@ async fn who_joins_is_not_told_of_the_first_ones_purse() {
         "x-litellm-key-max-budget",
     ];
     for name in names {
-        script.lines += &format!("{name}: of-the-first\r\n");
+        script.lines.extend([name, ": of-the-first\r\n"]);
     }
     let backend = Backend::held(script, Duration::ZERO, 0).await;
     let app = backend.behind("{ ttl: 1h, scope: shared }");
