@@ -37,7 +37,8 @@ pub use fault::{Fault, FaultKind, error_body, error_event};
 pub use hide::Hide;
 pub use meter::{Ending, Form, Meter, form};
 pub use question::{
-    NotAlike, Question, Turn, Unasked, changing_headers, header_changes_answer, question,
+    NotAlike, Question, Turn, Unasked, changing_headers, header_changes_answer,
+    header_is_a_condition, header_may_authorize, question,
 };
 pub use quota::{Allowance, Quota, quota};
 pub use splice::{Edits, Wish};

@@ -84,7 +84,7 @@ impl Asking<'_> {
             }
         };
         record.admitted(&lease);
-        let (claimed, lookup) = lookup.claim(worker, SystemTime::now());
+        let (claimed, lookup) = lookup.claim(worker, lease.clamp().is_some(), SystemTime::now());
         match (claimed, lookup) {
             (Claimed::Found(found), Some(lookup)) => {
                 let standing = std::mem::take(&mut lease.standing);

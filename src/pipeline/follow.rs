@@ -129,7 +129,22 @@ pub async fn follow(
 fn of_the_first(headers: &HeaderMap) -> Vec<HeaderName> {
     let own = |name: &&HeaderName| {
         let name = name.as_str();
-        let of_an_account = ["ratelimit", "organization", "project", "workspace"];
+        let of_an_account = [
+            "ratelimit",
+            "organization",
+            "project",
+            "workspace",
+            "account",
+            "tenant",
+            "user",
+            "quota",
+            "budget",
+            "spend",
+            "credit",
+            "balance",
+            "billing",
+            "subscription",
+        ];
         name.starts_with("set-cookie") || of_an_account.iter().any(|word| name.contains(word))
     };
     headers.keys().filter(own).cloned().collect()

@@ -27,7 +27,7 @@ use super::similar::Similar;
 use super::status;
 use super::worker::Worker;
 use crate::cache::{Author, Claim, Entry, Key, Space, Vectors};
-use crate::config;
+use crate::config::{self, Scope};
 use crate::identity::{Fingerprint, Identity};
 use crate::limits::rules::Subject;
 use crate::route::Route;
@@ -275,6 +275,15 @@ impl Lookup {
         None
     }
 
+    /// Whether some form of that answer is kept, for whomever it will do.
+    pub fn keeps(&self, question: Key, now: SystemTime) -> bool {
+        let mut forms = std::iter::once(self.asked).chain(self.asked.others());
+        forms.any(|form| {
+            let key = question.form(form.number());
+            self.space.get_now(&key, now).is_some() || self.space.on_disk(&key, now)
+        })
+    }
+
     pub fn no_cache(&self) -> bool {
         self.control.no_cache
     }
@@ -306,6 +315,7 @@ impl Lookup {
     pub fn claim(
         mut self: Box<Self>,
         worker: &Worker,
+        clamped: bool,
         now: SystemTime,
     ) -> (Claimed, Option<Box<Self>>) {
         if let Some(found) = self.peek(worker, now) {
@@ -315,7 +325,9 @@ impl Lookup {
             Some(_) => embeddings::LONGEST,
             None => usize::try_from(self.rule.max_entry).unwrap_or(usize::MAX),
         };
-        let (lead, seat) = if self.rule.coalesce && !self.control.no_cache {
+        // another agent's limit bounds nobody's answer but its own
+        let bound = clamped && self.rule.scope > Scope::Agent;
+        let (lead, seat) = if self.rule.coalesce && !self.control.no_cache && !bound {
             match worker.hubs.claim(self.key, keep) {
                 Claim::Join(seat) => {
                     return (Claimed::Found(Found::Join(seat)), Some(self));

@@ -129,7 +129,8 @@ impl Similar {
             }
         };
         let hit = lookup.other(entry, tier, now).await;
-        if hit.is_none() {
+        // one that is too old for this call alone is another's still
+        if hit.is_none() && !lookup.keeps(entry, now) {
             worker.cache.alike.forget(&self.partition, &entry);
         }
         hit.map(Found::Hit)

@@ -50,7 +50,9 @@ fn end(words: &mut Words) -> Option<()> {
     // what is said in full, or never said but so, hardly goes on anything
     let plain = all - at < 3 && !matches!(words.at(at), Some("pls" | "plz" | "thx"));
     let list = if plain { List::BeforeWhatIsMeant } else { List::Sayers };
-    let meant = lexicon::has(list, words.at(at - 1).unwrap_or_default());
+    // "Who sings Thank You" names a song
+    let titled = words.list[at].name;
+    let meant = titled || lexicon::has(list, words.at(at - 1).unwrap_or_default());
     if meant && !pause {
         return None;
     }

@@ -3,6 +3,7 @@ use proptest::prelude::*;
 use super::*;
 
 mod figures;
+mod traps;
 
 fn same(a: &str, b: &str) -> Verdict {
     let (a, b) = (Question::read(a), Question::read(b));

@@ -106,15 +106,24 @@ impl Words {
 
     /// What stands between spaces; returns the gap that follows it.
     fn chunk(&mut self, chunk: &str, before: Gap) -> Gap {
-        let outside =
-            |c: char| is_punctuation(c) && !matches!(c, '#' | '%' | '$' | '+' | '-' | '@' | '/');
-        let core = chunk.trim_matches(outside);
+        let outside = |c: char| {
+            is_punctuation(c) && !matches!(c, '#' | '%' | '$' | '+' | '-' | '–' | '@' | '/')
+        };
         let tail = &chunk[chunk.trim_end_matches(outside).len()..];
         let head = &chunk[..chunk.len() - chunk.trim_start_matches(outside).len()];
+        let mut core = chunk.trim_matches(outside);
+        if shape::is_point(head, core) {
+            // `.5` is not `5`
+            core = &chunk[head.len() - 1..head.len() + core.len()];
+        }
+        self.quote |= shape::is_more_than_it_seems(core, tail);
         let after = gap_of(tail);
         let before = if head.starts_with(['(', '[']) { before.max(Gap::Comma) } else { before };
-        let core = core.trim_end_matches('-');
-        if core.is_empty() || core.bytes().all(|b| b == b'-') {
+        let core = core.trim_end_matches(['-', '–']);
+        if core.is_empty() {
+            if self.ends_in_number() && shape::calculates(chunk) {
+                self.push(chunk, Kind::Sign, before, false);
+            }
             return before.max(after).max(if chunk.is_empty() { Gap::Space } else { Gap::Comma });
         }
         if shape::is_code(chunk, core) {
@@ -161,7 +170,7 @@ impl Words {
     }
 
     fn number(&mut self, piece: &str, rest: &str, gap: Gap) {
-        let plain = piece.replace(',', "");
+        let plain = shape::without_groups(piece);
         let ordinal = ["st", "nd", "rd", "th"].iter().any(|end| {
             let whole = |rest: &str| !rest.starts_with(is_letter);
             rest.get(..2).is_some_and(|two| two.eq_ignore_ascii_case(end)) && whole(&rest[2..])
@@ -175,6 +184,7 @@ impl Words {
     /// Whether the sign says something by itself.
     fn sign(&mut self, sign: char, first: bool, rest: &str, gap: Gap) -> bool {
         let digit = rest.starts_with(|c: char| c.is_ascii_digit());
+        let amount = digit || rest.starts_with('.');
         let text = match sign {
             '&' => "and",
             '%' => "percent",
@@ -191,7 +201,9 @@ impl Words {
             '^' => "^",
             '@' => "@",
             // a minus, or from one number to another
-            '-' | '–' | '−' if digit && (first || self.ends_in_number()) => "-",
+            '-' | '–' | '—' | '−' if amount && (first || self.ends_in_number()) => "-",
+            '·' | '•' if digit => "*",
+            '.' if digit => ".",
             '-' | '–' | '—' | '(' | ')' | ',' | ';' | ':' | '.' | '!' | '?' | '"' | '\'' | '’' =>
             {
                 return false;
@@ -199,6 +211,8 @@ impl Words {
             _ if is_punctuation(sign) => return false,
             _ => {
                 self.odd += 1;
+                // where a number of another script ends is not known
+                self.quote |= sign.is_numeric();
                 let mut bytes = [0; 4];
                 self.push(sign.encode_utf8(&mut bytes), Kind::Sign, gap, false);
                 return true;
@@ -217,6 +231,9 @@ impl Words {
     fn word(&mut self, piece: &str, gap: Gap, inside: bool) {
         let capital = piece.starts_with(char::is_uppercase);
         let name = capital && !self.capitals_say_nothing && (gap != Gap::Stop || inside);
+        if !self.capitals_say_nothing && shape::is_unit_by_case(piece) {
+            return self.push(piece, Kind::Verbatim, gap, false);
+        }
         let start = self.text.len();
         // without dots and with one kind of apostrophe, to look it up
         let dotted = piece.contains('.');

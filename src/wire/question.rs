@@ -14,7 +14,9 @@ use super::endpoint::Kind;
 use super::json::{Members, NotJson, Raw, blank, skip_space};
 use compact::{Crossed, Pen, cross, tight};
 use fields::{Does, Field, Tells, is};
-pub use headers::{changing_headers, header_changes_answer};
+pub use headers::{
+    changing_headers, header_changes_answer, header_is_a_condition, header_may_authorize,
+};
 pub use turn::{NotAlike, Turn};
 
 pub(super) mod compact;

@@ -216,7 +216,13 @@ impl<'a> View<'a> {
         inside(value, place.start, |name, value, at| {
             if name == b"include_usage" {
                 once(self.places.include_usage.as_ref(), "stream_options.include_usage")?;
-                self.include_usage = value.bool();
+                // what we take for no, a backend might take for yes
+                let wrong = ViewFault::WrongType {
+                    field: "stream_options.include_usage",
+                    expected: "true or false",
+                };
+                self.include_usage =
+                    (!value.is_null()).then(|| value.bool().ok_or(wrong)).transpose()?;
                 self.places.include_usage = Some(Spot::new(value, at));
             }
             Ok(())

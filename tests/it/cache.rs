@@ -9,6 +9,7 @@ mod long;
 mod parting;
 mod reload;
 mod replaying;
+mod sceptic;
 mod sharing;
 mod walls;
 

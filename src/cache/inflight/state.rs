@@ -157,7 +157,8 @@ impl<H, F> State<H, F> {
     }
 
     pub fn poll_deserted(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.seats.is_empty() {
+        // who was given up and does not know it yet reads no more either
+        if self.seats.iter().all(|(_, reader)| reader.lost) {
             self.closed |= !self.ending;
             return Poll::Ready(());
         }

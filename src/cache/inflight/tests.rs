@@ -226,7 +226,6 @@ fn past_the_bound_nobody_joins_and_the_writer_waits_for_the_fastest() {
     lead.complete();
     assert!(fast.ended() && !slow.ended());
     drop(fast);
-    assert!(lead.poll_deserted(cx).is_pending(), "one has not heard of it yet");
     drop(slow);
     assert!(lead.poll_deserted(cx).is_ready());
 }
@@ -464,7 +463,7 @@ impl Model {
             Step::Deserted => {
                 if let Some(lead) = &self.lead {
                     let deserted = lead.poll_deserted(&mut noop()).is_ready();
-                    assert_eq!(deserted, self.readers.is_empty());
+                    assert_eq!(deserted, self.readers.iter().all(|reader| reader.lost));
                 }
             }
             Step::Close => {
@@ -616,4 +615,24 @@ fn on_two_threads_nobody_sleeps_for_ever_and_bytes_are_right() {
         });
         assert!(hubs.is_empty());
     }
+}
+
+#[test]
+fn who_was_given_up_holds_no_call() {
+    let hubs = hubs();
+    let (lead, slow) = begin(&hubs, 10);
+    let Some(fast) = hubs.join(&KEY) else { panic!("it can be joined") };
+    while !lead.hub.state.lock().fell_behind(slow.at) {
+        lead.push(bytes(WINDOW / 4), 0);
+        drain(&fast);
+    }
+    let bell = Arc::<Bell>::default();
+    let waker = Waker::from(Arc::clone(&bell));
+    let mut cx = Context::from_waker(&waker);
+    assert!(lead.poll_deserted(&mut cx).is_pending());
+    drop(fast);
+    assert_eq!(bell.rung(), 1);
+    // its client takes nothing, so it cannot see that it is lost
+    assert!(lead.poll_deserted(&mut cx).is_ready());
+    drop(slow);
 }

@@ -26,8 +26,11 @@ pub fn formless(kind: Kind, target: &str) -> (Kind, Cow<'_, str>) {
         .strip_suffix(":streamGenerateContent")
         .or_else(|| path.strip_suffix(":generateContent"))
         .unwrap_or(path);
-    let query: Vec<_> =
-        query.split('&').filter(|pair| !pair.is_empty() && !pair.starts_with("alt=")).collect();
+    // another form than these, or one that is said in another way, is another question
+    let known = |pair: &&str| matches!(*pair, "alt=sse" | "alt=json");
+    let forms = query.split('&').filter(known).count();
+    let kept = |pair: &&str| !(pair.is_empty() || forms == 1 && known(pair));
+    let query: Vec<_> = query.split('&').filter(kept).collect();
     (Kind::Generate, Cow::Owned(format!("{path}?{}", query.join("&"))))
 }
 

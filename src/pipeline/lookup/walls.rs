@@ -1,4 +1,6 @@
 //! What goes into the name of an answer beside the question: everything that it may not cross.
+use http::HeaderMap;
+
 use crate::cache::{self, Key, Purpose, Vectors, Walls};
 use crate::config::{self, Scope};
 use crate::identity::Identity;
@@ -44,11 +46,14 @@ pub fn walls(
     purpose: Purpose,
 ) -> cache::Naming {
     let Facts { who, route, target, head, call } = facts;
-    let tenant = tenant(scope, who, namespace);
+    let tenant = tenant(scope, who, &head.headers, namespace);
     let mut headers: Vec<_> = head
         .headers
         .iter()
-        .filter(|(name, _)| wire::header_changes_answer(name.as_str()))
+        .filter(|(name, value)| {
+            wire::header_changes_answer(name.as_str())
+                || wire::header_is_a_condition(name.as_str(), value.as_bytes())
+        })
         .map(|(name, value)| (name.as_str(), value.as_bytes()))
         .collect();
     // several of one name stay in their order
@@ -72,7 +77,7 @@ pub fn walls(
 
 /// Who is inside a scope. A name that only the client says is worth no more than its credential:
 /// who could say another's name would get another's answers.
-fn tenant(scope: Scope, who: &Identity, namespace: Option<&[u8]>) -> Vec<u8> {
+fn tenant(scope: Scope, who: &Identity, headers: &HeaderMap, namespace: Option<&[u8]>) -> Vec<u8> {
     let mut tenant = Vec::with_capacity(96);
     let mut part = |name: u8, text: &[u8]| {
         tenant.push(name);
@@ -97,6 +102,15 @@ fn tenant(scope: Scope, who: &Identity, namespace: Option<&[u8]>) -> Vec<u8> {
     }
     if scope != Scope::Shared && (scope == Scope::Credential || !proven) {
         part(b'c', who.credential.as_ref().map_or(&[], |print| &print.0));
+        // of several the identity knows one, and it does not know them all
+        let mut credentials: Vec<_> =
+            headers.iter().filter(|(name, _)| wire::header_may_authorize(name.as_str())).collect();
+        credentials.sort_by_key(|(name, _)| name.as_str());
+        for (name, value) in credentials {
+            part(b'h', name.as_str().as_bytes());
+            // walls can be shown, and a secret may not
+            part(b'v', blake3::hash(value.as_bytes()).as_bytes());
+        }
     }
     if scope == Scope::Credential
         && let Some(grant) = &who.grant

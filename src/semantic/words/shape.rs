@@ -113,3 +113,43 @@ fn mixed(core: &str) -> bool {
     let digits = core.bytes().filter(u8::is_ascii_digit).count();
     turns >= 2 && !core.contains('-') && digits >= 2 || turns >= 1 && digits >= 4 && core.len() >= 7
 }
+
+/// Whether a point before a number is part of it; `...5` has none.
+pub fn is_point(head: &str, core: &str) -> bool {
+    core.starts_with(|c: char| c.is_ascii_digit())
+        && head.strip_suffix('.').is_some_and(|head| !head.ends_with('.'))
+}
+
+/// A sign behind it may be more than punctuation: `5!`, `6'`, `5‰`; the grade `B-`, the group `O-`.
+pub fn is_more_than_it_seems(core: &str, tail: &str) -> bool {
+    let number = core.ends_with(|c: char| c.is_ascii_digit());
+    let marks = ['!', '\'', '"', '’', '”', '′', '″', '‰', '‱'];
+    let short = |word: &str| word.len() <= 2 && word.starts_with(|c: char| c.is_ascii_uppercase());
+    number && tail.starts_with(marks) || core.strip_suffix(['-', '–', '−']).is_some_and(short)
+}
+
+/// What stands alone between two numbers, and is no comma.
+pub fn calculates(chunk: &str) -> bool {
+    chunk.chars().all(|c| matches!(c, '-' | '–' | '—' | '·' | '•' | ':'))
+}
+
+/// A number without the commas between its thousands: `1,000`, but neither `1,5` nor `10,3`.
+pub fn without_groups(number: &str) -> std::borrow::Cow<'_, str> {
+    let whole = number.split('.').next().unwrap_or_default();
+    let mut groups = whole.split(',');
+    let first = groups.next().is_some_and(|group| group.len() <= 3);
+    if first && groups.all(|group| group.len() == 3) && !number[whole.len()..].contains(',') {
+        number.replace(',', "").into()
+    } else {
+        number.into()
+    }
+}
+
+/// A unit whose prefix or name is told by its case alone: `mW` is not `MW`, nor `Mb` `MB`.
+pub fn is_unit_by_case(word: &str) -> bool {
+    match word.as_bytes() {
+        [b'm', b'W' | b'V' | b'P' | b'J' | b'M', rest @ ..] => rest.len() <= 1,
+        [b'K' | b'M' | b'G' | b'T', b'b', rest @ ..] => matches!(rest, b"" | b"ps" | b"it"),
+        _ => false,
+    }
+}

@@ -79,6 +79,27 @@ const LABELS: [&str; 28] = [
     "x-portkey-trace-id",
 ];
 
+/// Whether a request header, its name in lower case, may tell the backend who calls: by its name, for
+/// nobody knows all of them.
+pub fn header_may_authorize(name: &str) -> bool {
+    const ENDS: [&str; 8] =
+        ["authorization", "-auth", "-key", "-token", "-secret", "cookie", "-credential", "-jwt"];
+    (ENDS.iter().any(|end| name.ends_with(end)) || name.starts_with("x-auth"))
+        && !name.ends_with("idempotency-key")
+}
+
+/// Whether a request header makes the answer a part, another form or no answer at all, where it says
+/// something unusual: then it speaks for nobody else.
+pub fn header_is_a_condition(name: &str, value: &[u8]) -> bool {
+    let has = |word: &[u8]| memchr::memmem::find(value, word).is_some();
+    match name {
+        "accept" => ![&b"json"[..], b"*/*", b"event-stream"].into_iter().any(has),
+        "content-type" => !has(b"json"),
+        "range" | "prefer" => true,
+        _ => name.starts_with("if-"),
+    }
+}
+
 /// A quick no, for most headers of most calls.
 fn may_change(name: &str) -> bool {
     let begins = |letters: &[u8], at: usize| {

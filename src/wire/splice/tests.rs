@@ -63,7 +63,6 @@ fn usage_is_left_alone_elsewhere() {
         (Kind::Chat, r#"{"stream":false}"#),
         (Kind::Chat, r#"{"model":"m"}"#),
         (Kind::Chat, r#"{"stream":true,"stream_options":"x"}"#),
-        (Kind::Chat, r#"{"stream":true,"stream_options":{"include_usage":"yes"}}"#),
         (Kind::Responses, r#"{"stream":true}"#),
         (Kind::Messages, r#"{"stream":true}"#),
         (Kind::OllamaChat, r#"{"stream":true}"#),

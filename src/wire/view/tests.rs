@@ -134,6 +134,7 @@ fn a_wrong_type_is_a_fault() {
         (b"{\"model\":\"\xff\"}", "model"),
         (br#"{"model":"\ud800"}"#, "model"),
         (br#"{"stream":"true"}"#, "stream"),
+        (br#"{"stream_options":{"include_usage":1}}"#, "stream_options.include_usage"),
     ] {
         assert!(
             matches!(fault(Kind::Chat, body), ViewFault::WrongType { field: f, .. } if f == field)
