@@ -56,7 +56,7 @@ pub struct Walls<'a> {
     /// Of the policy, which is a wall too.
     pub policy: &'a str,
     pub scope: Scope,
-    /// Who is inside the scope, as told by [`crate::identity::Identity::tenant`].
+    /// Who is inside the scope, as told by [`crate::identity::Identity::within`].
     pub tenant: &'a [u8],
     pub upstream: &'a str,
     /// Its addresses, the headers and the credential that the policy holds for it, hashed.
