@@ -56,7 +56,7 @@ pub struct Walls<'a> {
     /// Of the policy, which is a wall too.
     pub policy: &'a str,
     pub scope: Scope,
-    /// Who is inside the scope, as told by [`crate::identity::Identity::within`].
+    /// Who is inside the scope, and told apart from all who are not.
     pub tenant: &'a [u8],
     pub upstream: &'a str,
     /// Its addresses, the headers and the credential that the policy holds for it, hashed.
@@ -152,3 +152,6 @@ impl Key {
         prefix.chars().all(|wanted| digits.next() == Some(Some(wanted.to_ascii_lowercase())))
     }
 }
+
+#[cfg(test)]
+mod tests;
