@@ -1,7 +1,8 @@
 //! Is the answer known already, or on its way to somebody else?
 //!
 //! [`plan`] says what the cache may do for a call, and names its answer: everything that could make
-//! it another one goes into the key, see [`crate::cache::Walls`] and [`wire::question`].
+//! it another one goes into the key, see [`crate::cache::Walls`] and
+//! [`crate::wire::question`].
 //! [`Lookup::peek`] looks before the call asks for leave, so that what is free waits for nothing;
 //! [`Lookup::claim`] looks once more behind that, and begins the call or joins it. Only from there
 //! comes a [`Miss`], and dispatch is not reached without one.
@@ -100,7 +101,7 @@ pub enum Found {
 
 /// Behind leave: the answer after all, or the proof that there is none.
 pub enum Claimed {
-    Found(Found),
+    Found(Found, Box<Lookup>),
     Miss(Box<Leading>),
 }
 
@@ -303,13 +304,9 @@ impl Lookup {
     }
 
     /// Behind leave: looks again, and begins the call or joins it.
-    pub fn claim(
-        mut self: Box<Self>,
-        worker: &Worker,
-        now: SystemTime,
-    ) -> (Claimed, Option<Box<Self>>) {
+    pub fn claim(mut self: Box<Self>, worker: &Worker, now: SystemTime) -> Claimed {
         if let Some(found) = self.peek(worker, now) {
-            return (Claimed::Found(found), Some(self));
+            return Claimed::Found(found, self);
         }
         let keep = match &self.vectors {
             Some(_) => embeddings::LONGEST,
@@ -317,14 +314,12 @@ impl Lookup {
         };
         let (lead, seat) = if self.rule.coalesce && !self.control.no_cache {
             match worker.hubs.claim(self.key, keep) {
-                Claim::Join(seat) => {
-                    return (Claimed::Found(Found::Join(seat)), Some(self));
-                }
+                Claim::Join(seat) => return Claimed::Found(Found::Join(seat), self),
                 Claim::Lead(lead, seat) => (lead, seat),
             }
         } else {
             worker.hubs.alone(self.key, keep)
         };
-        (Claimed::Miss(Box::new(Leading { lead, seat, miss: Miss(()), lookup: self })), None)
+        Claimed::Miss(Box::new(Leading { lead, seat, miss: Miss(()), lookup: self }))
     }
 }
