@@ -1,7 +1,7 @@
 //! The canonical and the semantic tier, as a call meets them: behind an exact miss, before leave.
 //!
 //! Only the last turn's words are looked up; everything else that could change the answer is in the
-//! name of the partition ([`wire::Question::say_around`]). What could take longer than a moment is
+//! name of the partition ([`crate::wire::Question::say_around`]). What could take longer than a moment is
 //! done on a thread that may block, so that streams do not stutter.
 use std::sync::Arc;
 use std::time::SystemTime;

@@ -5,7 +5,7 @@ use super::{Section, Shape, key, optional};
 pub(in crate::config) const SCOPES: &[&str] = &["credential", "agent", "team", "shared"];
 /// In the order of `Replay::ALL`.
 pub(in crate::config) const REPLAYS: &[&str] = &["at_once", "recorded"];
-/// In the order of `SemanticMode::ALL`.
+/// In the order of `Mode::ALL`.
 pub(in crate::config) const MODES: &[&str] = &["off", "shadow", "on"];
 
 pub(super) const OFF: Shape = Shape::Word(&["off"]);
