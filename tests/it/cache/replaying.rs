@@ -1,5 +1,5 @@
 //! What is given again is what was sent, to the byte.
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::{Backend, FACES, OPENAI_CHAT, Script, ask, is_hit, policy, quiet, sent, status, whole};
@@ -224,21 +224,10 @@ async fn after_a_restart_answers_are_as_they_were() {
     }
 }
 
-#[tokio::test]
-async fn after_a_sudden_end_and_on_a_torn_file_wrong_bytes_are_never_given() {
-    let dir = tempfile::tempdir().unwrap();
-    let script = Script::recorded(&OPENAI_CHAT, true, "tokens=40").await;
-    let backend = Backend::start(script, Duration::ZERO).await;
-    let questions: Vec<_> =
-        (0..20).map(|n| OPENAI_CHAT.call(&format!("what is {n}?"), true)).collect();
-    let mut app = kept_in(dir.path(), &backend, "");
-    for call in &questions {
-        whole(&ask(&app, call).await, &backend.script.body());
-    }
-    app.kill();
-    drop(app);
-    // every file loses its end, and one of its bits
-    let mut stack = vec![dir.path().join("cache")];
+/// Every file loses its end, and one of its bits.
+#[expect(clippy::disallowed_methods, reason = "a test may wait for the disk")]
+fn damage(directory: PathBuf) {
+    let mut stack = vec![directory];
     while let Some(at) = stack.pop() {
         for entry in std::fs::read_dir(&at).into_iter().flatten().flatten() {
             let path = entry.path();
@@ -255,6 +244,22 @@ async fn after_a_sudden_end_and_on_a_torn_file_wrong_bytes_are_never_given() {
             std::fs::write(&path, bytes).unwrap();
         }
     }
+}
+
+#[tokio::test]
+async fn after_a_sudden_end_and_on_a_torn_file_wrong_bytes_are_never_given() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = Script::recorded(&OPENAI_CHAT, true, "tokens=40").await;
+    let backend = Backend::start(script, Duration::ZERO).await;
+    let questions: Vec<_> =
+        (0..20).map(|n| OPENAI_CHAT.call(&format!("what is {n}?"), true)).collect();
+    let mut app = kept_in(dir.path(), &backend, "");
+    for call in &questions {
+        whole(&ask(&app, call).await, &backend.script.body());
+    }
+    app.kill();
+    drop(app);
+    damage(dir.path().join("cache"));
     let app = kept_in(dir.path(), &backend, "");
     for call in questions.iter().chain(&questions) {
         whole(&ask(&app, call).await, &backend.script.body());

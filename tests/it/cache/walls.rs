@@ -1,129 +1,25 @@
 //! No answer crosses a wall: not between questions, and not between tenants.
+mod fields;
+
 use std::collections::HashSet;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
+use self::fields::fields;
 use super::{
-    ANTHROPIC, Backend, CHAT, Dice, Face, GEMINI, OLLAMA, OPENAI_CHAT, OPENAI_COMPLETIONS,
+    ANTHROPIC, Backend, CHAT, Face, GEMINI, OLLAMA, OPENAI_CHAT, OPENAI_COMPLETIONS,
     OPENAI_RESPONSES, Script, ask, by, is_hit, quiet, sent, status,
 };
-use crate::life::tidegate;
+use crate::identity::new_key;
 use crate::support::app::{AGENT_KEY, App, UPSTREAM_KEY};
-use crate::support::until;
+use crate::support::{Dice, until};
 
 const SCOPES: [&str; 4] = ["credential", "agent", "team", "shared"];
 
 async fn backend(face: &Face) -> Backend {
     Backend::start(Script::recorded(face, false, "tokens=5").await, Duration::ZERO).await
-}
-
-/// Values that a field may have; each makes another question, and so does its absence.
-fn fields(face: &Face) -> Vec<(&'static str, Vec<Value>)> {
-    let tool = |name: &str| match face.plain {
-        "/v1/messages" => json!({"name": name, "input_schema": {"type": "object"}}),
-        "/v1/responses" => json!({"type": "function", "name": name, "parameters": {}}),
-        "/v1beta/models/m:generateContent" => json!({"functionDeclarations": [{"name": name}]}),
-        _ => json!({"type": "function", "function": {"name": name, "parameters": {}}}),
-    };
-    let tools =
-        ("tools", vec![json!([tool("f")]), json!([tool("g")]), json!([tool("f"), tool("g")])]);
-    let numbers = |name| (name, vec![json!(0.1), json!(0.2), json!(1)]);
-    let mut fields = vec![("unheard_of", vec![json!(1), json!("1"), json!([1]), json!({"a": 1})])];
-    fields.extend(match face.plain {
-        CHAT => vec![
-            tools,
-            numbers("temperature"),
-            numbers("top_p"),
-            numbers("frequency_penalty"),
-            numbers("presence_penalty"),
-            ("max_tokens", vec![json!(5), json!(6)]),
-            ("max_completion_tokens", vec![json!(5), json!(6)]),
-            ("n", vec![json!(2), json!(3)]),
-            ("seed", vec![json!(1), json!(2)]),
-            ("stop", vec![json!("a"), json!(["a"]), json!(["a", "b"])]),
-            ("response_format", vec![json!({"type": "json_object"}), json!({"type": "text"})]),
-            ("reasoning_effort", vec![json!("low"), json!("high")]),
-            ("tool_choice", vec![json!("none"), json!("auto")]),
-            ("parallel_tool_calls", vec![json!(true), json!(false)]),
-            ("logit_bias", vec![json!({"1": 2}), json!({"1": 3})]),
-            ("logprobs", vec![json!(true)]),
-            ("top_logprobs", vec![json!(1), json!(2)]),
-            ("modalities", vec![json!(["text"]), json!(["text", "audio"])]),
-            ("verbosity", vec![json!("low"), json!("high")]),
-            ("service_tier", vec![json!("flex"), json!("priority")]),
-            ("store", vec![json!(true)]),
-            ("prediction", vec![json!({"type": "content", "content": "a"})]),
-        ],
-        "/v1/completions" => vec![
-            numbers("temperature"),
-            numbers("top_p"),
-            ("max_tokens", vec![json!(5), json!(6)]),
-            ("suffix", vec![json!("a"), json!("b")]),
-            ("echo", vec![json!(true)]),
-            ("best_of", vec![json!(2), json!(3)]),
-            ("logprobs", vec![json!(1), json!(2)]),
-        ],
-        "/v1/responses" => vec![
-            tools,
-            numbers("temperature"),
-            ("instructions", vec![json!("be brief"), json!("be long")]),
-            ("max_output_tokens", vec![json!(5), json!(6)]),
-            ("reasoning", vec![json!({"effort": "low"}), json!({"effort": "high"})]),
-            ("text", vec![json!({"verbosity": "low"}), json!({"verbosity": "high"})]),
-            ("include", vec![json!(["reasoning.encrypted_content"])]),
-            ("truncation", vec![json!("auto"), json!("disabled")]),
-            ("metadata", vec![json!({"a": "b"}), json!({"a": "c"})]),
-        ],
-        "/v1/messages" => vec![
-            tools,
-            numbers("temperature"),
-            numbers("top_p"),
-            ("top_k", vec![json!(5), json!(6)]),
-            (
-                "system",
-                vec![
-                    json!("be brief"),
-                    json!("be long"),
-                    json!([{"type": "text", "text": "be brief"}]),
-                ],
-            ),
-            (
-                "thinking",
-                vec![
-                    json!({"type": "enabled", "budget_tokens": 1024}),
-                    json!({"type": "disabled"}),
-                ],
-            ),
-            ("stop_sequences", vec![json!(["a"]), json!(["b"])]),
-            ("tool_choice", vec![json!({"type": "auto"}), json!({"type": "any"})]),
-            ("service_tier", vec![json!("auto"), json!("standard_only")]),
-        ],
-        "/api/chat" => vec![
-            tools,
-            (
-                "options",
-                vec![json!({"temperature": 0}), json!({"temperature": 1}), json!({"num_ctx": 9})],
-            ),
-            ("format", vec![json!("json"), json!({"type": "object"})]),
-            ("think", vec![json!(true), json!("high")]),
-        ],
-        _ => vec![
-            tools,
-            (
-                "systemInstruction",
-                vec![json!({"parts": [{"text": "a"}]}), json!({"parts": [{"text": "b"}]})],
-            ),
-            (
-                "generationConfig",
-                vec![json!({"temperature": 0}), json!({"temperature": 1}), json!({"topK": 1})],
-            ),
-            ("safetySettings", vec![json!([{"category": "A", "threshold": "B"}])]),
-            ("cachedContent", vec![json!("cachedContents/a"), json!("cachedContents/b")]),
-        ],
-    });
-    fields
 }
 
 /// Every question that differs from the first in one field, the first included.
@@ -177,7 +73,7 @@ async fn questions_that_differ_in_one_field_are_others() {
         assert_eq!(backend.calls(), all.len());
         for body in &all {
             // space, and the order of the members, mean nothing
-            let spaced = body.replacen("{", "{ ", 1);
+            let spaced = body.replacen('{', "{ ", 1);
             for body in [body, &spaced] {
                 let call = by(AGENT_KEY, face.plain, face.lines, body);
                 assert!(is_hit(&ask(&app, &call).await), "{body}");
@@ -269,19 +165,6 @@ struct Person {
     lines: &'static str,
     /// Who shares with whom, under each scope: the same word.
     tenants: [&'static str; 4],
-}
-
-fn new_key(args: &[&str]) -> (String, String) {
-    let made = tidegate()
-        .args(["keys", "new"])
-        .args(args)
-        .stdout(std::process::Stdio::piped())
-        .output()
-        .unwrap();
-    let key = String::from_utf8(made.stdout).unwrap().trim_end().to_owned();
-    let said = String::from_utf8(made.stderr).unwrap();
-    let line = said.lines().find_map(|line| line.trim_start().strip_prefix("- ")).unwrap();
-    (key, line.to_owned())
 }
 
 /// People, and the section of the policy that knows some of them.
