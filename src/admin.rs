@@ -28,6 +28,8 @@ mod keys;
 mod proof;
 mod respond;
 mod serve;
+#[cfg(test)]
+mod tests;
 
 /// A boxed future, as trait objects need it.
 pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;

@@ -9,7 +9,8 @@
 //! - 1 [`config`] the policy file
 //! - 2 [`telemetry`] metrics, access log, tracing; [`store`] what outlives the process
 //! - 3 [`upstream`] connections to backends; [`route`] which call goes where; [`agents`] who calls;
-//!   [`limits`] who may use how much, and who goes next; [`cache`] answers given a second time
+//!   [`limits`] who may use how much, and who goes next; [`cache`] answers given a second time,
+//!   and calls that share one
 //! - 4 [`snapshot`] one consistent view of the configuration
 //! - 5 [`pipeline`] the path of a request: read this one first
 //! - 6 [`reload`] a new policy without a restart

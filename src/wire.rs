@@ -31,7 +31,7 @@ mod usage;
 mod view;
 mod watch;
 
-pub use answer::{Facts, Finish, Unfolded, facts, fold, restream, shows_usage, text, unfold};
+pub use answer::{Facts, Finish, Unfolded, facts, fold, restream, text, unfold};
 pub use endpoint::{Endpoint, Kind, endpoint};
 pub use fault::{Fault, FaultKind, error_body, error_event};
 pub use hide::Hide;

@@ -23,16 +23,15 @@ use super::CacheDoor;
 use super::body;
 use super::proof::{self, Peer};
 use super::respond::{Body, JSON, answer, error, line};
-use crate::cache::Filter;
+use crate::cache::{Alike, Filter};
 use crate::store::Token;
 use crate::units;
 
 const PATH: &str = "/cache";
 const PURGE: &str = "/cache/purge";
 const FEEDBACK: &str = "/cache/feedback";
-/// Digits of a key, at most; as its beginning is shown to callers, and how few can mean one entry.
+/// Digits of a whole key.
 const DIGITS: usize = 64;
-const LEAST_DIGITS: usize = 8;
 
 /// What to take out.
 #[derive(Debug, Default, Deserialize)]
@@ -111,7 +110,7 @@ async fn wrong(door: &CacheDoor, request: Request<Incoming>) -> Result<Response<
     if !wrong {
         return Err("only what is wrong can be said: \"wrong\": true".to_owned());
     }
-    if !(LEAST_DIGITS..=DIGITS).contains(&entry.len()) || !is_hexadecimal(&entry) {
+    if !(Alike::LEAST_DIGITS..=DIGITS).contains(&entry.len()) || !is_hexadecimal(&entry) {
         return Err("entry: expected 8 to 64 digits of a key, as Cache-Status shows it".to_owned());
     }
     let entries = door.cache.alike.wrong(&entry);

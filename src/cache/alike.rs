@@ -3,8 +3,8 @@
 //! After the exact key has missed, the last turn's words are looked up among those that were asked
 //! under the same walls and after the same conversation: first by their folded form (the canonical
 //! tier), then by likeness (the semantic one). Each [`Asked::partition`] has rows of its own, so there
-//! is no filter that could be forgotten. Here are names of entries alone; the answers are kept
-//! elsewhere, and may be gone ([`Alike::forget`]). What a mode would have served is compared with what
+//! is no filter that could be forgotten. Here are questions and the names of their entries; the answers
+//! are kept elsewhere, and may be gone ([`Alike::forget`]). What a mode would have served is compared with what
 //! came from upstream ([`Alike::learn`]): one wrong answer bars its entry, and too many raise the
 //! threshold. All of this is in memory, within a budget, and ends with the process: after a restart
 //! answers on disk are found by their exact key only.

@@ -5,7 +5,7 @@
 //! on at its own pace; when the last one is gone the writer is told, and a hub that was deserted or
 //! has grown past its bound takes nobody in any more. Up to that bound the whole answer is kept, so
 //! a slow reader costs nothing and holds up no one. Past it the writer waits for the fastest reader,
-//! and who falls behind by [`WINDOW`] while others are ahead is given up.
+//! and who falls behind by [`state::WINDOW`] while others are ahead is given up.
 //!
 //! Generic over the answer's head and over what went wrong, for neither is the cache's affair. One
 //! short lock a hub; readers and writer may be on different threads.

@@ -84,15 +84,13 @@ impl Asking<'_> {
             }
         };
         record.admitted(&lease);
-        let (claimed, lookup) = lookup.claim(worker, lease.clamp().is_some(), SystemTime::now());
-        match (claimed, lookup) {
-            (Claimed::Found(found), Some(lookup)) => {
+        match lookup.claim(worker, lease.clamp().is_some(), SystemTime::now()) {
+            Claimed::Found(found, lookup) => {
                 let standing = std::mem::take(&mut lease.standing);
                 lease.spare();
                 self.found(found, &lookup, standing).await
             }
-            (Claimed::Miss(leading), _) => self.lead(leading, lease).await,
-            (Claimed::Found(_), None) => Err(Refusal::lost()),
+            Claimed::Miss(leading) => self.lead(leading, lease).await,
         }
     }
 

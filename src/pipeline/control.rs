@@ -20,20 +20,28 @@ pub enum Reach {
     Semantic,
 }
 
+/// All that a request says.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Control<'r> {
-    /// Nothing that is kept, and nothing that is on its way to another.
-    pub no_cache: bool,
+    pub bounds: Bounds,
     /// Keep nothing of it.
     pub no_store: bool,
-    pub only_if_cached: bool,
-    pub max_age: Option<Duration>,
-    pub min_fresh: Option<Duration>,
-    pub ttl: Option<Duration>,
     pub reach: Reach,
     pub min_similarity: Option<f64>,
     /// A wall of the caller's own.
     pub namespace: Option<&'r [u8]>,
+}
+
+/// Which answers will do, and for how long; it outlives the request's head.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Bounds {
+    /// Nothing that is kept, and nothing that is on its way to another.
+    pub no_cache: bool,
+    pub only_if_cached: bool,
+    pub max_age: Option<Duration>,
+    pub min_fresh: Option<Duration>,
+    /// The caller's own, for what is written and what is read.
+    pub ttl: Option<Duration>,
 }
 
 impl<'r> Control<'r> {
@@ -54,7 +62,7 @@ impl<'r> Control<'r> {
                 _ => Reach::Off,
             };
         }
-        control.ttl = text(&TTL).and_then(seconds_or_duration);
+        control.bounds.ttl = text(&TTL).and_then(seconds_or_duration);
         let similarity = |text: &str| text.trim().parse().ok();
         control.min_similarity = text(&MIN_SIMILARITY)
             .and_then(similarity)
@@ -69,18 +77,20 @@ impl<'r> Control<'r> {
         let value = parts.next().unwrap_or_default().trim_ascii();
         let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
         if is("no-cache") {
-            self.no_cache = true;
+            self.bounds.no_cache = true;
         } else if is("no-store") {
             self.no_store = true;
         } else if is("only-if-cached") {
-            self.only_if_cached = true;
+            self.bounds.only_if_cached = true;
         } else if is("max-age") {
-            self.max_age = seconds(value);
+            self.bounds.max_age = seconds(value);
         } else if is("min-fresh") {
-            self.min_fresh = seconds(value);
+            self.bounds.min_fresh = seconds(value);
         }
     }
+}
 
+impl Bounds {
     /// Whether an answer of this age, with so much of its life left, will do.
     pub fn accepts(&self, age: Duration, left: Duration) -> bool {
         self.max_age.is_none_or(|most| age <= most && !most.is_zero())
@@ -122,10 +132,10 @@ mod tests {
             ("cache-control", "No-Cache, max-age=\"90\" , stale-if-error=3"),
             ("cache-control", "only-if-cached,min-fresh=5"),
         ]);
-        let control = Control::read(&headers);
-        assert!(control.no_cache && control.only_if_cached && !control.no_store);
-        assert_eq!(control.max_age, Some(Duration::from_secs(90)));
-        assert_eq!(control.min_fresh, Some(Duration::from_secs(5)));
+        let Control { bounds, no_store, .. } = Control::read(&headers);
+        assert!(bounds.no_cache && bounds.only_if_cached && !no_store);
+        assert_eq!(bounds.max_age, Some(Duration::from_secs(90)));
+        assert_eq!(bounds.min_fresh, Some(Duration::from_secs(5)));
     }
 
     #[test]
@@ -137,8 +147,8 @@ mod tests {
             ("x-tidegate-cache-namespace", "v2"),
         ]);
         let control = Control::read(&headers);
-        assert_eq!(control.max_age, None);
-        assert_eq!(control.ttl, Some(Duration::from_mins(5)));
+        assert_eq!(control.bounds.max_age, None);
+        assert_eq!(control.bounds.ttl, Some(Duration::from_mins(5)));
         assert_eq!((control.min_similarity, control.reach), (None, Reach::Semantic));
         assert_eq!(control.namespace, Some(&b"v2"[..]));
         let mode = |mode| Control::read(&read(&[("x-tidegate-cache-mode", mode)])).reach;
@@ -146,21 +156,22 @@ mod tests {
         assert_eq!(mode("everything"), Reach::Off);
         assert!(
             !Control::read(&read(&[("cache-control", "max-age=0")]))
+                .bounds
                 .accepts(Duration::ZERO, Duration::from_secs(9))
         );
     }
 
     #[test]
     fn ages_are_held_against_all_bounds() {
-        let control = Control {
+        let bounds = Bounds {
             max_age: Some(Duration::from_mins(1)),
             min_fresh: Some(Duration::from_secs(10)),
             ttl: Some(Duration::from_secs(30)),
-            ..Control::default()
+            ..Bounds::default()
         };
         let [s5, s20, s40] = [5, 20, 40].map(Duration::from_secs);
-        assert!(control.accepts(s20, s20));
-        assert!(!control.accepts(s40, s20), "older than the caller's own ttl");
-        assert!(!control.accepts(s20, s5), "not fresh for long enough");
+        assert!(bounds.accepts(s20, s20));
+        assert!(!bounds.accepts(s40, s20), "older than the caller's own ttl");
+        assert!(!bounds.accepts(s20, s5), "not fresh for long enough");
     }
 }

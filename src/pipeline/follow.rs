@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::record::Record;
 use super::refusal::Refusal;
-use super::reply::{BrokenOff, Content, Reply, ReplyBody, after_a_torn_event};
+use super::reply::{BrokenOff, Content, Failing, Reply, ReplyBody, after_a_torn_event};
 use super::shared::{Failure, Head, Seat, Tab};
 use super::status::{CACHE_STATUS, Saved};
 use super::told;
@@ -46,13 +46,6 @@ pub struct Following {
     /// Taken when it is closed.
     record: Option<Record>,
     failing: Failing,
-}
-
-/// The steps of an abnormal end, as in [`super::reply::Streamed`].
-enum Failing {
-    No,
-    Flush,
-    BreakOff,
 }
 
 /// The record of the first caller, which goes to the task if it leaves before an answer.
@@ -174,14 +167,8 @@ impl Following {
     }
 
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BrokenOff>>> {
-        match self.failing {
-            Failing::No => {}
-            Failing::Flush => {
-                self.failing = Failing::BreakOff;
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
-            }
-            Failing::BreakOff => return Poll::Ready(Some(Err(BrokenOff))),
+        if let Some(step) = self.failing.poll_step(cx) {
+            return step;
         }
         match self.seat.poll_piece(cx) {
             Poll::Ready(Some(Ok(piece))) => {
@@ -208,7 +195,7 @@ impl Following {
 
     /// As [`super::reply::Streamed::has_ended`].
     pub fn has_ended(&self) -> bool {
-        matches!(self.failing, Failing::No) && self.record.is_none() && self.seat.ended()
+        self.failing == Failing::No && self.record.is_none() && self.seat.ended()
     }
 
     /// The first caller's deadlines are the task's.

@@ -1,7 +1,8 @@
 //! Is the answer known already, or on its way to somebody else?
 //!
 //! [`plan`] says what the cache may do for a call, and names its answer: everything that could make
-//! it another one goes into the key, see [`crate::cache::Walls`] and [`wire::question`].
+//! it another one goes into the key, see [`crate::cache::Walls`] and
+//! [`crate::wire::question`].
 //! [`Lookup::peek`] looks before the call asks for leave, so that what is free waits for nothing;
 //! [`Lookup::claim`] looks once more behind that, and begins the call or joins it. Only from there
 //! comes a [`Miss`], and dispatch is not reached without one.
@@ -14,13 +15,14 @@ use std::time::{Duration, SystemTime};
 
 use http::{HeaderValue, request};
 
+pub use self::form::FORMS;
 pub use self::keep::Answered;
 pub use self::walls::walls;
 
 use self::form::Asked;
 use self::walls::name;
 use super::call::{Call, Sending};
-use super::control::{Control, Reach};
+use super::control::{Bounds, Control, Reach};
 use super::embeddings;
 use super::shared::{Lead, Seat};
 use super::similar::Similar;
@@ -52,22 +54,12 @@ pub struct Lookup {
     /// The name of its answer in the form asked for.
     pub key: Key,
     asked: Asked,
-    control: Bounds,
+    bounds: Bounds,
     pub author: Author,
     /// For those who ask the same in other words.
     pub similar: Option<Arc<Similar>>,
     /// Of an embeddings call: its inputs, and what is known of them.
     pub vectors: Option<Vectors>,
-}
-
-/// What of [`Control`] outlives the request's head.
-#[derive(Debug, Clone, Copy)]
-struct Bounds {
-    no_cache: bool,
-    pub only_if_cached: bool,
-    max_age: Option<Duration>,
-    min_fresh: Option<Duration>,
-    ttl: Option<Duration>,
 }
 
 /// An answer that is known.
@@ -100,7 +92,7 @@ pub enum Found {
 
 /// Behind leave: the answer after all, or the proof that there is none.
 pub enum Claimed {
-    Found(Found),
+    Found(Found, Box<Lookup>),
     Miss(Box<Leading>),
 }
 
@@ -161,13 +153,7 @@ pub fn plan(worker: &Worker, snapshot: &Snapshot, facts: &Facts<'_>) -> Planned 
         key: question.form(asked.number()),
         question,
         asked,
-        control: Bounds {
-            no_cache: control.no_cache,
-            only_if_cached: control.only_if_cached,
-            max_age: control.max_age,
-            min_fresh: control.min_fresh,
-            ttl: control.ttl,
-        },
+        bounds: control.bounds,
         author: Author {
             agent: Arc::clone(&who.agent),
             model: model.into(),
@@ -194,21 +180,14 @@ impl Planned {
     }
 }
 
-impl Bounds {
-    fn accepts(&self, age: Duration, left: Duration) -> bool {
-        let Self { max_age, min_fresh, ttl, .. } = *self;
-        Control { max_age, min_fresh, ttl, ..Control::default() }.accepts(age, left)
-    }
-}
-
 impl Lookup {
     pub fn only_if_cached(&self) -> bool {
-        self.control.only_if_cached
+        self.bounds.only_if_cached
     }
 
     /// What is in memory, or in flight. Waits for nothing.
     pub fn peek(&mut self, worker: &Worker, now: SystemTime) -> Option<Found> {
-        if self.control.no_cache {
+        if self.bounds.no_cache {
             return None;
         }
         if self.vectors.is_some() {
@@ -230,7 +209,7 @@ impl Lookup {
 
     /// What is on the disk.
     pub async fn peek_on_disk(&mut self, now: SystemTime) -> Option<Found> {
-        if self.control.no_cache {
+        if self.bounds.no_cache {
             return None;
         }
         if self.vectors.is_some() {
@@ -285,7 +264,7 @@ impl Lookup {
     }
 
     pub fn no_cache(&self) -> bool {
-        self.control.no_cache
+        self.bounds.no_cache
     }
 
     fn rendered(&self, entry: &Entry, key: Key, tier: Tier, now: SystemTime) -> Option<Hit> {
@@ -303,23 +282,18 @@ impl Lookup {
         let (age, left) = (entry.age(now), entry.left(now)?);
         // a policy that was reloaded may want shorter lives
         let left = left.min(self.rule.ttl.checked_sub(age)?);
-        self.control.accepts(age, left).then_some((age, left))
+        self.bounds.accepts(age, left).then_some((age, left))
     }
 
     /// How long what is kept now may be given.
     pub fn ttl(&self) -> Duration {
-        self.control.ttl.map_or(self.rule.ttl, |ttl| ttl.min(self.rule.ttl))
+        self.bounds.ttl.map_or(self.rule.ttl, |ttl| ttl.min(self.rule.ttl))
     }
 
     /// Behind leave: looks again, and begins the call or joins it.
-    pub fn claim(
-        mut self: Box<Self>,
-        worker: &Worker,
-        clamped: bool,
-        now: SystemTime,
-    ) -> (Claimed, Option<Box<Self>>) {
+    pub fn claim(mut self: Box<Self>, worker: &Worker, clamped: bool, now: SystemTime) -> Claimed {
         if let Some(found) = self.peek(worker, now) {
-            return (Claimed::Found(found), Some(self));
+            return Claimed::Found(found, self);
         }
         let keep = match &self.vectors {
             Some(_) => embeddings::LONGEST,
@@ -327,16 +301,14 @@ impl Lookup {
         };
         // another agent's limit bounds nobody's answer but its own
         let bound = clamped && self.rule.scope > Scope::Agent;
-        let (lead, seat) = if self.rule.coalesce && !self.control.no_cache && !bound {
+        let (lead, seat) = if self.rule.coalesce && !self.bounds.no_cache && !bound {
             match worker.hubs.claim(self.key, keep) {
-                Claim::Join(seat) => {
-                    return (Claimed::Found(Found::Join(seat)), Some(self));
-                }
+                Claim::Join(seat) => return Claimed::Found(Found::Join(seat), self),
                 Claim::Lead(lead, seat) => (lead, seat),
             }
         } else {
             worker.hubs.alone(self.key, keep)
         };
-        (Claimed::Miss(Box::new(Leading { lead, seat, miss: Miss(()), lookup: self })), None)
+        Claimed::Miss(Box::new(Leading { lead, seat, miss: Miss(()), lookup: self }))
     }
 }

@@ -5,6 +5,7 @@
 //! client has gone) drops the upstream call with it. An answer that dies ends as an error: its
 //! dialect's error event, then the connection is broken off; never a clean end.
 mod body;
+mod failing;
 mod hiding;
 
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use thiserror::Error;
 
 pub use self::body::ReplyBody;
+pub use self::failing::Failing;
 pub use self::hiding::Hiding;
 use super::admit::{Came, Lease};
 use super::dispatch::VIA;
@@ -203,24 +205,10 @@ pub struct Streamed {
     failing: Failing,
 }
 
-/// The steps of an abnormal end: the event goes out, is flushed, and the connection breaks off.
-enum Failing {
-    No,
-    /// One turn is given to hyper, which flushes before it asks again.
-    Flush,
-    BreakOff,
-}
-
 impl Streamed {
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BrokenOff>>> {
-        match self.failing {
-            Failing::No => {}
-            Failing::Flush => {
-                self.failing = Failing::BreakOff;
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
-            }
-            Failing::BreakOff => return Poll::Ready(Some(Err(BrokenOff))),
+        if let Some(step) = self.failing.poll_step(cx) {
+            return step;
         }
         loop {
             if let Some(data) = self.hiding.as_mut().and_then(|hiding| hiding.ready.pop_front()) {
@@ -290,7 +278,7 @@ impl Streamed {
     /// take a yes there for the end of the body, and finish it.
     fn has_ended(&self) -> bool {
         let seen = self.hiding.as_ref().is_none_or(|hiding| hiding.ready.is_empty());
-        matches!(self.failing, Failing::No) && self.record.is_none() && self.body.ended() && seen
+        self.failing == Failing::No && self.record.is_none() && self.body.ended() && seen
     }
 
     /// The answer has ended by its own framing.

@@ -1,14 +1,14 @@
 //! The canonical and the semantic tier, as a call meets them: behind an exact miss, before leave.
 //!
 //! Only the last turn's words are looked up; everything else that could change the answer is in the
-//! name of the partition ([`wire::Question::say_around`]). What could take longer than a moment is
+//! name of the partition ([`crate::wire::Question::say_around`]). What could take longer than a moment is
 //! done on a thread that may block, so that streams do not stutter.
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::control::{Control, Reach};
 use super::embedder;
-use super::lookup::{Facts, Found, Lookup, Tier, walls};
+use super::lookup::{FORMS, Facts, Found, Lookup, Tier, walls};
 use super::worker::Worker;
 use crate::cache::alike::{Asked, Cost, Look, Trial};
 use crate::cache::{Author, Entry, Key, Purpose};
@@ -152,7 +152,8 @@ impl Similar {
             let now = SystemTime::now();
             if let (Some(trial), Some(space)) = (&self.trial, space) {
                 let text = |entry: &Entry| wire::text(entry.kind, entry.form, &entry.body);
-                let served = (0..8).find_map(|form| space.get_now(&trial.entry.form(form), now));
+                let served =
+                    FORMS.into_iter().find_map(|form| space.get_now(&trial.entry.form(form), now));
                 if let (Some(served), Some(fresh)) = (served.and_then(|it| text(&it)), text(&entry))
                 {
                     cache.alike.learn(trial, &served, &fresh);

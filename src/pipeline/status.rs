@@ -12,7 +12,7 @@ pub const MISS: HeaderValue = HeaderValue::from_static("tidegate; fwd=miss");
 /// Some inputs of a batch were kept.
 pub const PARTIAL: HeaderValue = HeaderValue::from_static("tidegate; fwd=partial");
 pub const JOINED: HeaderValue = HeaderValue::from_static("tidegate; fwd=miss; collapsed");
-pub const REQUEST: HeaderValue = HeaderValue::from_static("tidegate; fwd=request");
+const REQUEST: HeaderValue = HeaderValue::from_static("tidegate; fwd=request");
 
 /// What a call saved that needed no upstream.
 #[derive(Debug, Clone, Copy)]

@@ -110,7 +110,7 @@ fn in_order(a: &Form, b: &Form) -> Option<u16> {
 
 /// One letter too many, too few, wrong or swapped inside a longer word that everybody knows, and
 /// what comes out is no word at all: `staion`, but neither `debit` and `debt` nor two names.
-pub fn is_typo(a: &str, b: &str) -> bool {
+fn is_typo(a: &str, b: &str) -> bool {
     let ascii = a.is_ascii() && b.is_ascii();
     let (x, y) = (a.as_bytes(), b.as_bytes());
     ascii

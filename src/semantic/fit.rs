@@ -29,18 +29,6 @@ pub enum Unfit {
 }
 
 impl Unfit {
-    pub const ALL: [Self; 9] = [
-        Self::TooShort,
-        Self::Anaphora,
-        Self::Code,
-        Self::Quote,
-        Self::Identifier,
-        Self::Time,
-        Self::TooLong,
-        Self::Personal,
-        Self::Unreadable,
-    ];
-
     pub fn as_str(self) -> &'static str {
         match self {
             Self::TooShort => "too-short",

@@ -101,12 +101,5 @@ pub fn restream(kind: Kind, form: Form, body: &[u8], usage: bool) -> Option<Unfo
     }
 }
 
-/// Whether a recorded stream tells its usage. Only a client that asks is told in chat and
-/// completions; the streams of other kinds tell everybody.
-pub fn shows_usage(kind: Kind, form: Form, body: &[u8]) -> bool {
-    let asks = matches!(kind, Kind::Chat | Kind::Completions) && form == Form::Sse;
-    !asks || chat::shows_usage(body)
-}
-
 #[cfg(test)]
 mod tests;

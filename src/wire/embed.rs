@@ -237,13 +237,6 @@ impl<'a> Batch<'a> {
         say(self.input(index), sink);
     }
 
-    /// How much of a count is this input's: its bytes, without insignificant space.
-    pub fn weight(&self, index: usize) -> u64 {
-        let mut bytes = 0;
-        self.say_input(index, &mut |part| bytes += part.len() as u64);
-        bytes
-    }
-
     /// The request with these inputs alone, given in order; every other byte as it was. Where the
     /// inputs are no list, they stay as they are.
     pub fn only(&self, wanted: &[usize]) -> Bytes {

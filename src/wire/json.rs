@@ -346,23 +346,28 @@ fn skip_container(
     }
 }
 
-/// The offset of the next quote, brace or bracket, or the end. Marks stand close together in most
-/// text, so a few bytes are tried singly; then whole blocks, for long arrays of numbers (the
-/// compiler makes vector code of them).
+/// The offset of the next quote, brace or bracket, or the end.
 pub fn next_mark(text: &[u8], at: usize) -> usize {
-    const NEAR: usize = 16;
+    next_where::<16>(text, at, is_mark)
+}
+
+/// The offset of the next byte that is wanted, or the end. Those stand close together in most text,
+/// so `NEAR` bytes are tried singly; then whole blocks, for long arrays of numbers (the compiler
+/// makes vector code of them).
+#[inline]
+pub fn next_where<const NEAR: usize>(text: &[u8], at: usize, wanted: impl Fn(u8) -> bool) -> usize {
     const BLOCK: usize = 32;
     let near = text.len().min(at + NEAR);
     let mut at = at;
     while at < near {
-        if is_mark(text[at]) {
+        if wanted(text[at]) {
             return at;
         }
         at += 1;
     }
     for block in text[at.min(text.len())..].chunks(BLOCK) {
-        if block.iter().fold(false, |any, &byte| any | is_mark(byte)) {
-            return at + block.iter().position(|&byte| is_mark(byte)).unwrap_or(0);
+        if block.iter().fold(false, |any, &byte| any | wanted(byte)) {
+            return at + block.iter().position(|&byte| wanted(byte)).unwrap_or(0);
         }
         at += block.len();
     }

@@ -70,14 +70,11 @@ impl From<NotJson> for Unasked {
 #[derive(Clone)]
 pub struct Question<'a> {
     pub kind: Kind,
-    /// As the body names it; some paths name it instead.
-    pub model: Option<Cow<'a, str>>,
     /// `None`: the model's own. Infinite where it is no number; the largest, if there are several.
     pub temperature: Option<f64>,
     /// How many answers are asked for; `u64::MAX` where that is no number.
-    pub answers: u64,
-    pub offers_tools: bool,
-    pub seed: Option<i64>,
+    answers: u64,
+    offers_tools: bool,
     /// Images beside the prompt.
     images: bool,
     turns: Option<Raw<'a>>,
@@ -102,7 +99,6 @@ impl fmt::Debug for Question<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Question")
             .field("kind", &self.kind)
-            .field("model", &self.model)
             .field("temperature", &self.temperature)
             .field("answers", &self.answers)
             .field("offers_tools", &self.offers_tools)
@@ -168,11 +164,9 @@ impl<'a> Question<'a> {
     fn new(kind: Kind) -> Self {
         Self {
             kind,
-            model: None,
             temperature: None,
             answers: 1,
             offers_tools: false,
-            seed: None,
             images: false,
             turns: None,
             said: Vec::with_capacity(24),
@@ -207,16 +201,12 @@ impl<'a> Question<'a> {
         }
         match tells {
             Tells::Nothing => {}
-            Tells::Model => self.model = value.text(),
             Tells::Temperature => {
                 let degrees = number(value).unwrap_or(f64::INFINITY);
                 self.temperature = Some(self.temperature.map_or(degrees, |t| t.max(degrees)));
             }
             Tells::Answers => {
                 self.answers = self.answers.max(value.number().unwrap_or(u64::MAX));
-            }
-            Tells::Seed => {
-                self.seed = std::str::from_utf8(value.0).ok().and_then(|s| s.parse().ok());
             }
             Tells::Tools => {
                 self.offers_tools |= !value.is_empty();
@@ -233,11 +223,8 @@ impl<'a> Question<'a> {
 
     /// Gemini `generationConfig`, Ollama `options`.
     fn settings(&mut self, value: Raw<'a>) -> Result<(), Unasked> {
-        const SETTINGS: [(&str, Tells); 3] = [
-            ("temperature", Tells::Temperature),
-            ("candidateCount", Tells::Answers),
-            ("seed", Tells::Seed),
-        ];
+        const SETTINGS: [(&str, Tells); 2] =
+            [("temperature", Tells::Temperature), ("candidateCount", Tells::Answers)];
         let Some(mut members) = value.members() else { return Ok(()) };
         while let Some((key, value)) = members.next()? {
             let name = key.plain().ok_or(Unasked::NotJson)?;

@@ -375,17 +375,6 @@ fn is_hit(answer: &Answer) -> bool {
     status(answer).starts_with("tidegate; hit")
 }
 
-/// The same every time: a linear congruence (Knuth, MMIX).
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 =
-            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % sides
-    }
-}
-
 #[track_caller]
 fn whole(answer: &Answer, body: &[u8]) {
     assert_eq!((answer.status, answer.end), (200, End::Whole), "{}", answer.head.text);

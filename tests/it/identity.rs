@@ -43,7 +43,7 @@ fn policy(origin: &Origin, more: &str) -> String {
 }
 
 /// A key, and the line that the policy file has of it.
-fn new_key(args: &[&str]) -> (String, String) {
+pub fn new_key(args: &[&str]) -> (String, String) {
     let made = tidegate()
         .args(["keys", "new"])
         .args(args)

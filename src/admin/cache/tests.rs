@@ -1,12 +1,12 @@
 //! `/cache` over real connections.
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::*;
+use crate::admin::tests::ask;
 use crate::admin::{self, AdminHandle, Doors, KeysDoor, Listener, Readiness};
 use crate::cache::{Author, Cache, Entry, Key};
 use crate::config;
@@ -67,18 +67,8 @@ impl Admin {
     }
 
     fn ask(&self, line: &str, headers: &str, body: &str) -> (u16, Value) {
-        let mut stream = TcpStream::connect(self.addr).unwrap();
-        let length = body.len();
-        // a refusal may come before all of a body is sent
-        let _ = write!(
-            stream,
-            "{line} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{headers}\
-             content-length: {length}\r\n\r\n{body}"
-        );
-        let mut text = String::new();
-        stream.read_to_string(&mut text).unwrap();
-        let (head, body) = text.split_once("\r\n\r\n").unwrap();
-        (head[9..12].parse().unwrap(), serde_json::from_str(body).unwrap_or(Value::Null))
+        let (status, _, body) = ask(self.addr, line, headers, body);
+        (status, body)
     }
 }
 

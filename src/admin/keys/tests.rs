@@ -1,12 +1,12 @@
 //! `/keys` over real connections, with a store and without one.
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
 
 use super::*;
+use crate::admin::tests::ask;
 use crate::admin::{self, AdminHandle, Doors, Listener, Readiness};
 use crate::store::Store;
 
@@ -45,19 +45,7 @@ impl Admin {
 
     /// Status, head and body.
     fn ask(&self, line: &str, headers: &str, body: &str) -> (u16, String, Value) {
-        let mut stream = TcpStream::connect(self.addr).unwrap();
-        let length = body.len();
-        // a refusal may come before all of a body is sent
-        let _ = write!(
-            stream,
-            "{line} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{headers}\
-             content-length: {length}\r\n\r\n{body}"
-        );
-        let mut text = String::new();
-        stream.read_to_string(&mut text).unwrap();
-        let (head, body) = text.split_once("\r\n\r\n").unwrap();
-        let status = head[9..12].parse().unwrap();
-        (status, head.to_owned(), serde_json::from_str(body).unwrap_or(Value::Null))
+        ask(self.addr, line, headers, body)
     }
 
     fn known(&self, line: &str, body: &str) -> (u16, Value) {

@@ -11,9 +11,6 @@ use super::table::Partition;
 use super::{Alike, millis};
 use crate::cache::{Filter, Key};
 
-/// Fewer digits could mean anybody's entry.
-const LEAST_DIGITS: usize = 8;
-
 /// What all of it takes and has done.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Figures {
@@ -35,10 +32,14 @@ pub struct PolicyFigures {
 }
 
 impl Alike {
+    /// Digits of a key that [`Alike::wrong`] asks for: fewer could mean anybody's entry.
+    pub const LEAST_DIGITS: usize = 8;
+
     /// An operator says that answers whose key begins so, in hexadecimal, were wrong: they are found
-    /// by their exact key alone from now on. How many those were; none for less than eight digits.
+    /// by their exact key alone from now on. How many those were; none for less than
+    /// [`Alike::LEAST_DIGITS`].
     pub fn wrong(&self, entry: &str) -> usize {
-        if entry.len() < LEAST_DIGITS || !entry.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        if entry.len() < Self::LEAST_DIGITS || !entry.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return 0;
         }
         let mut all = 0;

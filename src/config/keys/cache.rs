@@ -5,7 +5,7 @@ use super::{Section, Shape, key, optional};
 pub(in crate::config) const SCOPES: &[&str] = &["credential", "agent", "team", "shared"];
 /// In the order of `Replay::ALL`.
 pub(in crate::config) const REPLAYS: &[&str] = &["at_once", "recorded"];
-/// In the order of `SemanticMode::ALL`.
+/// In the order of `Mode::ALL`.
 pub(in crate::config) const MODES: &[&str] = &["off", "shadow", "on"];
 
 pub(super) const OFF: Shape = Shape::Word(&["off"]);
@@ -18,8 +18,8 @@ pub(in crate::config) static CACHE: Section = Section {
             "scope",
             &Shape::Word(SCOPES),
             "credential",
-            "Who shares answers. An agent and a team are as proven as what names them: with open \
-             access, by a header, that is the client's own word.",
+            "Who shares answers. An agent or a team that is only said, by a header, shares with \
+             callers of the same credential alone.",
         ),
         key("memory", &Shape::Size, "64MiB", "Most that the answers of this policy may take."),
         key(

@@ -1,5 +1,6 @@
 //! The form that an answer is asked for in, and the others that it may be kept in.
 use std::borrow::Cow;
+use std::ops::Range;
 
 use crate::cache::{self, Entry};
 use crate::pipeline::call::Call;
@@ -15,6 +16,9 @@ pub struct Asked {
     /// Gemini's stream as one JSON array.
     array: bool,
 }
+
+/// The numbers of all forms that an answer may be kept in.
+pub const FORMS: Range<u8> = 0..8;
 
 /// Gemini asks for a stream by another path: the same question for all that.
 pub fn formless(kind: Kind, target: &str) -> (Kind, Cow<'_, str>) {
@@ -46,6 +50,7 @@ impl Asked {
         }
     }
 
+    /// One of [`FORMS`].
     pub fn number(self) -> u8 {
         u8::from(self.stream) | u8::from(self.usage) << 1 | u8::from(self.array) << 2
     }

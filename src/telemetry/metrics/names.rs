@@ -78,7 +78,7 @@ names! {
         "Calls that a limit refused; with mode observe, would have refused";
     RUNAWAY = Counter "tidegate_runaway" "What the guard against loops did";
 
-    // The cache. A tier is memory or disk.
+    // The cache. The label `tier` is memory or disk.
     CACHE_REQUESTS = Counter "tidegate_cache_requests"
         "Calls by what the cache made of them; calls that no policy caches are not among them";
     CACHE_SAVED_TOKENS = Counter "tidegate_cache_saved_tokens"

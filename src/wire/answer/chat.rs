@@ -16,7 +16,9 @@ use crate::wire::endpoint::Kind;
 use crate::wire::json::Raw;
 use crate::wire::meter::Form;
 
-pub(super) use chunks::{restream, shows_usage};
+pub(super) use chunks::restream;
+#[cfg(test)]
+pub(super) use chunks::shows_usage;
 pub(super) use unfold::unfold;
 
 /// More choices, or calls, than any vendor gives.

@@ -1,9 +1,10 @@
 //! Crosses values, and says them without the space that means nothing.
 //!
 //! Most clients write none, so the first crossing notes whether there is any: a value without is
-//! said in one piece. What is short is gathered first: a hash takes few long pieces faster. As lenient as [`crate::wire::json`]; of space between two words of broken
-//! text one space stays, so that what is said of two texts is the same only if they are.
-use crate::wire::json::{NotJson, skip_space, skip_value};
+//! said in one piece. What is short is gathered first: a hash takes few long pieces faster. As
+//! lenient as [`crate::wire::json`]; of space between two words of broken text one space stays, so
+//! that what is said of two texts is the same only if they are.
+use crate::wire::json::{NotJson, next_where, skip_space, skip_value};
 
 /// What crossing a value has told.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -108,26 +109,9 @@ fn is_word(byte: u8) -> bool {
     !matches!(byte, b'{' | b'}' | b'[' | b']' | b',' | b':' | b'"')
 }
 
-/// The offset of the next quote, brace, bracket, space or control, or the end. As
-/// [`crate::wire::json::next_mark`]: a few singly, then blocks.
+/// The offset of the next quote, brace, bracket, space or control, or the end.
 fn next_stop(text: &[u8], at: usize) -> usize {
-    const NEAR: usize = 8;
-    const BLOCK: usize = 32;
-    let near = text.len().min(at + NEAR);
-    let mut at = at;
-    while at < near {
-        if is_stop(text[at]) {
-            return at;
-        }
-        at += 1;
-    }
-    for block in text[at.min(text.len())..].chunks(BLOCK) {
-        if block.iter().fold(false, |any, &byte| any | is_stop(byte)) {
-            return at + block.iter().position(|&byte| is_stop(byte)).unwrap_or(0);
-        }
-        at += block.len();
-    }
-    at
+    next_where::<8>(text, at, is_stop)
 }
 
 /// Brackets and braces differ in one bit.

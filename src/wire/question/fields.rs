@@ -40,15 +40,13 @@ pub enum Does {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tells {
     Nothing,
-    Model,
     Temperature,
     Answers,
-    Seed,
     Tools,
     /// Where the turns are.
     Turns,
     Images,
-    /// Holds temperature, seed and number of answers: Gemini `generationConfig`, Ollama `options`.
+    /// Holds temperature and number of answers: Gemini `generationConfig`, Ollama `options`.
     Settings,
 }
 
@@ -77,9 +75,9 @@ const fn reaches(name: &'static str) -> Field {
     field(name, Does::Reaches, Tells::Nothing)
 }
 
-const MODEL: Field = tells("model", Tells::Model);
+const MODEL: Field = says("model");
 const TEMPERATURE: Field = tells("temperature", Tells::Temperature);
-const SEED: Field = tells("seed", Tells::Seed);
+const SEED: Field = says("seed");
 const N: Field = tells("n", Tells::Answers);
 const TOOLS: Field = tells("tools", Tells::Tools);
 const STREAM: Field = form("stream");

@@ -51,34 +51,6 @@ pub enum NotAlike {
     NotText,
 }
 
-impl NotAlike {
-    pub const ALL: [Self; 9] = [
-        Self::Kind,
-        Self::Tools,
-        Self::Attachment,
-        Self::Answers,
-        Self::NotUser,
-        Self::Parts,
-        Self::TooLong,
-        Self::Empty,
-        Self::NotText,
-    ];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Kind => "kind",
-            Self::Tools => "tools",
-            Self::Attachment => "attachment",
-            Self::Answers => "answers",
-            Self::NotUser => "not-user",
-            Self::Parts => "parts",
-            Self::TooLong => "too-long",
-            Self::Empty => "empty",
-            Self::NotText => "not-text",
-        }
-    }
-}
-
 pub(super) fn last_turn<'a>(question: &Question<'a>) -> Result<Turn<'a>, NotAlike> {
     let kind = question.kind;
     if matches!(kind, Kind::CountTokens | Kind::GeminiCount) {

@@ -4,12 +4,12 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use super::{
-    ANTHROPIC, Backend, Dice, FACES, Face, GEMINI, OLLAMA, OPENAI_CHAT, OPENAI_COMPLETIONS,
+    ANTHROPIC, Backend, FACES, Face, GEMINI, OLLAMA, OPENAI_CHAT, OPENAI_COMPLETIONS,
     OPENAI_RESPONSES, Script, at_once, quiet, sent, status, until_inside, whole,
 };
 use crate::support::app::App;
 use crate::support::client::{Client, End};
-use crate::support::until;
+use crate::support::{Dice, until};
 
 /// How a client goes.
 #[derive(Clone, Copy)]

@@ -6,12 +6,12 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use super::{
-    ANTHROPIC, Backend, CHAT, Dice, Face, GEMINI, OLLAMA, OPENAI_CHAT, OPENAI_COMPLETIONS,
+    ANTHROPIC, Backend, CHAT, Face, GEMINI, OLLAMA, OPENAI_CHAT, OPENAI_COMPLETIONS,
     OPENAI_RESPONSES, Script, ask, by, is_hit, quiet, sent, status,
 };
 use crate::life::tidegate;
 use crate::support::app::{AGENT_KEY, App, UPSTREAM_KEY};
-use crate::support::until;
+use crate::support::{Dice, until};
 
 const SCOPES: [&str; 4] = ["credential", "agent", "team", "shared"];
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use super::{CHAT, GEMINI, MESSAGES, OLLAMA, RESPONSES, STREAM, by, limited, quiet, used};
+use crate::support::Dice;
 use crate::support::client::{Client, End};
 
 const LIMITS: &str = "  - name: own\n    per: agent\n    limits: { tokens: 50M/day calendar, \
@@ -44,17 +45,6 @@ async fn go(to: std::net::SocketAddr, call: &[u8], leave: Leave, reset: bool) ->
         client.reset();
     }
     seen
-}
-
-/// The same every time: a linear congruence (Knuth, MMIX).
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 =
-            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % sides
-    }
 }
 
 #[tokio::test]

@@ -216,6 +216,7 @@ fn put_function(out: &mut Vec<u8>, function: &Function<'_>) {
     out.extend_from_slice(b",\"arguments\":\"\"}");
 }
 
+/// Whether a recorded stream tells its usage: only a client that asks is told.
 pub(in crate::wire::answer) fn shows_usage(body: &[u8]) -> bool {
     values(&USAGE, body).any(|(value, _)| value.starts_with(b"{"))
 }

@@ -241,8 +241,7 @@ fn scraps() -> impl Strategy<Value = Vec<u8>> {
 fn try_all(body: &[u8]) {
     for kind in KINDS {
         for form in [Form::Json, Form::Sse, Form::NdJson, Form::Opaque] {
-            let _ =
-                (facts(kind, form, body), text(kind, form, body), shows_usage(kind, form, body));
+            let _ = (facts(kind, form, body), text(kind, form, body), chat::shows_usage(body));
             let _ = (restream(kind, form, body, true), restream(kind, form, body, false));
             if let Some(plain) = fold(kind, form, body) {
                 serde_json::from_slice::<Value>(&plain).unwrap();

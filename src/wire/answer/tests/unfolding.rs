@@ -64,8 +64,8 @@ fn a_chat_becomes_chunks() {
         ]
     );
     let unasked = unfold(Kind::Chat, &body, false).unwrap();
-    assert!(!shows_usage(Kind::Chat, unasked.form, &unasked.body));
-    assert!(shows_usage(Kind::Chat, made.form, &made.body));
+    assert!(!chat::shows_usage(&unasked.body));
+    assert!(chat::shows_usage(&made.body));
     assert_eq!(unasked.ends.len(), made.ends.len() - 1);
 }
 

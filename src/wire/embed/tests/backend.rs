@@ -199,7 +199,7 @@ fn reuse(cache: &mut Cache, wanted: &Wanted, body: &[u8]) -> (Bytes, usize) {
     if !missing.is_empty() {
         let answer = answer(wanted.api, &batch.only(&missing), wanted.style.pretty);
         let apart = take_apart(wanted.api, &answer, missing.len()).unwrap();
-        let weights: Vec<_> = missing.iter().map(|&index| batch.weight(index)).collect();
+        let weights: Vec<_> = missing.iter().map(|&index| weight(&batch, index)).collect();
         let shares = shares(apart.tokens.unwrap_or(0), &weights);
         for (nth, &index) in missing.iter().enumerate() {
             cache.insert(keys[index].clone(), (apart.kept(nth).unwrap(), shares[nth]));

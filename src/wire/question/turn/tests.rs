@@ -120,14 +120,6 @@ fn other_turns_are_left_alone() {
     }
 }
 
-#[test]
-fn words_of_reasons_differ() {
-    let mut words = NotAlike::ALL.map(NotAlike::as_str).to_vec();
-    words.sort_unstable();
-    words.dedup();
-    assert_eq!(words.len(), NotAlike::ALL.len());
-}
-
 /// A turn of another body does not cut into this one.
 #[test]
 fn a_foreign_turn_leaves_nothing_out() {

@@ -1,0 +1,31 @@
+//! The steps of an abnormal end: the error event goes out, is flushed, and the connection breaks off.
+use std::task::{Context, Poll};
+
+use super::BrokenOff;
+
+/// How far it has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failing {
+    No,
+    /// One turn is given to hyper, which flushes before it asks again.
+    Flush,
+    BreakOff,
+}
+
+impl Failing {
+    /// What stands in the place of the next piece. `None`: nothing has failed.
+    pub fn poll_step<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Option<Poll<Option<Result<T, BrokenOff>>>> {
+        match self {
+            Self::No => None,
+            Self::Flush => {
+                *self = Self::BreakOff;
+                cx.waker().wake_by_ref();
+                Some(Poll::Pending)
+            }
+            Self::BreakOff => Some(Poll::Ready(Some(Err(BrokenOff)))),
+        }
+    }
+}
