@@ -49,7 +49,8 @@ pub struct Production {
 impl Production {
     /// Begins it in the background.
     pub fn start(self) {
-        tokio::task::spawn_local(self.run());
+        // the runtime moves a task a few times: a pointer is moved cheaply
+        tokio::task::spawn_local(Box::pin(self.run()));
     }
 
     async fn run(self) {
@@ -77,7 +78,7 @@ impl Production {
                 call,
                 &mut watch,
             );
-            unless_deserted(&lead, Box::pin(asked)).await
+            unless_deserted(&lead, asked).await
         };
         match sent {
             Some(Ok(sent)) => {

@@ -76,7 +76,7 @@ fn tenant(scope: Scope, who: &Identity, namespace: Option<&[u8]>) -> Vec<u8> {
     let mut tenant = Vec::with_capacity(96);
     let mut part = |name: u8, text: &[u8]| {
         tenant.push(name);
-        tenant.extend_from_slice(&(text.len() as u64).to_le_bytes());
+        cache::length(&mut tenant, text.len());
         tenant.extend_from_slice(text);
     };
     let scope = match scope {
