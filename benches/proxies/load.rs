@@ -118,7 +118,8 @@ fn body(members: &str, text: &str) -> String {
 fn post(body: &str, simulate: &str) -> Vec<u8> {
     let simulate = match simulate {
         "" => String::new(),
-        script => format!("x-simulate: {script}\r\n"),
+        // a cache would make one of all streams
+        script => format!("x-simulate: {script}\r\ncache-control: no-store\r\n"),
     };
     format!(
         "POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\nuser-agent: bench/1\r\n\

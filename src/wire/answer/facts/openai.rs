@@ -10,14 +10,14 @@ use crate::wire::seek::{Seek, needle};
 
 static FINISH: Seek = LazyLock::new(|| needle(b"\"finish_reason\""));
 static TEXT: Seek = LazyLock::new(|| needle(b"\"text\""));
-static FUNCTION: Seek = LazyLock::new(|| needle(b"\"function_call\""));
+/// How the names of calls end, and no others that are usual.
+static ANY_CALL: Seek = LazyLock::new(|| needle(b"_call"));
 static REFUSAL: Seek = LazyLock::new(|| needle(b"\"refusal\""));
 static ITEM: Seek = LazyLock::new(|| needle(b"\"item\""));
 
 /// Whether a part of a chat holds more than words and their end.
 fn unusual(part: &[u8]) -> bool {
-    let calls = CALLS.stands(part) || FUNCTION.stands(part) || TEXT.stands(part);
-    calls || REFUSAL.says(part)
+    ANY_CALL.stands(part) || TEXT.stands(part) || REFUSAL.says(part)
 }
 
 impl Seen {
