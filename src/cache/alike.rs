@@ -129,7 +129,7 @@ impl Alike {
     }
 
     /// An answer was kept as `entry`, until `expires`: its question is found from now on. One that is
-    /// unfit for both tiers is not put in.
+    /// unfit for both tiers is not put in. Where a look is for a thread that may block, so is this.
     pub fn add(&self, asked: &Asked<'_>, entry: Key, expires: SystemTime, now: SystemTime) {
         let (now, until) = (millis(now), millis(expires));
         let question = Question::read(asked.text);

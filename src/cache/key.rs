@@ -56,7 +56,7 @@ pub struct Walls<'a> {
     /// Of the policy, which is a wall too.
     pub policy: &'a str,
     pub scope: Scope,
-    /// Who is inside the scope, as told by [`crate::identity::Identity::tenant`].
+    /// Who is inside the scope, and told apart from all who are not.
     pub tenant: &'a [u8],
     pub upstream: &'a str,
     /// Its addresses, the headers and the credential that the policy holds for it, hashed.
@@ -148,6 +148,7 @@ impl Naming {
 
 impl Key {
     /// The name of one form of the same answer; `form` is below 16.
+    #[must_use]
     pub fn form(mut self, form: u8) -> Self {
         self.0[31] ^= form;
         self
@@ -160,3 +161,6 @@ impl Key {
         prefix.chars().all(|wanted| digits.next() == Some(Some(wanted.to_ascii_lowercase())))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,7 @@
 mod pairs;
 mod report;
 
+use std::fmt::Write as _;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
@@ -103,12 +104,12 @@ fn features(pairs: &[Pair]) -> ExitCode {
     for pair in pairs {
         let (a, b) = pair.questions();
         let veto = semantic::judge(&a, &b, 1.0).veto.unwrap_or("-");
-        out.push_str(&format!("{}\t{}\t{veto}", u8::from(pair.same), pair.category));
-        for value in semantic::features(&a, &b) {
-            out.push_str(&format!("\t{value}"));
-        }
+        let values = semantic::features(&a, &b).map(|value| value.to_string()).join("\t");
         let plain = |text: &str| text.replace(['\t', '\n'], " ");
-        out.push_str(&format!("\t{}\t{}\n", plain(a.text()), plain(b.text())));
+        let (label, category) = (u8::from(pair.same), &pair.category);
+        let (a, b) = (plain(a.text()), plain(b.text()));
+        // a String takes all that is written
+        let _ = writeln!(out, "{label}\t{category}\t{veto}\t{values}\t{a}\t{b}");
     }
     say(&out)
 }

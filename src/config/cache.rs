@@ -27,8 +27,6 @@ pub struct Cache {
     pub coalesce: bool,
     /// Whether inputs of embeddings are kept one by one.
     pub embeddings: bool,
-    /// Small batches of embeddings wait so long for others. Zero: they do not.
-    pub merge: Duration,
     /// Whether requests may say `Cache-Control` and `x-tidegate-cache-*`.
     pub control: bool,
     /// Whether questions that differ in case, punctuation or politeness alone are one.
@@ -142,7 +140,6 @@ impl Default for Cache {
             replay: Replay::AtOnce,
             coalesce: true,
             embeddings: true,
-            merge: Duration::ZERO,
             control: true,
             canonical: false,
             semantic: None,
@@ -154,7 +151,7 @@ impl Default for Semantic {
     fn default() -> Self {
         Self {
             mode: Mode::Shadow,
-            threshold: 0.92,
+            threshold: 0.80,
             ttl: Duration::from_hours(1),
             explore: 0.05,
             max_wrong: 0.02,

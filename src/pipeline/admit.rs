@@ -17,7 +17,7 @@ use super::record::Record;
 use super::refusal::Refusal;
 use super::worker::Worker;
 use crate::flight::{Expired, Flight};
-use crate::identity::Identity;
+use crate::identity::{Fingerprint, Identity};
 use crate::limits::Limits;
 use crate::limits::book::{Ask, Clamp, Decision, Denial, End, Fate, Grant, Settled, Standing};
 use crate::limits::pace::Heard;
@@ -268,7 +268,7 @@ impl Lease {
             produced: 0,
             told: 0,
             told_at: Instant::now(),
-            credential: theirs.map_or(0, |print| print.short()),
+            credential: theirs.map_or(0, Fingerprint::short),
             runaway: false,
             standing: Vec::new(),
         }

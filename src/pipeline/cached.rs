@@ -148,7 +148,7 @@ impl Asking<'_> {
         let told = Told { standing, status: if known { PARTIAL } else { MISS } };
         let kind = call.kind;
         record.looked("miss");
-        let (empty, _) = http::Request::new(()).into_parts();
+        let (empty, ()) = http::Request::new(()).into_parts();
         let production = Production {
             worker: Rc::clone(worker),
             lead,

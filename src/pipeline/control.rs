@@ -160,7 +160,7 @@ mod tests {
     #[test]
     fn ages_are_held_against_all_bounds() {
         let control = Control {
-            max_age: Some(Duration::from_secs(60)),
+            max_age: Some(Duration::from_mins(1)),
             min_fresh: Some(Duration::from_secs(10)),
             ttl: Some(Duration::from_secs(30)),
             ..Control::default()

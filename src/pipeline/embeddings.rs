@@ -156,7 +156,7 @@ async fn answered(mut production: Production, sent: Sent, asked: &[usize]) -> Op
     let counted = meter.as_ref().and_then(Meter::usage);
     let outcome = outcome(status, meter.as_ref());
     let (body, usage) = if about_inputs(status) {
-        let fits = outcome == Outcome::Complete && status.as_u16() == 200 && form == Form::Json;
+        let fits = outcome == Outcome::Complete && status == StatusCode::OK && form == Form::Json;
         let content_type = headers.get(header::CONTENT_TYPE).map(|value| value.as_bytes().into());
         let recorded = Recorded { body, frames: Box::default() };
         let part = Answered { kind, form, content_type, recorded, usage: counted, clamped: false };

@@ -107,7 +107,9 @@ pub async fn follow(
     let own = Arc::get_mut(&mut head).map(|head| std::mem::take(&mut head.headers));
     let mut headers = own.unwrap_or_else(|| head.headers.clone());
     if let Reader::Joined(..) = &reader {
-        of_the_first(&headers).into_iter().for_each(|name| drop(headers.remove(name)));
+        for name in of_the_first(&headers) {
+            headers.remove(name);
+        }
     }
     told::tell(&mut headers, head.dialect, &told.standing);
     headers.append(CACHE_STATUS, told.status);

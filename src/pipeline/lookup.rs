@@ -28,7 +28,7 @@ use super::status;
 use super::worker::Worker;
 use crate::cache::{Author, Claim, Entry, Key, Space, Vectors};
 use crate::config;
-use crate::identity::Identity;
+use crate::identity::{Fingerprint, Identity};
 use crate::limits::rules::Subject;
 use crate::route::Route;
 use crate::snapshot::Snapshot;
@@ -173,7 +173,7 @@ pub fn plan(worker: &Worker, snapshot: &Snapshot, facts: &Facts<'_>) -> Planned 
             model: model.into(),
             route: Arc::clone(&route.name),
             upstream: Arc::clone(upstream),
-            credential: who.credential.map_or(0, |print| print.short()),
+            credential: who.credential.map_or(0, Fingerprint::short),
         },
         policy: Arc::clone(policy),
         rule: Arc::clone(rule),

@@ -46,7 +46,8 @@ impl Similar {
         let likeness =
             control.reach >= Reach::Semantic && !rule.semantic.as_ref().is_some_and(high);
         let canonical = rule.canonical && control.reach >= Reach::Canonical;
-        if !canonical && !(likeness && rule.semantic.is_some()) {
+        let semantic = likeness && rule.semantic.is_some();
+        if !(canonical || semantic) {
             return None;
         }
         let turn = question.last_turn().ok()?;
@@ -140,7 +141,7 @@ impl Similar {
         worker: &Worker,
         question: Key,
         entry: &Arc<Entry>,
-        facts: &wire::Facts,
+        facts: wire::Facts,
     ) {
         let plain = facts.finish == Finish::Stop && !facts.calls_tools;
         let (cache, entry) = (Arc::clone(&worker.cache), Arc::clone(entry));

@@ -194,7 +194,7 @@ impl Form {
     }
 
     fn number(&mut self, text: &str) {
-        let whole = text.strip_suffix(".00").unwrap_or(text);
+        let whole = text.strip_suffix(".00").or(text.strip_suffix(":00")).unwrap_or(text);
         let currency = self.terms.last().copied().filter(|term| {
             term.class == Class::Sign && matches!(self.text(*term), "dollar" | "euro" | "pound")
         });
@@ -211,7 +211,7 @@ impl Form {
         let value = last.and_then(|term| self.text(term).parse::<u64>().ok());
         let joined = match (value, text) {
             (Some(value), "hundred") => Some(value.saturating_mul(100)),
-            (Some(value), "thousand") => Some(value.saturating_mul(1000)),
+            (Some(value), "thousand" | "k") => Some(value.saturating_mul(1000)),
             (Some(value), "million") => Some(value.saturating_mul(1_000_000)),
             (Some(tens @ (20 | 30 | 40 | 50 | 60 | 70 | 80 | 90)), _) => {
                 let unit = lexicon::number(text).and_then(|digits| digits.parse::<u64>().ok());
@@ -238,6 +238,10 @@ impl Form {
     fn content_word(&mut self, text: &str, name: bool) {
         if let Some(base) = self.base_after_frame(text) {
             return self.put(&base, text, Class::Content, false);
+        }
+        // "Aliens" is another film than "Alien"
+        if name {
+            return self.push(text, Class::Content, true);
         }
         let one = singular(text);
         match lexicon::word(&one) {

@@ -221,7 +221,6 @@ pub fn number(word: &str) -> Option<&'static str> {
         "nine" => "9",
         "ten" => "10",
         "eleven" => "11",
-        "twelve" => "12",
         "thirteen" => "13",
         "fourteen" => "14",
         "fifteen" => "15",
@@ -241,7 +240,7 @@ pub fn number(word: &str) -> Option<&'static str> {
         "third" => "3rd",
         "fourth" => "4th",
         "fifth" => "5th",
-        "dozen" => "12",
+        "twelve" | "dozen" => "12",
         _ => return None,
     })
 }

@@ -228,6 +228,19 @@ impl Words {
         let capitals = piece.len() > 1 && piece.chars().all(|c| c.is_uppercase() || c == '.');
         let capitals = dotted || capitals && !self.capitals_say_nothing;
         let written = match lower.as_str() {
+            // slips in words that are too short for the rule that forgives them
+            "teh" => Some("the"),
+            "hwo" => Some("how"),
+            "waht" => Some("what"),
+            "cna" => Some("can"),
+            "adn" => Some("and"),
+            "wiht" => Some("with"),
+            "shoudl" | "shuold" => Some("should"),
+            "woudl" => Some("would"),
+            "coudl" => Some("could"),
+            "wehn" => Some("when"),
+            "wehre" => Some("where"),
+            "deos" => Some("does"),
             "us" if capitals => Some("usa"),
             "it" if capitals => Some("i.t."),
             "who" if capitals => Some("w.h.o."),

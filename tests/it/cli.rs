@@ -113,3 +113,49 @@ fn a_reader_that_has_left_is_no_error() {
     assert_eq!(out.status.code(), Some(0));
     assert!(out.stderr.is_empty(), "{}", text(&out.stderr));
 }
+
+#[test]
+fn semantic_eval_reports_pairs_and_names_bad_lines() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let write = |name: &str, text: &str| {
+        let file = dir.path().join(name);
+        std::fs::write(&file, text).expect("written");
+        file.display().to_string()
+    };
+    let turns = |first: &str, last: &str| {
+        format!(r#"[{{"role":"system","content":"{first}"}},{{"role":"user","content":"{last}"}}]"#)
+    };
+    let lines = [
+        r#"{"a":"How do I park here?","b":"hi, how do I park here","label":1,"category":"manners"}"#.to_owned(),
+        r#"{"a":"Can I pay with PayPal?","b":"Can I pay with Klarna?","label":0,"category":"names"}"#.to_owned(),
+        // the last turns are equal, what came before is not
+        format!(
+            r#"{{"a":{},"b":{},"label":0,"category":"talks"}}"#,
+            turns("Speak Danish.", "How do I park here?"),
+            turns("Speak Welsh.", "How do I park here?")
+        ),
+    ];
+    let good = write("good.jsonl", &lines.join("\n"));
+    let out = tidegate(&["semantic", "eval", "--json", &good], &[]);
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
+    let report: serde_json::Value = serde_json::from_slice(&out.stdout).expect("JSON");
+    let all = report["categories"].as_array().and_then(|rows| rows.last()).expect("a row");
+    assert_eq!((&all["same"], &all["different"]), (&1.into(), &2.into()), "{all}");
+    for point in all["points"].as_array().expect("points").iter().take(3) {
+        assert_eq!((&point["hits"], &point["false_hits"]), (&1.into(), &0.into()), "{point}");
+    }
+    let table =
+        write("good.tsv", "label\tcategory\ta\tb\n1\tmanners\tHow do I park?\thow do i park\n");
+    let said = text(&tidegate(&["semantic", "eval", &table], &[]).stdout);
+    assert!(said.contains("score 2.00 *") && said.contains("manners"), "{said}");
+
+    let bad = write("bad.jsonl", &format!("{}\n{{\n{}\n{{\"a\":1}}\n", lines[0], lines[1]));
+    let out = tidegate(&["semantic", "eval", &bad], &[]);
+    assert_eq!(out.status.code(), Some(1));
+    let said = text(&out.stderr);
+    assert!(
+        out.stdout.is_empty() && said.contains("line 2: ") && said.contains("line 4: "),
+        "{said}"
+    );
+    assert_eq!(tidegate(&["semantic", "eval", "/no/such/file"], &[]).status.code(), Some(3));
+}

@@ -378,7 +378,6 @@ fn caches_are_understood() {
         replay: Replay::Recorded,
         coalesce: false,
         embeddings: true,
-        merge: Duration::from_millis(50),
         control: false,
         canonical: true,
         semantic: Some(semantic),
@@ -420,14 +419,14 @@ fn what_is_off_is_not_there() {
     let plain = cache("{ ttl: 1h }");
     assert_eq!((plain.disk, &plain.semantic), (0, &None), "without `state` there is no disk");
     for text in [
-        "{ ttl: 1h, disk: off, merge: off, semantic: off }",
+        "{ ttl: 1h, disk: off, semantic: off }",
         "{ ttl: 1h, embeddings: true, semantic: { mode: off, threshold: 0.95 } }",
         "{ ttl: \"${NONE:-1h}\", disk: \"${NONE:-off}\" }",
     ] {
         assert_eq!(cache(text), plain, "{text}");
     }
-    let quiet = cache("{ ttl: 1h, embeddings: false, merge: off }");
-    assert_eq!((quiet.embeddings, quiet.merge), (false, Duration::ZERO));
+    let quiet = cache("{ ttl: 1h, embeddings: false }");
+    assert!(!quiet.embeddings);
 }
 
 #[test]

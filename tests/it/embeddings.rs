@@ -41,6 +41,21 @@ struct Served {
 }
 
 async fn served(policies: &str) -> Served {
+    let (backend, moods) = backend().await;
+    let app = in_front_of(&backend, "", policies);
+    Served { app, backend, moods }
+}
+
+fn in_front_of(backend: &Origin, more: &str, policies: &str) -> App {
+    let url = backend.url();
+    App::start(&format!(
+        "{more}prices: {{ m: {{ input: 1000, output: 1000 }} }}\n\
+         upstreams: {{ up: {{ pacing: off, url: '{url}' }} }}\n\
+         routes: [{{ to: up }}]\npolicies:\n{policies}"
+    ))
+}
+
+async fn backend() -> (Origin, Moods) {
     let moods = Moods::default();
     let known = Arc::clone(&moods);
     let backend = Origin::start(move |mut conn| {
@@ -63,13 +78,7 @@ async fn served(policies: &str) -> Served {
         }
     })
     .await;
-    let url = backend.url();
-    let app = App::start(&format!(
-        "prices: {{ m: {{ input: 1000, output: 1000 }} }}\n\
-         upstreams: {{ up: {{ pacing: off, url: '{url}' }} }}\n\
-         routes: [{{ to: up }}]\npolicies:\n{policies}"
-    ));
-    Served { app, backend, moods }
+    (backend, moods)
 }
 
 fn ok(answer: &Value) -> Vec<u8> {

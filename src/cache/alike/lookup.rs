@@ -10,7 +10,7 @@ use std::time::SystemTime;
 
 use super::choose::{self, Candidate, Chosen};
 use super::ladder::ROUNDING;
-use super::rows::Rows;
+use super::rows::{Breadth, Rows};
 use super::table::Partition;
 use super::vectors::{Direction, NEIGHBOURS};
 use super::{Alike, Asked, Cost, Look, Trial, direction, form, millis, searched};
@@ -18,24 +18,25 @@ use crate::config::{Semantic, SemanticMode};
 use crate::semantic::Question;
 
 const MOST_NANOS: usize = 100_000;
-/// Reading a text.
+/// Reading a text; a neighbour's is read again. These three are some more than what is measured.
 const NANOS_A_LETTER: usize = 150;
 /// Comparing two.
-const NANOS_A_JUDGEMENT: usize = 30_000;
+const NANOS_A_JUDGEMENT: usize = 6_000;
 /// Searching directions.
 const NANOS_A_KILOBYTE: usize = 400;
 
 impl Alike {
-    /// What a look would cost.
+    /// What a look would cost, or putting the question in.
     pub fn cost(&self, asked: &Asked<'_>) -> Cost {
-        let (bytes, rows) = match (searched(asked.rule), self.table.peek(&asked.partition)) {
-            (Some(_), Some(partition)) => partition.read(Rows::breadth),
-            _ => (0, 0),
-        };
+        let Breadth { rows, bytes, longest } =
+            match (searched(asked.rule), self.table.peek(&asked.partition)) {
+                (Some(_), Some(partition)) => partition.read(Rows::breadth),
+                _ => Breadth::default(),
+            };
         let judged = rows.min(NEIGHBOURS);
-        let nanos = NANOS_A_LETTER * asked.text.len() * (1 + judged)
+        let nanos = NANOS_A_LETTER * (asked.text.len() + longest * judged)
             + NANOS_A_JUDGEMENT * judged
-            + bytes * NANOS_A_KILOBYTE / 1024;
+            + NANOS_A_KILOBYTE * bytes / 1024;
         if nanos < MOST_NANOS { Cost::Inline } else { Cost::Offload }
     }
 

@@ -40,6 +40,14 @@ pub struct Caps {
     pub bytes: u64,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Breadth {
+    pub rows: usize,
+    pub bytes: usize,
+    /// Bytes of the longest text that may have to be read again, or of one that is gone.
+    pub longest: usize,
+}
+
 #[derive(Debug)]
 struct Kept {
     row: Row,
@@ -59,6 +67,7 @@ pub struct Rows {
     by_principal: HashMap<u64, BTreeSet<u64>>,
     next: u64,
     bytes: u64,
+    longest: usize,
 }
 
 impl Row {
@@ -83,9 +92,10 @@ impl Rows {
         self.bytes
     }
 
-    /// Bytes that a search by direction reads, and the rows it looks at.
-    pub fn breadth(&self) -> (usize, usize) {
-        (self.vectors.len() * self.vectors.width(), self.vectors.len())
+    /// What a search by direction goes through.
+    pub fn breadth(&self) -> Breadth {
+        let rows = self.vectors.len();
+        Breadth { bytes: rows * self.vectors.width(), rows, longest: self.longest }
     }
 
     /// Puts a question in, in the place of one with the same entry or the same form. The oldest go
@@ -115,9 +125,11 @@ impl Rows {
         let vector = direction.and_then(|direction| self.vectors.push(direction, at));
         self.bytes += row.bytes() + vector.map_or(0, |_| self.vector_bytes());
         if self.kept.is_empty() {
+            self.longest = 0;
             // many partitions have one row for ever
             self.kept.reserve_exact(1);
         }
+        self.longest = self.longest.max(row.text.len());
         self.kept.push(Kept { row, vector, age });
         while self.kept.len() > 1 && (self.kept.len() > caps.rows || self.bytes > caps.bytes) {
             let Some((_, &oldest)) = self.by_age.first_key_value() else { break };

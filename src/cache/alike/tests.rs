@@ -371,11 +371,18 @@ fn a_wide_search_is_not_for_an_io_thread() {
     let desk = desk(SemanticMode::On);
     let asked = desk.asked(0, PASSWORD);
     assert_eq!(desk.alike.cost(&asked), Cost::Inline);
+    let long = QUESTIONS[1].replace("small", &"very ".repeat(100));
+    desk.alike.add(&desk.asked(2, &long), key(1), now() + HOUR, now());
+    assert_eq!(desk.alike.figures().policies[0].questions, 1);
+    let beside = desk.alike.cost(&desk.asked(2, PASSWORD));
+    assert_eq!(beside, Cost::Inline, "one neighbour of 500 letters takes 75 µs");
+    desk.alike.add(&desk.asked(2, QUESTIONS[2]), key(2), now() + HOUR, now());
+    assert_eq!(desk.alike.cost(&desk.asked(2, PASSWORD)), Cost::Offload, "two may");
     for entry in 0..200 {
         let text = format!("What is the capital of country {}?", "x".repeat(entry + 1));
         desk.add(&text, entry as u64);
     }
-    assert!(desk.alike.figures().policies[0].questions > 8);
+    assert!(desk.alike.figures().policies[0].questions > 8 + 2);
     assert_eq!(desk.alike.cost(&asked), Cost::Offload);
     let long = "word ".repeat(2_000);
     assert_eq!(desk.alike.cost(&desk.asked(1, &long)), Cost::Offload);

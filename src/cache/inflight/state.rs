@@ -217,6 +217,9 @@ impl<H, F> State<H, F> {
         }
         let last = self.pieces.get(reader.next - self.gone).map(|(piece, _)| piece.clone());
         reader.next = self.gone + self.pieces.len();
+        if !self.whole {
+            self.let_go();
+        }
         Some(last.unwrap_or_default())
     }
 
@@ -231,7 +234,8 @@ impl<H, F> State<H, F> {
         if self.seats.is_empty() {
             // who comes now begins anew
             self.closed = true;
-        } else if !self.whole {
+        }
+        if !self.whole {
             self.let_go();
         }
         self.wake_writer();

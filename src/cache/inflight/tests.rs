@@ -346,8 +346,11 @@ impl Model {
         kept.map(|reader| reader.pieces).max().unwrap_or(0)
     }
 
-    fn pick(&self, n: usize) -> Option<usize> {
-        n.checked_rem(self.readers.len())
+    /// Does it with one of the readers, if there is one.
+    fn one(&mut self, n: usize, what: impl FnOnce(&mut Self, usize)) {
+        if let Some(at) = n.checked_rem(self.readers.len()) {
+            what(self, at);
+        }
     }
 
     /// One piece for that reader; whether it got one.
@@ -430,10 +433,12 @@ impl Model {
     fn step(&mut self, step: &Step) {
         match *step {
             Step::Join => self.join(),
-            Step::Leave(n) => self.pick(n).into_iter().for_each(|at| self.leave(at)),
-            Step::Read(n) => self.pick(n).into_iter().for_each(|at| drop(self.read(at))),
-            Step::Drain(n) => self.pick(n).into_iter().for_each(|at| while self.read(at) {}),
-            Step::Rest(n) => self.pick(n).into_iter().for_each(|at| self.rest(at)),
+            Step::Leave(n) => self.one(n, Self::leave),
+            Step::Read(n) => self.one(n, |model, at| {
+                model.read(at);
+            }),
+            Step::Drain(n) => self.one(n, |model, at| while model.read(at) {}),
+            Step::Rest(n) => self.one(n, Self::rest),
             Step::Push(len) => self.push(len),
             Step::Room => self.room(),
             Step::Deserted => {
@@ -443,7 +448,9 @@ impl Model {
                 }
             }
             Step::Close => {
-                self.lead.as_ref().into_iter().for_each(Lead::close);
+                if let Some(lead) = &self.lead {
+                    lead.close();
+                }
                 self.closed = true;
             }
             Step::Complete => self.end(Over::Whole),

@@ -5,7 +5,7 @@ use std::fmt;
 use serde_json::{Value, json};
 
 use super::pairs::Pair;
-use crate::semantic::{SHIPPED, judge};
+use crate::semantic::{SHIPPED, Unfit, judge};
 
 /// A rule by which a pair would be served.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -178,7 +178,7 @@ pub(super) fn errors(pairs: &[Pair]) -> String {
         let (a, b) = pair.questions();
         let verdict = judge(&a, &b, a.vector().cosine(&b.vector()));
         let what = if hit { "served" } else { "missed" };
-        let why = [a.unfit(), b.unfit()].into_iter().flatten().next().map(|unfit| unfit.as_str());
+        let why = a.unfit().or(b.unfit()).map(Unfit::as_str);
         let why = why.or(verdict.veto).unwrap_or("score");
         let Pair { line, category, .. } = pair;
         let texts = format!("{:?} / {:?}", pair.a, pair.b);

@@ -59,12 +59,6 @@ pub(in crate::config) static CACHE: Section = Section {
             "Whether inputs of embeddings are kept one by one: a batch sends what is missing.",
         ),
         key(
-            "merge",
-            &Shape::AnyOf(&[&OFF, &Shape::Duration]),
-            "off",
-            "How long a small batch of embeddings waits for others to go with it, 50ms at most.",
-        ),
-        key(
             "control",
             &Shape::Flag,
             "true",
@@ -84,7 +78,7 @@ pub(in crate::config) static CACHE: Section = Section {
         ),
     ],
     required: &["ttl"],
-    later: &[],
+    later: &["merge"],
 };
 
 pub(in crate::config) static SEMANTIC: Section = Section {
@@ -99,7 +93,7 @@ pub(in crate::config) static SEMANTIC: Section = Section {
         key(
             "threshold",
             &Shape::Decimal,
-            "0.92",
+            "0.8",
             "Least cosine of two questions, from 0.5 to 1. It may rise by itself, never fall.",
         ),
         key(

@@ -19,7 +19,6 @@ const MIB: u64 = 1 << 20;
 const TIB: u64 = 1 << 40;
 /// Positions in an entry are 32 bits; a margin is left.
 const LARGEST_ENTRY: u64 = 1 << 30;
-const LONGEST_MERGE: Duration = Duration::from_millis(50);
 /// Every lookup compares with all of them.
 const MOST_ENTRIES: u64 = 50_000;
 
@@ -63,7 +62,6 @@ fn cache<'r>(reader: &'r Reader<'r>, at: &At<'_>, known: &Known<'_>) -> Option<C
         reader.wrong(&at, format!("`{}`", show_size(size)), &expected);
     }
     let disk = fields.maybe("disk", |r, at| r.quantity(at, DISK, disk));
-    let merge = fields.maybe("merge", |r, at| r.quantity(at, MERGE, merge));
     let longest = ttl.unwrap_or(units::LONGEST);
     let semantic = fields.maybe("semantic", |r, at| semantic(r, at, known, longest));
     let cache = Cache {
@@ -77,24 +75,19 @@ fn cache<'r>(reader: &'r Reader<'r>, at: &At<'_>, known: &Known<'_>) -> Option<C
         replay: fields.read("replay", default.replay, |r, at| r.choice(at, REPLAYS, &Replay::ALL)),
         coalesce: fields.read("coalesce", default.coalesce, Reader::flag),
         embeddings: fields.read("embeddings", default.embeddings, Reader::flag),
-        merge: merge.unwrap_or(default.merge),
         control: fields.read("control", default.control, Reader::flag),
         canonical: fields.read("canonical", default.canonical, Reader::flag),
         semantic: semantic.filter(|semantic| semantic.mode != Mode::Off),
     };
-    idle_keys(reader, &fields, &cache, disk.is_some_and(|disk| disk > 0 && !known.state));
+    idle_keys(reader, &fields, disk.is_some_and(|disk| disk > 0 && !known.state));
     Some(cache)
 }
 
 /// A key that would do nothing here is a fault.
-fn idle_keys(reader: &Reader<'_>, fields: &Fields<'_, '_>, cache: &Cache, nowhere: bool) {
+fn idle_keys(reader: &Reader<'_>, fields: &Fields<'_, '_>, nowhere: bool) {
     if let Some(at) = fields.get("disk").filter(|_| nowhere) {
         let expected = "`state` at the root, like `state: ./tidegate-data`; or `off`";
         reader.wrong(&at, "`disk` without `state`", expected);
-    }
-    let idle = !cache.embeddings && !cache.merge.is_zero();
-    if let Some(at) = fields.get("merge").filter(|_| idle) {
-        reader.wrong(&at, "`merge` without `embeddings`", "`embeddings: true`, or `off`");
     }
 }
 
@@ -204,10 +197,9 @@ fn covers(wide: &Matcher, narrow: &Matcher) -> bool {
 }
 
 const DISK: &str = "a size like 1GiB, or off";
-const MERGE: &str = "a duration of 50ms at most, like 5ms, or off";
 const AT_MOST: &str = "a bound from 0 to 2, written like `<=0.3`";
 const TEMPERATURE: &str = "a number from 0 to 2, like 0.7";
-const THRESHOLD: &str = "a number from 0.5 to 1, like 0.92";
+const THRESHOLD: &str = "a number from 0.5 to 1, like 0.8";
 const SHARE: &str = "a percentage from 0.1% to 100% in tenths, like 5% or 0.5%";
 
 /// In bytes; `off` is none at all.
@@ -220,16 +212,6 @@ fn disk(text: &str) -> Result<u64, UnitError> {
     }
     let size = Some(units::size(text)?).filter(|size| *size >= MIB);
     size.ok_or_else(|| UnitError::expected("a size of 1MiB at least, or off"))
-}
-
-/// `off` is none at all.
-fn merge(text: &str) -> Result<Duration, UnitError> {
-    if text == "off" {
-        return Ok(Duration::ZERO);
-    }
-    let wait = units::duration(text).ok();
-    let wait = wait.filter(|wait| !wait.is_zero() && *wait <= LONGEST_MERGE);
-    wait.ok_or_else(|| UnitError::expected(MERGE))
 }
 
 fn at_most(text: &str) -> Result<f64, UnitError> {

@@ -25,11 +25,6 @@ pub(super) fn write_cache(out: &mut String, rule: &CacheRule) -> fmt::Result {
     writeln!(out, "      replay: {}", cache.replay.as_str())?;
     writeln!(out, "      coalesce: {}", cache.coalesce)?;
     writeln!(out, "      embeddings: {}", cache.embeddings)?;
-    if cache.merge.is_zero() {
-        writeln!(out, "      merge: off")?;
-    } else {
-        writeln!(out, "      merge: {}", show_duration(cache.merge))?;
-    }
     writeln!(out, "      control: {}", cache.control)?;
     writeln!(out, "      canonical: {}", cache.canonical)?;
     match &cache.semantic {

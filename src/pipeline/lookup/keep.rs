@@ -57,7 +57,7 @@ impl Lookup {
         let entry = Arc::new(entry);
         self.space.put(self.key, Arc::clone(&entry));
         if let Some(similar) = self.similar {
-            similar.answered(worker, self.question, &entry, &facts);
+            similar.answered(worker, self.question, &entry, facts);
         }
     }
 }

@@ -79,8 +79,10 @@ fn tenant(scope: Scope, who: &Identity, namespace: Option<&[u8]>) -> Vec<u8> {
         cache::length(&mut tenant, text.len());
         tenant.extend_from_slice(text);
     };
+    // a team that is only said joins those alone whom a credential joins already
+    let said = !who.team_proven && (who.rung.authorizes() || who.credential.is_none());
     let scope = match scope {
-        Scope::Team if who.team.is_none() => Scope::Agent,
+        Scope::Team if who.team.is_none() || said => Scope::Agent,
         scope => scope,
     };
     let proven = if scope == Scope::Team { who.team_proven } else { who.rung.authorizes() };

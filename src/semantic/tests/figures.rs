@@ -77,3 +77,18 @@ fn traps_are_not_served_and_near_repeats_are() {
         );
     }
 }
+
+/// Pairs written by hand, each a small difference that changes the answer.
+#[test]
+fn no_trap_that_was_thought_of_is_served() {
+    let file = include_str!("../../../tests/fixtures/semantic/traps.tsv");
+    let mut traps = 0;
+    for line in file.lines().skip(1) {
+        let cells: Vec<&str> = line.split('\t').collect();
+        let &[_, category, a, b] = cells.as_slice() else { panic!("{line}") };
+        let (a, b, category) = (a.to_owned(), b.to_owned(), category.to_owned());
+        assert!(!served(&Pair { a, b, label: 0, category }), "{line}");
+        traps += 1;
+    }
+    assert!(traps >= 100, "{traps} traps");
+}

@@ -286,7 +286,7 @@ fn new_key(args: &[&str]) -> (String, String) {
 
 /// People, and the section of the policy that knows some of them.
 fn people() -> (Vec<Person>, String, Vec<String>) {
-    let known: [(&[&str], &'static str, [&'static str; 4]); 7] = [
+    let known: [(&[&str], &'static str, [&'static str; 4]); 9] = [
         (&["--agent", "ada", "--team", "growth"], "", ["k1", "ada", "growth", "all"]),
         (&["--agent", "ada", "--team", "growth"], "", ["k2", "ada", "growth", "all"]),
         (&["--agent", "bob", "--team", "growth"], "", ["k3", "bob", "growth", "all"]),
@@ -304,6 +304,9 @@ fn people() -> (Vec<Person>, String, Vec<String>) {
             "x-agent-id: eve\r\n",
             ["k7", "k7", "sales", "all"],
         ),
+        // proven agents that only say a team
+        (&["--agent", "fay"], "x-team-id: open\r\n", ["k8", "fay", "fay", "all"]),
+        (&["--agent", "gus"], "x-team-id: open\r\n", ["k9", "gus", "gus", "all"]),
     ];
     let (mut people, mut lines, mut secrets) = (Vec::new(), Vec::new(), Vec::new());
     for (args, said, tenants) in known {
@@ -321,8 +324,9 @@ fn people() -> (Vec<Person>, String, Vec<String>) {
         // names that are nobody's
         ("sk-one", "x-agent-id: zoe\r\n", ["c1z", "c1z", "c1z", "all"]),
         ("sk-two", "x-agent-id: zoe\r\n", ["c2z", "c2z", "c2z", "all"]),
-        ("sk-one", "x-team-id: open\r\n", ["c1o", "c1", "c1o", "all"]),
-        ("sk-two", "x-team-id: open\r\n", ["c2o", "c2", "c2o", "all"]),
+        ("sk-one", "x-team-id: open\r\n", ["c1o", "c1o", "c1o", "all"]),
+        ("sk-one", "x-agent-id: zoe\r\nx-team-id: open\r\n", ["c1zo", "c1zo", "c1o", "all"]),
+        ("sk-two", "x-team-id: open\r\n", ["c2o", "c2o", "c2o", "all"]),
     ] {
         people.push(Person { credential: credential.to_owned(), lines, tenants });
     }
@@ -353,7 +357,6 @@ async fn answers_stay_inside_of_their_scope() {
             let answer = ask(&app, &call).await;
             assert_eq!(answer.status, 200, "{}", answer.text());
             let known = !asked.insert((question, who.tenants[at]));
-            // under `credential` a name that is said is part of the wall, or is not: never wider
             assert_eq!(is_hit(&answer), known, "{scope}: {who:?}: {}", status(&answer));
             hits += usize::from(known);
         }

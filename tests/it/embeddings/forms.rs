@@ -106,6 +106,33 @@ async fn gemini_and_ollama_have_their_forms() {
     served.gets_at(older, r#"{"model":"m","prompt":"c"}"#, &[]).await;
 }
 
+#[tokio::test]
+async fn what_memory_does_not_hold_is_on_disk_and_after_a_restart_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let more = format!("state: {{ dir: '{}' }}\n", dir.path().display());
+    // room for a few of them
+    let policy = "  - { name: keep, cache: { ttl: 1h, memory: 64KiB, max_entry: 64KiB } }\n";
+    let (backend, moods) = super::backend().await;
+    let app = super::in_front_of(&backend, &more, policy);
+    let mut served = super::Served { app, backend, moods };
+    let texts: Vec<_> = (0..60).map(|number| format!("text {number}")).collect();
+    let long = |inputs: &str| list(inputs).replacen('{', r#"{"dimensions":300,"#, 1);
+    let body = long(&json!(texts).to_string());
+    served.gets(&body, &[json!(texts)]).await;
+    let hit = served.gets(&body, &[]).await;
+    assert!(hit.head.get("cache-status").unwrap().contains("detail=disk"), "{hit:?}");
+    served.app.end().await;
+    served.app = super::in_front_of(&served.backend, &more, policy);
+    // what is on disk is found once it has been looked through
+    let one = long(r#""text 7""#);
+    until("it is found on disk", async || {
+        served.ask(&one).await.head.get("x-tidegate-source") == Some("cache")
+    })
+    .await;
+    served.asked();
+    served.gets(&body.replacen(r#""text 3""#, r#""another""#, 1), &[json!(["another"])]).await;
+}
+
 /// The simulator's own bytes, in every API: from the cache they are what it says itself.
 #[tokio::test]
 async fn vectors_are_the_backends_own_bytes() {

@@ -163,7 +163,7 @@ proptest! {
         }
         rows.remove_if(|_| true);
         prop_assert_eq!(rows.bytes(), 0);
-        prop_assert_eq!(rows.breadth().1, 0);
+        prop_assert_eq!((rows.breadth().rows, rows.breadth().bytes), (0, 0));
     }
 }
 

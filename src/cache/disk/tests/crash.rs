@@ -112,6 +112,6 @@ async fn what_a_killed_process_left_is_right_or_not_there() {
         found += right;
         assert!(disk.close(PATIENCE));
     }
-    assert!(found > rounds && purges > rounds / 10, "{found} found, {purges} purges");
+    assert!(found > rounds * 20 && purges > rounds / 10, "{found} found, {purges} purges");
     println!("{rounds} rounds, {found} right, {purges} with a purge, {torn} torn ends");
 }
