@@ -21,7 +21,7 @@ pub use alike::Alike;
 pub use disk::{Disk, DiskFigures};
 pub use entry::{Author, Entry, Filter, Piece, Purged};
 pub use inflight::{Claim, Gone, Hubs, Lead, Recorded, Seat};
-pub use key::{Key, KeyBits, Keyer, Naming, Purpose, Walls};
+pub use key::{Key, KeyBits, Keyer, Naming, Purpose, Walls, length};
 pub use memory::{Memory, MemoryFigures};
 pub use spaces::{Space, SpaceFigures, Spaces};
 pub use vectors::{Keeping, Vectors};

@@ -6,6 +6,7 @@
 mod closed;
 mod http;
 mod paced;
+mod questions;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -26,12 +27,23 @@ pub struct Job {
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Kind {
-    /// A closed loop: each connection sends its next request when it has the whole answer.
-    Requests { connections: usize, body_bytes: usize, warm_ms: u64, window_ms: u64 },
+    /// A closed loop: each connection sends its next request when it has the whole answer; `fresh`:
+    /// each differs from all others in its seed.
+    Requests { connections: usize, body_bytes: usize, warm_ms: u64, window_ms: u64, fresh: bool },
     /// Streams on warm connections, all open at once, each with its own request.
-    Streams { count: usize, tokens: usize, gap_ms: u64 },
+    Streams { count: usize, tokens: usize, gap_ms: u64, beside: Option<Beside> },
+    /// Questions, each asked once.
+    Questions { from: u64, count: u64 },
     /// Streams that stay open while memory is looked at.
     Hold { count: usize, hold_ms: u64 },
+}
+
+/// Questions that are asked beside streams, each once.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct Beside {
+    pub from: u64,
+    /// Between one and the next.
+    pub gap_ms: u64,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -78,6 +90,7 @@ pub fn main(args: &[String]) -> anyhow::Result<()> {
         match job.kind {
             Kind::Requests { .. } => closed::run(&job).await,
             Kind::Streams { .. } | Kind::Hold { .. } => paced::run(&job).await,
+            Kind::Questions { from, count } => questions::ask_all(job.to, from, count).await,
         }
     })?;
     println!("{}", serde_json::to_string(&outcome)?);
@@ -88,28 +101,33 @@ pub fn main(args: &[String]) -> anyhow::Result<()> {
 
 /// A chat completion as an SDK sends it, `body_bytes` long; `tag` makes it differ from others.
 fn request(body_bytes: usize, stream: bool, tag: usize, simulate: &str) -> Vec<u8> {
-    let start = format!(
-        "{{\"model\":\"sim-1\",\"stream\":{stream},\"user\":\"agent-{tag:05}\",\
-         \"messages\":[{{\"role\":\"user\",\"content\":\""
-    );
-    let end = "\"}]}";
+    let members = format!("\"stream\":{stream},\"user\":\"agent-{tag:05}\"");
     let words = "the quick brown fox jumps over the lazy dog and ";
-    let text = body_bytes.saturating_sub(start.len() + end.len());
+    let text = body_bytes.saturating_sub(body(&members, "").len());
+    let text: String = words.chars().cycle().take(text).collect();
+    post(&body(&members, &text), simulate)
+}
+
+/// The body of a chat with one turn.
+fn body(members: &str, text: &str) -> String {
+    format!(
+        "{{\"model\":\"sim-1\",{members},\"messages\":[{{\"role\":\"user\",\"content\":\"{text}\"}}]}}"
+    )
+}
+
+fn post(body: &str, simulate: &str) -> Vec<u8> {
     let simulate = match simulate {
         "" => String::new(),
-        script => format!("x-simulate: {script}\r\n"),
+        // a cache would make one of all streams
+        script => format!("x-simulate: {script}\r\ncache-control: no-store\r\n"),
     };
-    let mut request = format!(
+    format!(
         "POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\nuser-agent: bench/1\r\n\
          accept: application/json\r\nauthorization: Bearer sk-bench-0000\r\n\
-         content-type: application/json\r\n{simulate}content-length: {}\r\n\r\n",
-        start.len() + text + end.len()
+         content-type: application/json\r\n{simulate}content-length: {}\r\n\r\n{body}",
+        body.len()
     )
-    .into_bytes();
-    request.extend_from_slice(start.as_bytes());
-    request.extend(words.bytes().cycle().take(text));
-    request.extend_from_slice(end.as_bytes());
-    request
+    .into_bytes()
 }
 
 /// A latency in nanoseconds; four seconds and more count as four.

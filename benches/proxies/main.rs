@@ -14,6 +14,8 @@ mod machine;
 mod measure;
 mod peers;
 mod process;
+#[path = "../semantic/questions.rs"]
+mod questions;
 mod report;
 mod results;
 

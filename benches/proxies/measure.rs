@@ -7,9 +7,9 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 
 use crate::Options;
-use crate::load::{Job, Kind, Outcome};
+use crate::load::{Beside, Job, Kind, Outcome};
 use crate::machine::{self, Pins};
-use crate::peers::{self, Bench, DIRECT, FLOOR, Peer, Running};
+use crate::peers::{self, Bench, DIRECT, FLOOR, HIT, MISS, PLAIN, Peer, Running};
 use crate::process::{Output, Process, pause};
 use crate::report;
 use crate::results::Results;
@@ -22,6 +22,10 @@ pub enum Part {
     Streams,
     /// Request bodies of 1 MB and 10 MB
     Bodies,
+    /// Calls that a cache answers, and calls that it does not
+    Cache,
+    /// The same streams beside lookups of questions by likeness
+    Semantic,
     /// Start, idle memory, memory with many streams held open, size of the binary
     Memory,
 }
@@ -38,10 +42,16 @@ pub struct Findings {
 }
 
 pub fn run(options: &Options) -> anyhow::Result<()> {
-    let parts = [Part::Requests, Part::Streams, Part::Bodies, Part::Memory];
+    let parts =
+        [Part::Requests, Part::Streams, Part::Bodies, Part::Cache, Part::Semantic, Part::Memory];
     let parts = parts.into_iter().filter(|p| options.only.is_empty() || options.only.contains(p));
     let parts: Vec<Part> = parts.collect();
-    let peers = choose(&options.peers)?;
+    let mut peers = choose(&options.peers)?;
+    let steps: Vec<Step> = parts.iter().flat_map(|&part| steps(part)).copied().collect();
+    peers.retain(|&peer| {
+        let memory = parts.contains(&Part::Memory) && peer.has_memory();
+        peer.name == DIRECT || memory || steps.iter().any(|step| step.concerns(peer))
+    });
     let bench = Bench {
         dir: tempfile::tempdir()?,
         pins: Pins::choose(),
@@ -56,18 +66,23 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let mut running = Vec::new();
     for peer in peers {
         match bench.start(peer, backend.1) {
-            Ok(started) => running.push(started),
+            Ok(started) => {
+                fill(&bench, &started, options)?;
+                running.push(started);
+            }
             Err(why) => found.notes.push(format!("{} takes no part: {why:#}", peer.name)),
         }
     }
     let rounds = if options.quick { 1 } else { options.rounds as usize };
-    let steps: Vec<Step> = parts.iter().flat_map(|&part| steps(part)).copied().collect();
     for round in 0..rounds {
         // Each step goes through all peers before the next: what is compared lies close in time.
         for &step in &steps {
             progress(&format!("round {} of {rounds}: {step:?}", round + 1));
             each(&mut running, round, &mut found, |running, found| {
                 bench.forget_logs()?;
+                if !step.concerns(running.peer) {
+                    return Ok(());
+                }
                 steady(&bench, step, running, options, found)
             });
         }
@@ -139,6 +154,19 @@ enum Step {
     Requests { connections: usize },
     Streams,
     Body { megabytes: usize },
+    Cache { kilobytes: usize },
+    Beside,
+}
+
+impl Step {
+    fn concerns(self, peer: Peer) -> bool {
+        match self {
+            Self::Requests { .. } | Self::Streams | Self::Body { .. } => !peer.caches(),
+            Self::Cache { kilobytes: 1 } => [FLOOR, PLAIN, HIT, MISS].contains(&peer.name),
+            Self::Cache { .. } => [PLAIN, MISS].contains(&peer.name),
+            Self::Beside => peer.name == MISS || peer.questions().is_some(),
+        }
+    }
 }
 
 /// What a part does in a round; memory is not measured in rounds.
@@ -151,6 +179,8 @@ fn steps(part: Part) -> &'static [Step] {
         ],
         Part::Streams => &[Step::Streams],
         Part::Bodies => &[Step::Body { megabytes: 1 }, Step::Body { megabytes: 10 }],
+        Part::Cache => &[Step::Cache { kilobytes: 1 }, Step::Cache { kilobytes: 100 }],
+        Part::Semantic => &[Step::Beside],
         Part::Memory => &[],
     }
 }
@@ -165,7 +195,7 @@ fn steady(
     let peer = running.peer;
     let closed = |connections, body_bytes, window_ms| {
         let window_ms = if options.quick { window_ms / 4 } else { window_ms };
-        Kind::Requests { connections, body_bytes, warm_ms: 300, window_ms }
+        Kind::Requests { connections, body_bytes, warm_ms: 300, window_ms, fresh: false }
     };
     let outcome = match step {
         Step::Requests { connections } => {
@@ -175,7 +205,7 @@ fn steady(
         }
         Step::Streams => {
             let count = if options.quick { 50 } else { 200 };
-            let kind = Kind::Streams { count, tokens: 100, gap_ms: 20 };
+            let kind = Kind::Streams { count, tokens: 100, gap_ms: 20, beside: None };
             let outcome = load(bench, running, kind)?;
             streams(found, peer, &outcome);
             outcome
@@ -189,9 +219,77 @@ fn steady(
             }
             outcome
         }
+        Step::Cache { kilobytes } => {
+            cached(bench, kilobytes, running, options, &mut found.results)?
+        }
+        Step::Beside => beside(bench, running, options, &mut found.results)?,
     };
     broken(found, peer, &outcome);
     Ok(())
+}
+
+/// Calls in a closed loop, with a cache or without one.
+fn cached(
+    bench: &Bench,
+    kilobytes: usize,
+    running: &Running,
+    options: &Options,
+    results: &mut Results,
+) -> anyhow::Result<Outcome> {
+    let (peer, small) = (running.peer, kilobytes == 1);
+    let outcome = load(
+        bench,
+        running,
+        Kind::Requests {
+            connections: if small { 64 } else { 16 },
+            body_bytes: if small { 1024 } else { kilobytes * 1000 },
+            warm_ms: 300,
+            window_ms: if options.quick { 400 } else { 1_200 },
+            fresh: peer.name != HIT,
+        },
+    )?;
+    let (done, cpu) = (outcome.done as f64, outcome.usage.cpu_ns as f64);
+    results.add(peer.name, &format!("cache{kilobytes}.rate"), done / outcome.seconds);
+    results.add(peer.name, &format!("cache{kilobytes}.cpu"), cpu / done / 1e3);
+    Ok(outcome)
+}
+
+/// Streams, and a question that is new every few milliseconds beside them.
+fn beside(
+    bench: &Bench,
+    running: &Running,
+    options: &Options,
+    results: &mut Results,
+) -> anyhow::Result<Outcome> {
+    let peer = running.peer;
+    let asked = results.rounds(peer.name, "beside.gap99").len() as u64;
+    let from = u64::from(peer.questions().unwrap_or(0)) + asked * A_ROUND;
+    let outcome = load(
+        bench,
+        running,
+        Kind::Streams {
+            count: if options.quick { 50 } else { 200 },
+            tokens: 100,
+            gap_ms: 20,
+            beside: Some(Beside { from, gap_ms: 10 }),
+        },
+    )?;
+    let mut add = |what: &str, value: f64| results.add(peer.name, what, value);
+    add("beside.gap50", outcome.gap.p50);
+    add("beside.gap99", outcome.gap.p99);
+    add("beside.cpu", outcome.usage.cpu_ns as f64 / outcome.done as f64 / 1e6);
+    Ok(outcome)
+}
+
+/// More questions than are asked in a round.
+const A_ROUND: u64 = 10_000;
+
+/// Asks as many questions as the peer is to know.
+fn fill(bench: &Bench, running: &Running, options: &Options) -> anyhow::Result<()> {
+    let Some(count) = running.peer.questions() else { return Ok(()) };
+    let count = u64::from(if options.quick { count / 10 } else { count });
+    progress(&format!("{}: {count} questions", running.peer.name));
+    load(bench, running, Kind::Questions { from: 0, count }).map(drop)
 }
 
 fn requests(results: &mut Results, peer: Peer, connections: usize, outcome: &Outcome) {

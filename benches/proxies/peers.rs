@@ -23,11 +23,21 @@ enum Start {
     Haproxy {
         log: bool,
     },
-    /// `limits`: with an agent known by its key, five limits on it, and prices.
     Tidegate {
         workers: u8,
-        limits: bool,
+        policy: Policy,
     },
+}
+
+/// What a tidegate is told to do beside passing calls on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Policy {
+    Nothing,
+    /// With an agent known by its key, five limits on it, and prices.
+    Limits,
+    Cache,
+    /// With lookups among as many questions at most.
+    Alike(u32),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,15 +50,28 @@ pub struct Peer {
 
 pub const DIRECT: &str = "direct";
 pub const FLOOR: &str = "floor-legacy";
+pub const PLAIN: &str = "tidegate";
 /// With limits on.
 pub const LIMITED: &str = "tidegate-limits";
+/// With a cache that is sent the same call again and again.
+pub const HIT: &str = "tidegate-hit";
+/// With a cache that is never sent the same call twice.
+pub const MISS: &str = "tidegate-miss";
+/// The same, where questions are looked up by likeness besides: among ten thousand of them, and among
+/// as many as a partition takes.
+pub const ALIKE: &str = "tidegate-alike";
+pub const ALIKE_FULL: &str = "tidegate-alike-full";
 
 const fn peer(name: &'static str, start: Start, wide: bool) -> Peer {
     Peer { name, start, wide }
 }
 
+const fn tidegate_of(workers: u8, policy: Policy) -> Start {
+    Start::Tidegate { workers, policy }
+}
+
 /// In the order of the table.
-pub const ALL: [Peer; 11] = [
+pub const ALL: [Peer; 15] = [
     peer(DIRECT, Start::Direct, false),
     peer(FLOOR, Start::Floor, false),
     peer("floor-conn", Start::Floor, false),
@@ -56,19 +79,38 @@ pub const ALL: [Peer; 11] = [
     peer("nginx-logged", Start::Nginx { log: true }, false),
     peer("haproxy", Start::Haproxy { log: false }, false),
     peer("haproxy-logged", Start::Haproxy { log: true }, false),
-    peer("tidegate", Start::Tidegate { workers: 1, limits: false }, false),
-    peer("tidegate-limits", Start::Tidegate { workers: 1, limits: true }, false),
+    peer(PLAIN, tidegate_of(1, Policy::Nothing), false),
+    peer(LIMITED, tidegate_of(1, Policy::Limits), false),
+    peer(HIT, tidegate_of(1, Policy::Cache), false),
+    peer(MISS, tidegate_of(1, Policy::Cache), false),
+    peer(ALIKE, tidegate_of(1, Policy::Alike(10_000)), false),
+    peer(ALIKE_FULL, tidegate_of(1, Policy::Alike(50_000)), false),
     peer("floor-multi", Start::Floor, true),
-    peer("tidegate-2", Start::Tidegate { workers: 2, limits: false }, true),
+    peer("tidegate-2", tidegate_of(2, Policy::Nothing), true),
 ];
 
 impl Peer {
     /// Whether its memory is looked at: a log makes no difference there.
     pub fn has_memory(self) -> bool {
-        !matches!(
+        let logged = matches!(
             self.start,
             Start::Direct | Start::Nginx { log: true } | Start::Haproxy { log: true }
-        )
+        );
+        !logged && !self.caches()
+    }
+
+    /// Questions to be asked before its streams are measured.
+    pub fn questions(self) -> Option<u32> {
+        match self.start {
+            Start::Tidegate { policy: Policy::Alike(questions), .. } => Some(questions),
+            _ => None,
+        }
+    }
+
+    /// Is there for parts of its own alone.
+    pub fn caches(self) -> bool {
+        use Policy::{Alike, Cache};
+        matches!(self.start, Start::Tidegate { policy: Cache | Alike(_), .. })
     }
 
     /// The binary whose size says something: the floors are inside this one.
@@ -164,9 +206,8 @@ impl Bench {
                 let program = machine::tool("haproxy").context("not installed")?;
                 (program, args(&["-db", "-f", &file]), logged.then_some(log))
             }
-            Start::Tidegate { workers, limits } => {
-                let policy = tidegate(at, free_address()?, backend);
-                fs::write(&config, if limits { policy + LIMITS } else { policy })?;
+            Start::Tidegate { workers, policy } => {
+                fs::write(&config, tidegate(at, free_address()?, backend) + &policy.text())?;
                 let workers = workers.to_string();
                 let args = args(&["run", "-c", &file, "--workers", &workers]);
                 (self.tidegate.clone(), args, Some(log))
@@ -256,6 +297,22 @@ routes:
 telemetry: {{ access_log: stdout }}
 "
     )
+}
+
+impl Policy {
+    fn text(self) -> String {
+        let alike = |questions| {
+            format!(
+                "policies:\n  - cache: {{ ttl: 1h, semantic: {{ mode: shadow, entries: {questions} }} }}\n"
+            )
+        };
+        match self {
+            Self::Nothing => String::new(),
+            Self::Limits => LIMITS.to_owned(),
+            Self::Cache => "policies:\n  - cache: { ttl: 1h }\n".to_owned(),
+            Self::Alike(questions) => alike(questions),
+        }
+    }
 }
 
 /// The key is the one that the load sends. Wide enough that nothing is ever refused.

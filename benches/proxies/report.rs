@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use crate::machine;
 use crate::measure::Findings;
-use crate::peers::{DIRECT, FLOOR, LIMITED, Peer};
+use crate::peers::{ALIKE, ALIKE_FULL, DIRECT, FLOOR, HIT, LIMITED, MISS, PLAIN, Peer};
 use crate::results::{Results, median};
 
 #[derive(Clone, Copy)]
@@ -33,7 +33,7 @@ const fn row(key: &'static str, title: &'static str, digits: usize, show: Show) 
     Row { key, title, digits, show }
 }
 
-const ROWS: [Row; 30] = [
+const ROWS: [Row; 36] = [
     row("c1.rate", "req/s, 1 connection", 0, Show::Ratio),
     row("c64.rate", "req/s, 64 connections", 0, Show::Ratio),
     row("c256.rate", "req/s, 256 connections", 0, Show::Ratio),
@@ -58,6 +58,12 @@ const ROWS: [Row; 30] = [
     row("streams.same", "streams with the same bytes", 0, Show::Of("streams.count")),
     row("body1.cpu", "CPU ms, 1 MB body", 2, Show::Ratio),
     row("body10.cpu", "CPU ms, 10 MB body", 2, Show::Ratio),
+    row("cache1.rate", "req/s, 1 kB, cache", 0, Show::Ratio),
+    row("cache1.cpu", "CPU µs/request, 1 kB, cache", 1, Show::Ratio),
+    row("cache100.cpu", "CPU µs/request, 100 kB, cache", 1, Show::Plain),
+    row("beside.gap50", "between tokens p50 ms, beside lookups", 2, Show::Plain),
+    row("beside.gap99", "between tokens p99 ms, beside lookups", 2, Show::Plain),
+    row("beside.cpu", "CPU ms/stream, beside lookups", 2, Show::Plain),
     row("start", "start to first answer ms", 0, Show::Plain),
     row("idle", "idle memory MB", 1, Show::Plain),
     row("held.each", "kB for each open stream", 1, Show::Ratio),
@@ -185,7 +191,29 @@ fn verdicts(results: &Results, judge: &str) -> String {
     out += &below("start to first answer, ms", plain("start"), 50.0);
     out += &below("stripped binary, MB", plain("size"), 15.0);
     out += &at_most("CPU for a 10 MB body / floor", ratios("body10.cpu", FLOOR), 2.0);
+    out += &cache_verdicts(results);
     out += &at_most("broken calls", sum("broken").into_iter().collect(), 0.0);
+    out
+}
+
+/// What is demanded of caches, whoever is judged.
+fn cache_verdicts(results: &Results) -> String {
+    let ratios = |own: &str, other: &str, key: &str| {
+        results.each_against(own, other, key, |own, other| own / other)
+    };
+    let later =
+        |own: &str| results.each_against(own, MISS, "beside.gap99", |own, other| own - other);
+    let at_most =
+        |what: &str, rounds: Vec<f64>, limit: f64| verdict(what, rounds, "≤", limit, f64::le);
+    let rates = ratios(HIT, FLOOR, "cache1.rate");
+    let mut out = verdict("hits: requests/s / floor", rates, "≥", 1.0, f64::ge);
+    let cpu = ratios(HIT, FLOOR, "cache1.cpu");
+    out += &verdict("hits: CPU per request / floor", cpu, "<", 1.0, f64::lt);
+    out += &at_most("misses: CPU / without a cache, 1 kB", ratios(MISS, PLAIN, "cache1.cpu"), 1.1);
+    let large = ratios(MISS, PLAIN, "cache100.cpu");
+    out += &at_most("misses: CPU / without a cache, 100 kB", large, 1.25);
+    out += &at_most("tokens' p99 beside lookups among 10,000, ms added", later(ALIKE), 2.0);
+    out += &at_most("  among as many as a partition takes", later(ALIKE_FULL), 2.0);
     out
 }
 

@@ -9,6 +9,7 @@
 //!
 //! Generic over the answer's head and over what went wrong, for neither is the cache's affair. One
 //! short lock a hub; readers and writer may be on different threads.
+use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
@@ -18,7 +19,7 @@ use dashmap::mapref::entry::Entry as Place;
 use parking_lot::Mutex;
 use slab::Slab;
 
-use super::key::Key;
+use super::key::{Key, KeyBits};
 
 mod state;
 #[cfg(test)]
@@ -29,7 +30,7 @@ use state::State;
 
 /// All calls in flight that may be joined.
 pub struct Hubs<H, F> {
-    all: DashMap<Key, Arc<Hub<H, F>>>,
+    all: DashMap<Key, Arc<Hub<H, F>>, BuildHasherDefault<KeyBits>>,
 }
 
 /// One call in flight.
@@ -77,7 +78,7 @@ impl<F> Clone for Gone<F> {
 
 impl<H, F> Default for Hubs<H, F> {
     fn default() -> Self {
-        Self { all: DashMap::with_shard_amount(16) }
+        Self { all: DashMap::with_hasher_and_shard_amount(BuildHasherDefault::default(), 16) }
     }
 }
 
@@ -199,13 +200,17 @@ impl<H, F> Lead<H, F> {
 impl<H, F> Drop for Lead<H, F> {
     fn drop(&mut self) {
         self.hubs.all.remove_if(&self.key, |_, hub| Arc::ptr_eq(hub, &self.hub));
-        // unless it has said so before
-        self.hub.edit(|state| state.end(Some(Gone::Lost)));
+        self.hub.edit(|state| {
+            // unless it has said so before
+            state.end(Some(Gone::Lost));
+            state.close();
+        });
     }
 }
 
 impl<H, F> Seat<H, F> {
-    /// The answer's head.
+    /// The answer's head, once. Who reads alone when all has come, and nobody can join any more, has
+    /// it alone.
     pub fn poll_head(&self, cx: &mut Context<'_>) -> Poll<Result<Arc<H>, Gone<F>>> {
         self.hub.edit(|state| state.poll_head(self.at, cx))
     }

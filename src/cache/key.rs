@@ -93,7 +93,7 @@ impl Keyer {
         // one piece: the hash takes many small ones dearly
         let mut text = Vec::with_capacity(384);
         let mut part = |part: &[u8]| {
-            text.extend_from_slice(&(part.len() as u64).to_le_bytes());
+            length(&mut text, part.len());
             text.extend_from_slice(part);
         };
         part(&[VERSION, purpose as u8, scope as u8, kind]);
@@ -102,7 +102,7 @@ impl Keyer {
         }
         part(origin);
         part(tenant);
-        part(&(headers.len() as u64).to_le_bytes());
+        part(&(headers.len() as u32).to_le_bytes());
         for (name, value) in headers {
             part(name.as_bytes());
             part(value);
@@ -114,7 +114,16 @@ impl Keyer {
 }
 
 /// Raised when what goes into a key changes its meaning: older entries on disk are then unknown.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+
+/// Seven bits a byte, the last one below 128: short, and it says itself where it ends (LEB128).
+pub fn length(text: &mut Vec<u8>, mut len: usize) {
+    while len >= 0x80 {
+        text.push(len as u8 | 0x80);
+        len >>= 7;
+    }
+    text.push(len as u8);
+}
 
 /// A key in the making.
 #[derive(Clone)]

@@ -48,6 +48,13 @@ impl<'r> Control<'r> {
     /// What does not make sense is as if it were not there, but for a mode: an unknown one is off.
     pub fn read(headers: &'r HeaderMap) -> Self {
         let mut control = Self::default();
+        // most calls say nothing, and a walk over their names is cheaper than five searches
+        let ours = |name: &HeaderName| {
+            *name == header::CACHE_CONTROL || name.as_str().starts_with("x-tidegate-cache-")
+        };
+        if !headers.keys().any(ours) {
+            return control;
+        }
         for value in headers.get_all(header::CACHE_CONTROL) {
             for directive in value.as_bytes().split(|byte| *byte == b',') {
                 control.directive(directive.trim_ascii());

@@ -89,14 +89,16 @@ pub async fn follow(
     if let Some(tab) = &tab {
         record.follow(&tab.trace.borrow());
     }
-    let head = head.map_err(Refusal::expired)?.map_err(|gone| refusal(&gone))?;
+    let mut head = head.map_err(Refusal::expired)?.map_err(|gone| refusal(&gone))?;
     if let Reader::Joined(ticket, _) = &reader {
         ticket.enter(Stage::Answering, worker.clock.now());
         if matches!(head.form, Form::Sse | Form::NdJson) {
             ticket.set_streaming();
         }
     }
-    let mut headers = head.headers.clone();
+    // nobody else will want them, if nobody else has them
+    let own = Arc::get_mut(&mut head).map(|head| std::mem::take(&mut head.headers));
+    let mut headers = own.unwrap_or_else(|| head.headers.clone());
     if let Reader::Joined(..) = &reader {
         for name in of_the_first(&headers) {
             headers.remove(name);

@@ -54,7 +54,8 @@ pub struct Production {
 impl Production {
     /// Begins it in the background.
     pub fn start(self) {
-        tokio::task::spawn_local(self.run());
+        // the runtime moves a task a few times: a pointer is moved cheaply
+        tokio::task::spawn_local(Box::pin(self.run()));
     }
 
     async fn run(self) {
@@ -82,7 +83,7 @@ impl Production {
                 call,
                 &mut watch,
             );
-            unless_deserted(&lead, Box::pin(asked)).await
+            unless_deserted(&lead, asked).await
         };
         match sent {
             Some(Ok(sent)) => {

@@ -48,7 +48,8 @@ pub fn reply(
     standing: &[Standing],
     saved: Saved,
 ) -> Reply {
-    let mut headers = HeaderMap::with_capacity(8);
+    // these, and two that every reply gets
+    let mut headers = HeaderMap::with_capacity(6);
     let status = super::status::hit(&hit);
     let Hit { entry, age, tier, .. } = hit;
     if let Tier::Semantic { similarity } = tier

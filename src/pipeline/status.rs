@@ -40,13 +40,18 @@ pub fn hit(hit: &Hit) -> HeaderValue {
         Tier::Canonical => "canonical",
         Tier::Semantic { .. } => "semantic",
     };
-    let mut text = Vec::with_capacity(80);
-    text.extend_from_slice(b"tidegate; hit; ttl=");
-    text.extend_from_slice(itoa::Buffer::new().format(hit.left.as_secs()).as_bytes());
-    text.extend_from_slice(b"; detail=");
-    text.extend_from_slice(detail.as_bytes());
-    key(&mut text, &hit.key);
-    value(text)
+    let mut ttl = itoa::Buffer::new();
+    let ttl = ttl.format(hit.left.as_secs()).as_bytes();
+    let key = digits(&hit.key);
+    let parts: [&[u8]; 7] =
+        [b"tidegate; hit; ttl=", ttl, b"; detail=", detail.as_bytes(), b"; key=\"", &key, b"\""];
+    // the parts have 85 bytes at most
+    let (mut text, mut len) = ([0; 96], 0);
+    for part in parts {
+        text[len..len + part.len()].copy_from_slice(part);
+        len += part.len();
+    }
+    HeaderValue::from_bytes(&text[..len]).unwrap_or(MISS)
 }
 
 /// Not looked up, or not allowed to be; why, in a word.
@@ -56,21 +61,14 @@ pub fn bypass(why: &'static str) -> HeaderValue {
     }
     let mut text = b"tidegate; fwd=bypass; detail=".to_vec();
     text.extend_from_slice(why.as_bytes());
-    value(text)
+    HeaderValue::from_maybe_shared(Bytes::from(text)).unwrap_or(REQUEST)
 }
 
 /// Enough of an entry's name to find it by.
-fn key(text: &mut Vec<u8>, key: &Key) {
+fn digits(key: &Key) -> [u8; 16] {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    text.extend_from_slice(b"; key=\"");
-    for byte in &key.0[..8] {
-        text.push(DIGITS[usize::from(byte >> 4)]);
-        text.push(DIGITS[usize::from(byte & 15)]);
-    }
-    text.push(b'"');
-}
-
-/// Visible ASCII alone.
-fn value(text: Vec<u8>) -> HeaderValue {
-    HeaderValue::from_maybe_shared(Bytes::from(text)).unwrap_or(MISS)
+    std::array::from_fn(|at| {
+        let byte = key.0[at / 2];
+        DIGITS[usize::from(if at % 2 == 0 { byte >> 4 } else { byte & 15 })]
+    })
 }

@@ -127,7 +127,7 @@ pub fn question(kind: Kind, body: &[u8]) -> Result<Question<'_>, Unasked> {
             return Err(refers.1);
         }
         let name = key.plain().ok_or(Unasked::NotJson)?;
-        let found = fields.iter().position(|field| is(dialect, field.name, &name));
+        let found = fields::find(fields, dialect, &name);
         let Some(order) = found else {
             let (order, but) = (fields.len(), &[][..]);
             question.said.push(Said { order, name, value, spaced: crossed.spaced, but });
@@ -169,7 +169,8 @@ impl<'a> Question<'a> {
             offers_tools: false,
             images: false,
             turns: None,
-            said: Vec::with_capacity(24),
+            // more than most bodies have; larger pieces of memory are dear
+            said: Vec::with_capacity(12),
         }
     }
 

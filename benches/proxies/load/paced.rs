@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::http::Connection;
+use super::questions::ask_on;
 use super::{Job, Kind, Outcome, Quantiles, nanos, request};
 use crate::machine::{self, Usage};
 
@@ -24,9 +25,15 @@ const OPENING: usize = 64;
 
 pub(super) async fn run(job: &Job) -> anyhow::Result<Outcome> {
     match job.kind {
-        Kind::Streams { count, tokens, gap_ms } => streams(job, count, tokens, gap_ms).await,
+        Kind::Streams { count, tokens, gap_ms, beside: None } => {
+            streams(job, count, tokens, gap_ms).await
+        }
+        Kind::Streams { count, tokens, gap_ms, beside: Some(beside) } => tokio::select! {
+            outcome = streams(job, count, tokens, gap_ms) => outcome,
+            Err(why) = ask_on(job.to, beside) => Err(why.context("a question beside the streams")),
+        },
         Kind::Hold { count, hold_ms } => hold(job, count, hold_ms).await,
-        Kind::Requests { .. } => bail!("not streams"),
+        Kind::Requests { .. } | Kind::Questions { .. } => bail!("not streams"),
     }
 }
 

@@ -51,7 +51,10 @@ impl Woken {
     }
 
     pub fn wake(self) {
-        self.first.into_iter().chain(self.more).for_each(Waker::wake);
+        if let Some(first) = self.first {
+            first.wake();
+            self.more.into_iter().for_each(Waker::wake);
+        }
     }
 }
 
@@ -170,6 +173,13 @@ impl<H, F> State<H, F> {
     }
 
     pub fn poll_head(&mut self, at: usize, cx: &mut Context<'_>) -> Poll<Result<Arc<H>, Gone<F>>> {
+        if self.closed
+            && self.end.is_some()
+            && self.seats.len() == 1
+            && let Some(head) = self.head.take()
+        {
+            return Poll::Ready(Ok(head));
+        }
         if let Some(head) = &self.head {
             return Poll::Ready(Ok(Arc::clone(head)));
         }

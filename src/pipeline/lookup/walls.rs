@@ -81,7 +81,7 @@ fn tenant(scope: Scope, who: &Identity, headers: &HeaderMap, namespace: Option<&
     let mut tenant = Vec::with_capacity(96);
     let mut part = |name: u8, text: &[u8]| {
         tenant.push(name);
-        tenant.extend_from_slice(&(text.len() as u64).to_le_bytes());
+        cache::length(&mut tenant, text.len());
         tenant.extend_from_slice(text);
     };
     // a team that is only said joins those alone whom a credential joins already

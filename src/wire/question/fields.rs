@@ -204,6 +204,20 @@ pub fn fields(kind: Kind) -> Option<&'static [Field]> {
     })
 }
 
+/// The field that a backend of this dialect takes `name` for.
+pub fn find(fields: &[Field], dialect: Dialect, name: &[u8]) -> Option<usize> {
+    if matches!(dialect, Dialect::Ollama | Dialect::Gemini) {
+        return fields.iter().position(|field| is(dialect, field.name, name));
+    }
+    // lengths and first letters part nearly all of them
+    let first = name.first();
+    let same = |field: &Field| {
+        let known = field.name.as_bytes();
+        known.len() == name.len() && known.first() == first && known == name
+    };
+    fields.iter().position(same)
+}
+
 /// Whether a backend of this dialect takes `name` for `field`: Go's decoder minds no case,
 /// protobuf takes snake case too.
 pub fn is(dialect: Dialect, field: &str, name: &[u8]) -> bool {

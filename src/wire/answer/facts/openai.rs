@@ -5,14 +5,20 @@ use std::sync::LazyLock;
 use super::{CALLS, CONTENT, Seen, opens_empty, opens_text};
 use crate::wire::answer::Finish;
 use crate::wire::answer::events::{lines_back, values};
-use crate::wire::json::Raw;
+use crate::wire::json::{Raw, skip_value};
 use crate::wire::seek::{Seek, needle};
 
 static FINISH: Seek = LazyLock::new(|| needle(b"\"finish_reason\""));
 static TEXT: Seek = LazyLock::new(|| needle(b"\"text\""));
-static FUNCTION: Seek = LazyLock::new(|| needle(b"\"function_call\""));
+/// How the names of calls end, and no others that are usual.
+static ANY_CALL: Seek = LazyLock::new(|| needle(b"_call"));
 static REFUSAL: Seek = LazyLock::new(|| needle(b"\"refusal\""));
 static ITEM: Seek = LazyLock::new(|| needle(b"\"item\""));
+
+/// Whether a part of a chat holds more than words and their end.
+fn unusual(part: &[u8]) -> bool {
+    ANY_CALL.stands(part) || TEXT.stands(part) || REFUSAL.says(part)
+}
 
 impl Seen {
     /// A choice of chat or of completions, whole or a piece.
@@ -46,16 +52,15 @@ impl Seen {
 
     /// A plain chat with one choice, as nearly all are, is not walked through: each of the few words
     /// stands there once, or not at all. Inside a string a quote has a backslash before it, so what
-    /// is found is a name. `None`: it must be walked through.
+    /// is found is a name; the content, which is most of it, is crossed once and not searched.
+    /// `None`: it must be walked through.
     pub fn usual_chat(&mut self, body: &[u8]) -> Option<()> {
-        if CALLS.stands(body) || FUNCTION.stands(body) || TEXT.stands(body) {
-            return None;
-        }
-        let finish = FINISH.value(body)?;
-        let content = CONTENT.value(body)?;
-        let silent = REFUSAL.value(body).is_none_or(|value| value.starts_with(b"null"));
-        let again = FINISH.value(finish).is_some() || CONTENT.value(content).is_some();
-        if again || !silent || !opens_text(content) {
+        let content = CONTENT.value(body).filter(|content| opens_text(content))?;
+        let head = &body[..body.len() - content.len()];
+        let rest = &content[skip_value(content, 0).ok()?..];
+        let finish = FINISH.value(rest)?;
+        let again = FINISH.stands(head) || FINISH.stands(finish) || CONTENT.stands(rest);
+        if again || [head, rest].into_iter().any(unusual) {
             return None;
         }
         let word = finish.strip_prefix(b"\"")?;
