@@ -42,6 +42,14 @@ pub const LONGEST: usize = 4096;
 /// from training, one other in two thousand comes out above it, vetoed or not.
 pub const SHIPPED: f32 = 2.0;
 
+/// Builds the tables that the first question would else wait for, some milliseconds: call it off the
+/// I/O threads, where somebody will ask.
+pub fn warm() {
+    let question = Question::read("how do i begin");
+    let _ = (question.canonical(), judge(&question, &question, 1.0));
+    let _ = agree(question.text(), question.text());
+}
+
 /// Where the vectors of two questions that ask the same lie at least; below, nothing is compared.
 const LEAST_COSINE: f32 = 0.5;
 

@@ -16,6 +16,7 @@ use crate::limits::pace;
 use crate::limits::price::{PriceError, PriceList};
 use crate::limits::rules::Rules;
 use crate::route::{Route, Routes};
+use crate::semantic;
 use crate::store::Store;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::{self, Registry, Upstream};
@@ -82,6 +83,10 @@ impl Snapshot {
         metrics: &Metrics,
         env: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Self, SetupError> {
+        let in_other_words = |policy: &config::Policy| matches!(&policy.cache, Some(CacheRule::On(rule)) if rule.canonical || rule.semantic.is_some());
+        if config.policies.iter().any(in_other_words) {
+            semantic::warm();
+        }
         let upstreams = config
             .upstreams
             .iter()

@@ -147,6 +147,13 @@ impl Naming {
 }
 
 impl Key {
+    /// The name of one of several things of that name, told apart by a hash.
+    #[must_use]
+    pub fn beside(mut self, other: [u8; 32]) -> Self {
+        self.0.iter_mut().zip(other).for_each(|(byte, other)| *byte ^= other);
+        self
+    }
+
     /// The name of one form of the same answer; `form` is below 16.
     #[must_use]
     pub fn form(mut self, form: u8) -> Self {

@@ -52,7 +52,7 @@ impl Lookup {
             vectors.forget();
         }
         self.vectors = Some(vectors);
-        let join = || self.rule.coalesce.then(|| worker.hubs.join(&self.key)).flatten();
+        let join = || self.rule.coalesce.then(|| worker.hubs.join(&self.flight)).flatten();
         hit.map(Found::Hit).or_else(|| join().map(Found::Join))
     }
 

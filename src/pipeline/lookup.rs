@@ -20,7 +20,7 @@ pub use self::keep::Answered;
 pub use self::walls::walls;
 
 use self::form::Asked;
-use self::walls::name;
+use self::walls::{name, own_credentials};
 use super::call::{Call, Sending};
 use super::control::{Bounds, Control, Reach};
 use super::embeddings;
@@ -53,6 +53,8 @@ pub struct Lookup {
     question: Key,
     /// The name of its answer in the form asked for.
     pub key: Key,
+    /// And of the call for it, while it is in flight.
+    pub flight: Key,
     asked: Asked,
     bounds: Bounds,
     pub author: Author,
@@ -149,8 +151,11 @@ pub fn plan(worker: &Worker, snapshot: &Snapshot, facts: &Facts<'_>) -> Planned 
         Err(why) => return Planned::Bypass(why),
     };
     let asked = Asked::of(call, facts.target);
+    let key = question.form(asked.number());
+    let judged = route.upstream.credential.is_none() && rule.scope != Scope::Credential;
     Planned::Look(Box::new(Lookup {
-        key: question.form(asked.number()),
+        key,
+        flight: if judged { key.beside(own_credentials(who, &facts.head.headers)) } else { key },
         question,
         asked,
         bounds: control.bounds,
@@ -196,7 +201,7 @@ impl Lookup {
         if let Some(entry) = self.space.get_now(&self.key, now) {
             return self.hit(entry, self.key, Tier::Memory, now).map(Found::Hit);
         }
-        let seat = self.rule.coalesce.then(|| worker.hubs.join(&self.key)).flatten();
+        let seat = self.rule.coalesce.then(|| worker.hubs.join(&self.flight)).flatten();
         if let Some(seat) = seat {
             return Some(Found::Join(seat));
         }
@@ -302,12 +307,12 @@ impl Lookup {
         // another agent's limit bounds nobody's answer but its own
         let bound = clamped && self.rule.scope > Scope::Agent;
         let (lead, seat) = if self.rule.coalesce && !self.bounds.no_cache && !bound {
-            match worker.hubs.claim(self.key, keep) {
+            match worker.hubs.claim(self.flight, keep) {
                 Claim::Join(seat) => return Claimed::Found(Found::Join(seat), self),
                 Claim::Lead(lead, seat) => (lead, seat),
             }
         } else {
-            worker.hubs.alone(self.key, keep)
+            worker.hubs.alone(self.flight, keep)
         };
         Claimed::Miss(Box::new(Leading { lead, seat, miss: Miss(()), lookup: self }))
     }

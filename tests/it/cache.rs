@@ -240,11 +240,17 @@ impl Backend {
 
     /// The program in front of it, with one policy that caches.
     fn behind(&self, cache: &str) -> App {
-        App::start(&policy(
-            &self.origin.url(),
-            "",
-            &format!("  - {{ name: once, cache: {cache} }}\n"),
-        ))
+        self.behind_with("", cache)
+    }
+
+    /// The sidecar holds the key for it, and the callers' own credentials end there.
+    fn behind_a_key(&self, cache: &str) -> App {
+        self.behind_with("key: '${CANARY}',", cache)
+    }
+
+    fn behind_with(&self, more: &str, cache: &str) -> App {
+        let policies = format!("  - {{ name: once, cache: {cache} }}\n");
+        App::start(&policy(&self.origin.url(), more, &policies))
     }
 }
 

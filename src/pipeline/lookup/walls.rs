@@ -101,16 +101,7 @@ fn tenant(scope: Scope, who: &Identity, headers: &HeaderMap, namespace: Option<&
         part(b'r', who.rung.as_str().as_bytes());
     }
     if scope != Scope::Shared && (scope == Scope::Credential || !proven) {
-        part(b'c', who.credential.as_ref().map_or(&[], |print| &print.0));
-        // of several the identity knows one, and it does not know them all
-        let mut credentials: Vec<_> =
-            headers.iter().filter(|(name, _)| wire::header_may_authorize(name.as_str())).collect();
-        credentials.sort_by_key(|(name, _)| name.as_str());
-        for (name, value) in credentials {
-            part(b'h', name.as_str().as_bytes());
-            // walls can be shown, and a secret may not
-            part(b'v', blake3::hash(value.as_bytes()).as_bytes());
-        }
+        credentials(who, headers, &mut part);
     }
     if scope == Scope::Credential
         && let Some(grant) = &who.grant
@@ -121,4 +112,27 @@ fn tenant(scope: Scope, who: &Identity, headers: &HeaderMap, namespace: Option<&
         part(b'n', namespace);
     }
     tenant
+}
+
+/// All that may be a credential, hashed: walls can be shown, and a secret may not.
+fn credentials(who: &Identity, headers: &HeaderMap, part: &mut impl FnMut(u8, &[u8])) {
+    part(b'c', who.credential.as_ref().map_or(&[], |print| &print.0));
+    // of several the identity knows one, and it does not know them all
+    let mut all: Vec<_> =
+        headers.iter().filter(|(name, _)| wire::header_may_authorize(name.as_str())).collect();
+    all.sort_by_key(|(name, _)| name.as_str());
+    for (name, value) in all {
+        part(b'h', name.as_str().as_bytes());
+        part(b'v', blake3::hash(value.as_bytes()).as_bytes());
+    }
+}
+
+/// Whose call in flight may be joined, where the backend judges the callers' own credentials: what
+/// it says to one that is wrong or spent is no answer for the others.
+pub fn own_credentials(who: &Identity, headers: &HeaderMap) -> [u8; 32] {
+    let mut hash = blake3::Hasher::new();
+    credentials(who, headers, &mut |name, text| {
+        hash.update(&[name]).update(&(text.len() as u64).to_le_bytes()).update(text);
+    });
+    *hash.finalize().as_bytes()
 }

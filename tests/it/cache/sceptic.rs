@@ -186,6 +186,29 @@ async fn who_wants_it_fresh_takes_nothing_from_others() {
     assert!(is_hit(&say("HOW do I cancel a booking", "").await));
 }
 
+/// Where the backend judges the callers' own credentials, what it says to one is said to no other.
+#[tokio::test]
+async fn a_wrong_credential_is_nobody_elses_answer() {
+    for (behind_a_key, calls) in [(false, 2), (true, 1)] {
+        let script = Script::recorded(&OPENAI_CHAT, true, "tokens=5").await;
+        let backend = Backend::held(script, Duration::ZERO, 0).await;
+        let cache = "{ ttl: 1h, scope: shared }";
+        let app = if behind_a_key { backend.behind_a_key(cache) } else { backend.behind(cache) };
+        let body = OPENAI_CHAT.json("who may?", true);
+        let mut first = sent(app.addr, &by("sk-wrong", CHAT, "", &body)).await;
+        until("it is asked", async || backend.calls() == 1).await;
+        let mut second = sent(app.addr, &by("sk-right", CHAT, "", &body)).await;
+        until_inside(&app, 2).await;
+        until("the second one as well", async || backend.calls() == calls).await;
+        backend.release(usize::MAX);
+        for client in [&mut first, &mut second] {
+            assert_eq!(client.answer().await.status, 200);
+        }
+        assert_eq!(backend.calls(), calls);
+        quiet(&app).await;
+    }
+}
+
 #[tokio::test]
 async fn who_joins_is_not_told_of_the_first_ones_purse() {
     let mut script = Script::recorded(&OPENAI_CHAT, true, "tokens=5").await;
@@ -203,7 +226,7 @@ async fn who_joins_is_not_told_of_the_first_ones_purse() {
         script.lines.extend([name, ": of-the-first\r\n"]);
     }
     let backend = Backend::held(script, Duration::ZERO, 0).await;
-    let app = backend.behind("{ ttl: 1h, scope: shared }");
+    let app = backend.behind_a_key("{ ttl: 1h, scope: shared }");
     let body = OPENAI_CHAT.json("whose purse?", true);
     let mut first = sent(app.addr, &by("sk-one", CHAT, "", &body)).await;
     until("it is asked", async || backend.calls() == 1).await;

@@ -409,7 +409,7 @@ async fn who_shares_an_answer_is_told_nothing_of_the_first_ones_account() {
     script.lines += "set-cookie: session=of-the-first\r\nopenai-organization: org-of-the-first\r\n\
                      x-ratelimit-remaining-requests: 7\r\nopenai-processing-ms: 12\r\n";
     let backend = Backend::held(script, Duration::ZERO, 0).await;
-    let app = backend.behind("{ ttl: 1h, scope: shared }");
+    let app = backend.behind_a_key("{ ttl: 1h, scope: shared }");
     let body = OPENAI_CHAT.json("whose?", true);
     let mut first = sent(app.addr, &by("sk-one", CHAT, "", &body)).await;
     until("it is asked", async || backend.calls() == 1).await;
