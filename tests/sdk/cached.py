@@ -109,9 +109,11 @@ class Cached(unittest.TestCase):
         raw = resource.with_raw_response.create(**options)
         answer = raw.parse()
         got = Got(list(answer) if options.get("stream") else answer, raw.headers)
-        self.assertEqual(got.word, word, got.headers.get("cache-status"))
-        self.is_told(got.headers, word)
-        self.note(word, tokens(got.data) if word not in ("miss", "partial") else 0)
+        # an SDK has read a stream before its connection has told the end: who asks at once joins it still
+        allowed = (word, "joined") if word == "hit" else (word,)
+        self.assertIn(got.word, allowed, got.headers.get("cache-status"))
+        self.is_told(got.headers, got.word)
+        self.note(got.word, tokens(got.data) if got.word not in ("miss", "partial") else 0)
         return got
 
     def is_told(self, headers, word):
