@@ -35,7 +35,7 @@ fn limits(slots: Option<usize>, limit: Option<Limit>) -> Arc<Limits> {
     let policies: Vec<_> = limit.into_iter().map(one).collect();
     let rules = Rules::prepare(&policies, &Metrics::new());
     let pool = PoolRule { name: "up".into(), slots, pacing: None, wait: Duration::from_hours(1) };
-    limits.with(|book, now| book.apply(Arc::new(rules), [pool], now));
+    limits.with(|book, now| book.apply(Arc::new(rules), [pool], [], now));
     limits
 }
 
@@ -58,6 +58,7 @@ fn ask(limits: &Limits, who: &Identity) -> Decision {
     let ask = |pool| Ask {
         subject,
         pool,
+        lane: None,
         kind: 0,
         reasoning: false,
         counted: true,

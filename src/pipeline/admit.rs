@@ -119,6 +119,7 @@ fn ask<'a>(
     Ask {
         subject,
         pool: upstream.pool,
+        lane: None,
         kind: call.kind as u8,
         reasoning: call.asks.reasoning,
         counted: call.asks.counted,

@@ -54,7 +54,7 @@ impl Bench {
             PoolRule { name: "up".into(), slots, pacing: None, wait: Duration::from_secs(10) };
         let pool = book.pool_of(&rule.name);
         let rules = Rules::prepare(policies, &Metrics::new());
-        book.apply(Arc::new(rules), [rule], at(0.0));
+        book.apply(Arc::new(rules), [rule], [], at(0.0));
         Self { book, pool }
     }
 
@@ -75,6 +75,7 @@ impl Bench {
         let ask = Ask {
             subject,
             pool: self.pool,
+            lane: None,
             kind: 0,
             reasoning: false,
             counted: true,

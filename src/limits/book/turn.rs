@@ -1,4 +1,4 @@
-//! Whose turn it is: goes through a queue, and lets go who can.
+//! Whose turn it is: goes through the queues before an upstream, and lets go who can.
 use super::super::bucket::{Full, Moment};
 use super::super::queue::{CallId, Gate, LOOK_AGAIN, Look};
 use super::Book;
@@ -9,20 +9,36 @@ use super::table::Table;
 impl Book {
     pub(super) fn drain_all(&mut self, now: Moment) {
         self.wake_at = None;
+        self.drain_each(now);
+    }
+
+    /// Lets waiting calls go, as long as any can. A lane's place goes to whoever of it has been
+    /// longest without a turn, at whatever upstream; and to the others if that one cannot use it.
+    pub(super) fn drain_each(&mut self, now: Moment) {
+        let mut gave_way = false;
         for pool in 0..self.pools.len() {
+            self.drain_in(pool, Some(&mut gave_way), now);
+        }
+        for pool in (0..self.pools.len()).filter(|_| gave_way) {
             self.drain(pool, now);
         }
     }
 
-    /// Lets waiting calls of one pool go, as long as any can.
+    /// The same at one upstream.
     pub(super) fn drain(&mut self, at: PoolId, now: Moment) {
-        if self.pools[at].queue.waiting() == 0 {
+        self.drain_in(at, None, now);
+    }
+
+    fn drain_in(&mut self, at: PoolId, mut gave_way: Option<&mut bool>, now: Moment) {
+        if self.waiting_at(&self.pools[at].entrances) == 0 {
             return;
         }
-        self.pools[at].queue.advance(now.at);
-        self.table.begin_round();
-        let mut held_up = HeldUp { paces: Vec::new(), wake: u64::MAX };
-        while let Some((call, clamp)) = self.next(at, &mut held_up, now) {
+        for entrance in &self.pools[at].entrances {
+            self.entrances[*entrance].queue.advance(now.at);
+        }
+        let round = self.table.begin_round();
+        let mut held_up = HeldUp { round, paces: Vec::new(), wake: u64::MAX };
+        while let Some((call, clamp)) = self.next(at, &mut held_up, gave_way.as_deref_mut(), now) {
             let waiting = &mut self.waits[call];
             let plan = std::mem::take(&mut waiting.plan);
             self.present(plan.agent, |agent| agent.waiting = agent.waiting.saturating_sub(1));
@@ -32,7 +48,9 @@ impl Book {
             waiting.turn = Some(grant);
             self.woken.extend(waiting.waker.take());
         }
-        let wake = held_up.wake.min(self.pools[at].queue.wake_at().unwrap_or(u64::MAX));
+        let all = self.pools[at].entrances.iter();
+        let parked = all.filter_map(|entrance| self.entrances[*entrance].queue.wake_at()).min();
+        let wake = held_up.wake.min(parked.unwrap_or(u64::MAX));
         if wake < u64::MAX {
             self.wake_at = Some(self.wake_at.map_or(wake, |at| at.min(wake)));
         }
@@ -43,32 +61,39 @@ impl Book {
         &mut self,
         at: PoolId,
         held_up: &mut HeldUp,
+        mut gave_way: Option<&mut bool>,
         now: Moment,
     ) -> Option<(CallId, Option<Clamp>)> {
-        let Self { pools, waits, table, .. } = self;
-        let pool = &mut pools[at];
-        if !pool.has_slot() {
-            return None;
-        }
-        let share = pool.share();
-        let paces = &pool.paces;
-        let mut clamp = None;
-        let (_, call) = pool.queue.take(now.at, share, |call| {
-            let Some(waiting) = waits.get(call) else { return Look::HeldByOwn(u64::MAX) };
-            match held_up.look(&waiting.plan, paces, table, now) {
-                Ok(found) => {
-                    clamp = found;
-                    Look::Go
+        while self.pools[at].has_slot() {
+            let chosen = self.whose_turn(at, held_up.round, gave_way.as_deref_mut())?;
+            let share = self.share(chosen);
+            let Self { pools, entrances, waits, table, .. } = self;
+            let paces = &pools[at].paces;
+            let mut clamp = None;
+            let taken = entrances[chosen].queue.take(now.at, share, |call| {
+                let Some(waiting) = waits.get(call) else { return Look::HeldByOwn(u64::MAX) };
+                match held_up.look(&waiting.plan, paces, table, now) {
+                    Ok(found) => {
+                        clamp = found;
+                        Look::Go
+                    }
+                    Err(look) => look,
                 }
-                Err(look) => look,
+            });
+            if let Some((_, call)) = taken {
+                self.had_turn(chosen);
+                return Some((call, clamp));
             }
-        })?;
-        Some((call, clamp))
+            entrances[chosen].passed = held_up.round;
+        }
+        None
     }
 }
 
-/// What one round through a queue has found full, beside the buckets that the table has closed.
+/// What one round through an upstream's queues has found full, beside the buckets that the table has closed.
 struct HeldUp {
+    /// The round's number.
+    round: u64,
     paces: Vec<(u64, u64)>,
     wake: u64,
 }

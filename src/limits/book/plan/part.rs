@@ -54,5 +54,5 @@ pub fn part(
         growth: per_token.saturating_mul(output),
         speed: per_token.saturating_mul(speed).saturating_mul(count(plan.answers)),
     };
-    PlanPart { bucket, demand, per_token }
+    PlanPart { bucket, demand, per_token, paid: None }
 }
