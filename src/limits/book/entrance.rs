@@ -119,34 +119,20 @@ impl Book {
     }
 
     /// The entrance of a pool whose turn it is, of those where somebody waits and nobody has been
-    /// found unable to go in this round. `gave_way` is asked about, and told of, one whose lane has
-    /// been longer without a turn elsewhere; `None`: it does not matter.
-    pub(super) fn whose_turn(
-        &self,
-        pool: PoolId,
-        round: u64,
-        mut gave_way: Option<&mut bool>,
-    ) -> Option<EntranceId> {
+    /// found unable to go in this round.
+    pub(super) fn whose_turn(&self, pool: PoolId, round: u64) -> Option<EntranceId> {
         let may = |at: &EntranceId| {
             let entrance = &self.entrances[*at];
             let waits = entrance.waiting() > 0 && entrance.passed != round;
-            if !waits || !self.lane_has_slot(entrance.lane) {
-                return false;
-            }
-            match &mut gave_way {
-                Some(gave_way) if self.gives_way(entrance) => {
-                    **gave_way = true;
-                    false
-                }
-                _ => true,
-            }
+            waits && self.lane_has_slot(entrance.lane)
         };
         let all = self.pools[pool].entrances.iter().copied();
         all.filter(may).min_by_key(|at| self.entrances[*at].rank())
     }
 
-    /// A place of the lane may be needed elsewhere, by who has waited for it longer.
-    fn gives_way(&self, entrance: &Entrance) -> bool {
+    /// A place of the lane may be needed elsewhere, by who has been without a turn for longer.
+    pub(super) fn gives_way(&self, at: EntranceId) -> bool {
+        let entrance = &self.entrances[at];
         let Some(lane) = entrance.lane.map(|lane| &self.lanes[lane]) else { return false };
         let is_before = |at: &EntranceId| {
             let other = &self.entrances[*at];

@@ -1,5 +1,7 @@
 //! The book as a whole: what goes, what waits, what is refused, and that all is given back.
 mod kept;
+mod lanes;
+mod moved;
 mod random;
 mod turns;
 

@@ -12,12 +12,13 @@ impl Book {
         self.drain_each(now);
     }
 
-    /// Lets waiting calls go, as long as any can. A lane's place goes to whoever of it has been
-    /// longest without a turn, at whatever upstream; and to the others if that one cannot use it.
+    /// Lets waiting calls go, as long as any can. Of a lane that leads to several upstreams, who has
+    /// been without a turn for longest comes first: the upstreams of the others are looked at again
+    /// when that one has gone, or could not.
     pub(super) fn drain_each(&mut self, now: Moment) {
         let mut gave_way = false;
         for pool in 0..self.pools.len() {
-            self.drain_in(pool, Some(&mut gave_way), now);
+            gave_way |= self.drain_in(pool, true, now);
         }
         for pool in (0..self.pools.len()).filter(|_| gave_way) {
             self.drain(pool, now);
@@ -26,19 +27,21 @@ impl Book {
 
     /// The same at one upstream.
     pub(super) fn drain(&mut self, at: PoolId, now: Moment) {
-        self.drain_in(at, None, now);
+        self.drain_in(at, false, now);
     }
 
-    fn drain_in(&mut self, at: PoolId, mut gave_way: Option<&mut bool>, now: Moment) {
+    /// `polite`: it stops where a call is to give way to another of its lane, and says so.
+    fn drain_in(&mut self, at: PoolId, polite: bool, now: Moment) -> bool {
         if self.waiting_at(&self.pools[at].entrances) == 0 {
-            return;
+            return false;
         }
         for entrance in &self.pools[at].entrances {
             self.entrances[*entrance].queue.advance(now.at);
         }
         let round = self.table.begin_round();
-        let mut held_up = HeldUp { round, paces: Vec::new(), wake: u64::MAX };
-        while let Some((call, clamp)) = self.next(at, &mut held_up, gave_way.as_deref_mut(), now) {
+        let mut held_up =
+            HeldUp { round, polite, gave_way: false, paces: Vec::new(), wake: u64::MAX };
+        while let Some((call, clamp)) = self.next(at, &mut held_up, now) {
             let waiting = &mut self.waits[call];
             let plan = std::mem::take(&mut waiting.plan);
             self.present(plan.agent, |agent| agent.waiting = agent.waiting.saturating_sub(1));
@@ -54,6 +57,7 @@ impl Book {
         if wake < u64::MAX {
             self.wake_at = Some(self.wake_at.map_or(wake, |at| at.min(wake)));
         }
+        held_up.gave_way
     }
 
     /// The next call of a pool that may go, with its clamp.
@@ -61,11 +65,14 @@ impl Book {
         &mut self,
         at: PoolId,
         held_up: &mut HeldUp,
-        mut gave_way: Option<&mut bool>,
         now: Moment,
     ) -> Option<(CallId, Option<Clamp>)> {
         while self.pools[at].has_slot() {
-            let chosen = self.whose_turn(at, held_up.round, gave_way.as_deref_mut())?;
+            let chosen = self.whose_turn(at, held_up.round)?;
+            if held_up.polite && self.gives_way(chosen) {
+                held_up.gave_way = true;
+                return None;
+            }
             let share = self.share(chosen);
             let Self { pools, entrances, waits, table, .. } = self;
             let paces = &pools[at].paces;
@@ -94,6 +101,8 @@ impl Book {
 struct HeldUp {
     /// The round's number.
     round: u64,
+    polite: bool,
+    gave_way: bool,
     paces: Vec<(u64, u64)>,
     wake: u64,
 }
