@@ -369,9 +369,8 @@ struct Model {
     running: Vec<(Way, Box<Grant>)>,
 }
 
-/// Turns that a lane's foremost call may be passed over: each of three others may be so many places
-/// ahead, and what one lane has at other upstreams goes before it now and then.
-const PATIENCE: usize = 3 * 9 * 3;
+/// Turns that a lane's foremost call may be passed over: by each of three others nine times.
+const PATIENCE: usize = 3 * 9;
 
 impl Model {
     fn new() -> Self {
@@ -486,7 +485,7 @@ proptest! {
 
     #[test]
     fn a_place_is_given_to_who_may_have_it_and_to_nobody_else(
-        steps in prop::collection::vec(step(), 1..200),
+        steps in prop::collection::vec(step(), 1..300),
     ) {
         let mut model = Model::new();
         for step in &steps {
