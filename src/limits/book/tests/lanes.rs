@@ -192,7 +192,7 @@ fn who_could_not_use_its_turns_has_saved_none_up() {
     // the lane is widened: both go on side by side
     yard.apply(&[], vec![rule(0, None, 1_000), rule(1, None, 1_000)]);
     let (mut running, mut had) = (vec![held, running], [0; 2]);
-    for _ in 0..40 {
+    for _ in 0..10 {
         let done = running.remove(0);
         yard.end(done, 100);
         let (of, next) = match yard.first_of(&mut held_up) {
@@ -202,7 +202,7 @@ fn who_could_not_use_its_turns_has_saved_none_up() {
         had[of] += 1;
         running.push(next);
     }
-    assert!(had[1] >= 15, "{had:?}");
+    assert!((4..=6).contains(&had[1]), "{had:?}");
 }
 
 #[test]
@@ -284,6 +284,26 @@ fn who_cannot_go_is_given_way_to_in_vain_and_harms_nobody() {
     }
     assert_eq!(had, 10);
     assert!(held.iter().all(|call| yard.turn(*call).is_none()));
+}
+
+/// A lane is not a way past a limit that somebody waits for.
+#[test]
+fn a_large_call_is_not_overtaken_by_small_ones_of_another_lane() {
+    let tokens = limit(Measure::InputTokens, 600, 60, Mode::Soft);
+    let tokens = Limit { burst: Some(100_000), ..tokens };
+    let queue = Some(Queue { wait: Duration::from_secs(60), depth: 100 });
+    let policies = [Policy { per: Per::All, queue, ..policy(vec![tokens]) }];
+    for lane in [None, Some(1)] {
+        let mut yard = Yard::new(&policies, &[None], &[Some(5), None]);
+        let Decision::Go(first) = yard.ask("a", (0, lane), 200) else { panic!("it is empty") };
+        yard.end(first, 50);
+        let Decision::Wait { call, .. } = yard.ask("a", (0, lane), 400) else { panic!("room") };
+        let small = yard.wait("b", (0, Some(0)));
+        yard.book.advance(at(1.0));
+        assert!(yard.turn(small).is_none());
+        yard.book.advance(at(12.0));
+        assert!(yard.turn(call).is_some());
+    }
 }
 
 #[test]

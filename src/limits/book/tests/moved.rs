@@ -131,6 +131,22 @@ fn a_full_limit_lets_who_has_paid_move_and_nobody_take_its_place() {
     }
 }
 
+/// The same of calls at once, with somebody before the upstream that it moves to.
+#[test]
+fn what_it_gives_back_is_its_own_first() {
+    let one = Limit { window: Window::Now, ..limit(Measure::Concurrency, 1, 1, Mode::Soft) };
+    let queue = Some(Queue { wait: Duration::from_secs(10), depth: 8 });
+    let mut road = Road::new(&[Policy { per: Per::All, queue, ..policy(vec![one]) }]);
+    let first = road.go("a", 0);
+    let Decision::Wait { call, .. } = road.ask("b", 1) else { panic!("room for two") };
+    let second = road.moved(first, Fate::Unsent, 1);
+    assert!(road.book.poll(call, Waker::noop()).is_none());
+    road.book.settle(second, &answered(1, 1), at(0.0));
+    let other = road.book.poll(call, Waker::noop()).unwrap();
+    road.book.settle(other, &answered(1, 1), at(0.0));
+    road.is_at_rest();
+}
+
 #[test]
 fn a_call_counts_once_however_often_it_moves() {
     use Fate::{Answered, Failed, Rejected, Unsent};
