@@ -77,6 +77,7 @@ pub struct Flag {
 
 impl Flag {
     /// Of a call that has been told of it, and has waited for it.
+    #[must_use]
     pub fn known(self) -> Self {
         Self { fresh: false, wait: Duration::ZERO, ..self }
     }

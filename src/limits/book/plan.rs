@@ -3,6 +3,7 @@ mod part;
 
 use std::time::Duration;
 
+pub(super) use self::part::{Paid, PlanPart};
 use super::super::bucket::{Bucket, Demand, Full, Moment, Shape};
 use super::super::pace::Need;
 use super::super::predict::{Prompt, Subject as History};
@@ -124,31 +125,6 @@ fn is_worse(full: Full, than: Full) -> bool {
         Full::UntilFree => 0,
     };
     rank(full) > rank(than)
-}
-
-/// What is asked of one bucket.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct PlanPart {
-    pub bucket: usize,
-    pub demand: Demand,
-    /// What one token of output costs there.
-    pub per_token: i64,
-    /// The call has been charged already, as it moves from another upstream.
-    pub paid: Option<Paid>,
-}
-
-/// A request that an earlier attempt was charged.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Paid {
-    /// That attempt was sent: it stays charged, whatever comes after.
-    pub sunk: bool,
-}
-
-impl PlanPart {
-    /// What the call is charged when it goes, and before.
-    pub fn counted(&self) -> i64 {
-        if self.paid.is_some() { TOKEN } else { self.demand.now }
-    }
 }
 
 /// All that a call asks for.
@@ -301,16 +277,14 @@ impl Book {
                 plan.parts.push(part);
             }
         }
-        plan.runaway = match moved {
-            Some(grant) => grant.runaway.map(Flag::known),
-            None => seen.and_then(|seen| self.guard.decide(&seen)),
-        };
-        let wait = plan.runaway.map_or(0, |flag| flag.wait.as_nanos() as u64);
-        plan.not_before = if wait > 0 { now.at.saturating_add(wait) } else { 0 };
-        if plan.hard && ask.generates {
-            let known = ask.rate.and_then(|rate| rate.max_output);
-            plan.bound = Some(max_tokens.or(known).unwrap_or(UNBOUND).max(1));
-        }
+        plan.flag(
+            match moved {
+                Some(grant) => grant.runaway.map(Flag::known),
+                None => seen.and_then(|seen| self.guard.decide(&seen)),
+            },
+            now,
+        );
+        plan.bound = plan.assumed(ask);
         for part in &plan.parts {
             self.table.join(part.bucket, agent);
         }
@@ -390,6 +364,20 @@ fn count(of: u64) -> i64 {
 }
 
 impl Plan {
+    /// What the guard against loops makes of it.
+    fn flag(&mut self, flag: Option<Flag>, now: Moment) {
+        let wait = flag.map_or(0, |flag| flag.wait.as_nanos() as u64);
+        self.runaway = flag;
+        self.not_before = if wait > 0 { now.at.saturating_add(wait) } else { 0 };
+    }
+
+    /// Most tokens of each answer, where a hard limit must know them.
+    fn assumed(&self, ask: &Ask<'_>) -> Option<u64> {
+        let known = ask.rate.and_then(|rate| rate.max_output);
+        let bound = self.asked.or(known).unwrap_or(UNBOUND).max(1);
+        (self.hard && ask.generates).then_some(bound)
+    }
+
     /// A policy that matches.
     fn obey(&mut self, rule: &Rule) {
         self.weight = self.weight.max(rule.weight);

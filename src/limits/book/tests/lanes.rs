@@ -1,5 +1,5 @@
 //! Lanes: what one route does keeps no other from its places and its turns.
-use proptest::prelude::*;
+mod model;
 
 use super::*;
 
@@ -116,8 +116,12 @@ fn a_flood_fills_its_own_lane_alone() {
     assert_eq!((of(0), of(1), lines.len()), (("chat", Some(2), 2), ("tools", Some(2), 1), 2));
     assert_eq!((lines[0].waiting, lines[0].depth), ([0, 10, 0], 10));
     assert_eq!(yard.book.queues(at(0.0))[0].waiting, [0, 10, 0]);
-    waiting.into_iter().for_each(|call| yard.book.leave(call, at(0.0)));
-    running.into_iter().chain(others).for_each(|grant| yard.end(grant, 1));
+    for call in waiting {
+        yard.book.leave(call, at(0.0));
+    }
+    for grant in running.into_iter().chain(others) {
+        yard.end(grant, 1);
+    }
     assert_eq!((yard.book.waiting(), yard.running()), (0, (vec![0], vec![0; 3])));
 }
 
@@ -253,7 +257,8 @@ fn a_lane_serves_its_upstreams_in_turn() {
         yard.end(running, 1);
         let next = yard.first_of(&mut waiting[0]).map(|grant| (0, grant));
         let (of, grant) = next.or_else(|| Some((1, yard.first_of(&mut waiting[1])?))).unwrap();
-        (running, _) = (grant, order.push(of));
+        running = grant;
+        order.push(of);
     }
     assert_eq!(order, [1, 0, 1, 0, 1, 0, 1, 0, 1, 0]);
 }
@@ -291,14 +296,20 @@ fn who_cannot_go_is_given_way_to_in_vain_and_harms_nobody() {
 fn a_large_call_is_not_overtaken_by_small_ones_of_another_lane() {
     let tokens = limit(Measure::InputTokens, 600, 60, Mode::Soft);
     let tokens = Limit { burst: Some(100_000), ..tokens };
-    let queue = Some(Queue { wait: Duration::from_secs(60), depth: 100 });
+    let queue = Some(Queue { wait: Duration::from_mins(1), depth: 100 });
     let policies = [Policy { per: Per::All, queue, ..policy(vec![tokens]) }];
     for lane in [None, Some(1)] {
         let mut yard = Yard::new(&policies, &[None], &[Some(5), None]);
-        let Decision::Go(first) = yard.ask("a", (0, lane), 200) else { panic!("it is empty") };
-        yard.end(first, 50);
+        for (who, bytes) in [("a", 196), ("b", 4)] {
+            let Decision::Go(one) = yard.ask(who, (0, lane), bytes) else { panic!("no room") };
+            yard.end(one, bytes / 4);
+        }
         let Decision::Wait { call, .. } = yard.ask("a", (0, lane), 400) else { panic!("room") };
-        let small = yard.wait("b", (0, Some(0)));
+        // a few, whose lane has had less until then
+        let went = |yard: &mut Yard| matches!(yard.ask("b", (0, Some(0)), 4), Decision::Go(_));
+        let small = (0..20).take_while(|_| went(&mut yard)).count();
+        assert!(small <= 3, "{small}");
+        let small = yard.wait("c", (0, Some(0)));
         yard.book.advance(at(1.0));
         assert!(yard.turn(small).is_none());
         yard.book.advance(at(12.0));
@@ -333,7 +344,9 @@ fn a_reload_narrows_widens_and_closes_a_lane() {
     assert!(yard.turn(waiting[5]).is_none());
     running.push(yard.turn(waiting[4]).unwrap());
     yard.book.leave(waiting[5], at(0.0));
-    running.into_iter().for_each(|grant| yard.end(grant, 1));
+    for grant in running {
+        yard.end(grant, 1);
+    }
     assert_eq!((yard.running(), yard.book.lanes().len()), ((vec![0], vec![0; 3]), 0));
 }
 
@@ -346,179 +359,8 @@ fn a_turn_that_came_has_no_position() {
     yard.end(running, 1);
     assert_eq!(calls.map(|call| yard.book.position(call)), [None, Some(0)]);
     assert!(yard.book.waits_for(calls[0], at(0.0)).is_some());
-    calls.into_iter().for_each(|call| yard.book.leave(call, at(0.0)));
+    for call in calls {
+        yard.book.leave(call, at(0.0));
+    }
     assert_eq!(yard.running(), (vec![0; 2], vec![0; 3]));
-}
-
-#[derive(Debug, Clone)]
-enum Step {
-    Ask { who: usize, way: Way, bytes: u64 },
-    End { nth: usize, tokens: u64 },
-    Leave { nth: usize },
-    Lanes([Option<Option<usize>>; 3]),
-    Upstream(usize, Option<usize>),
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    let way = (0..3_usize, prop::option::weighted(0.7, 0..3_usize));
-    let tokens = || prop_oneof![Just(0), 1..200_u64, 1..200_000_u64];
-    let slots = || prop::option::weighted(0.7, 0..4_usize);
-    prop_oneof![
-        8 => (0..3_usize, way, tokens()).prop_map(|(who, way, bytes)| Step::Ask { who, way, bytes }),
-        6 => (any::<usize>(), tokens()).prop_map(|(nth, tokens)| Step::End { nth, tokens }),
-        1 => any::<usize>().prop_map(|nth| Step::Leave { nth }),
-        1 => prop::array::uniform3(prop::option::weighted(0.8, slots())).prop_map(Step::Lanes),
-        1 => (0..3_usize, slots()).prop_map(|(upstream, slots)| Step::Upstream(upstream, slots)),
-    ]
-}
-
-/// A waiting call, and how often another was let in at its upstream while it could have gone.
-struct Stands {
-    call: CallId,
-    way: Way,
-    passed: usize,
-}
-
-/// A yard, and all that is known of it in plain lists.
-struct Model {
-    yard: Yard,
-    upstreams: [Option<usize>; 3],
-    /// `None`: the lane is not in the policy.
-    lanes: [Option<Option<usize>>; 3],
-    waiting: Vec<Stands>,
-    running: Vec<(Way, Box<Grant>)>,
-}
-
-/// Turns that a lane's foremost call may be passed over: by each of three others nine times.
-const PATIENCE: usize = 3 * 9;
-
-impl Model {
-    fn new() -> Self {
-        let slots = [Some(1), Some(3), None];
-        let yard = Yard::new(&[], &slots, &[Some(1), Some(2), None]);
-        let lanes = [Some(Some(1)), Some(Some(2)), Some(None)];
-        Self { yard, upstreams: slots, lanes, waiting: Vec::new(), running: Vec::new() }
-    }
-
-    /// Places that a call on this way would need, and that are taken: the upstream's, and the lane's.
-    fn is_open(&self, (upstream, lane): Way) -> bool {
-        let at = |of: usize| self.running.iter().filter(|(way, _)| way.0 == of).count();
-        let by = |of: usize| self.running.iter().filter(|(way, _)| way.1 == Some(of)).count();
-        let lane_has = lane.and_then(|of| Some((of, self.lanes[of]??)));
-        self.upstreams[upstream].is_none_or(|slots| at(upstream) < slots)
-            && lane_has.is_none_or(|(of, slots)| by(of) < slots)
-    }
-
-    fn step(&mut self, step: &Step) {
-        match *step {
-            Step::Ask { who, way, bytes } => {
-                match self.yard.ask(["a", "b", "c"][who], way, bytes) {
-                    Decision::Go(grant) => {
-                        assert!(self.is_open(way), "it has no place: {way:?}");
-                        self.running.push((way, grant));
-                    }
-                    Decision::Wait { call, .. } => {
-                        assert!(!self.is_open(way), "it waits, and there is a place: {way:?}");
-                        self.waiting.push(Stands { call, way, passed: 0 });
-                    }
-                    Decision::No(denial) => panic!("{denial:?}"),
-                }
-            }
-            Step::End { nth, tokens } => {
-                let Some(at) = nth.checked_rem(self.running.len()) else { return };
-                let (_, grant) = self.running.swap_remove(at);
-                self.yard.end(grant, tokens);
-            }
-            Step::Leave { nth } => {
-                let Some(at) = nth.checked_rem(self.waiting.len()) else { return };
-                self.yard.book.leave(self.waiting.remove(at).call, at_zero());
-            }
-            Step::Lanes(lanes) => {
-                self.lanes = lanes;
-                let rules = lanes.iter().enumerate();
-                let rules = rules.filter_map(|(nth, slots)| Some(rule(nth, (*slots)?, 2_000)));
-                self.yard.apply(&[], rules.collect());
-            }
-            Step::Upstream(nth, slots) => {
-                self.upstreams[nth] = slots;
-                let name = UPSTREAMS[nth].into();
-                self.yard.book.pool(PoolRule { name, slots, pacing: None, wait: WAIT });
-                self.yard.book.advance(at_zero());
-            }
-        }
-        self.take_turns();
-    }
-
-    /// Those whose turn has come run; each had its places, and now nobody stands who could go.
-    fn take_turns(&mut self) {
-        let mut went = Vec::new();
-        for nth in (0..self.waiting.len()).rev() {
-            if let Some(grant) = self.yard.turn(self.waiting[nth].call) {
-                let way = self.waiting.remove(nth).way;
-                assert!(self.is_open(way), "it was let in without a place: {way:?}");
-                self.running.push((way, grant));
-                went.push(way);
-            }
-        }
-        let standing: Vec<Way> = self.waiting.iter().map(|one| one.way).collect();
-        for way in &standing {
-            assert!(!self.is_open(*way), "there is a place, and it stands: {way:?}");
-        }
-        // counts of the book
-        let by = |of: usize| self.running.iter().filter(|(way, _)| way.1 == Some(of)).count();
-        let at = |of: usize| self.running.iter().filter(|(way, _)| way.0 == of).count();
-        let (pools, lanes) = self.yard.running();
-        assert_eq!((pools, lanes), ((0..3).map(at).collect(), (0..3).map(by).collect()));
-        assert_eq!(self.yard.book.waiting(), self.waiting.len());
-        self.see_patience(&went);
-    }
-
-    /// Nobody's first in line is passed over for ever by those who need the same upstream, where its
-    /// own lane is not what is full.
-    fn see_patience(&mut self, went: &[Way]) {
-        let mut seen = Vec::new();
-        for nth in 0..self.waiting.len() {
-            let way = self.waiting[nth].way;
-            if seen.contains(&way) {
-                continue;
-            }
-            seen.push(way);
-            let others = went.iter().filter(|one| one.0 == way.0 && one.1 != way.1).count();
-            let lane_is_full = way.1.is_some_and(|lane| {
-                let by = self.running.iter().filter(|(one, _)| one.1 == Some(lane)).count();
-                self.lanes[lane].flatten().is_some_and(|slots| by >= slots)
-            });
-            let own = went.contains(&way);
-            let one = &mut self.waiting[nth];
-            one.passed = if own { 0 } else { one.passed + if lane_is_full { 0 } else { others } };
-            assert!(one.passed <= PATIENCE, "passed over {} times: {way:?}", one.passed);
-        }
-    }
-}
-
-fn at_zero() -> Moment {
-    at(0.0)
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
-
-    #[test]
-    fn a_place_is_given_to_who_may_have_it_and_to_nobody_else(
-        steps in prop::collection::vec(step(), 1..300),
-    ) {
-        let mut model = Model::new();
-        for step in &steps {
-            model.step(step);
-        }
-        // with places for all, all go
-        model.step(&Step::Lanes([Some(Some(2)), Some(None), None]));
-        (0..3).for_each(|nth| model.step(&Step::Upstream(nth, Some(1))));
-        while !model.running.is_empty() {
-            model.step(&Step::End { nth: 0, tokens: 3 });
-        }
-        prop_assert!(model.waiting.is_empty());
-        let lanes = model.yard.book.lanes();
-        prop_assert!(lanes.iter().all(|lane| lane.running == 0 && lane.waiting == [0; 3]));
-    }
 }
