@@ -120,7 +120,7 @@ impl Snapshot {
     /// What takes effect at once, also for calls that are already going on: limits and places.
     fn take_effect(&self) {
         let pools: Vec<_> = self.upstreams.iter().map(|one| pool(&one.config)).collect();
-        self.limits.with(|book, now| book.apply(Arc::clone(&self.rules), pools, now));
+        self.limits.with(|book, now| book.apply(Arc::clone(&self.rules), pools, [], now));
         let caches = self.config.policies.iter().filter_map(|policy| match &policy.cache {
             Some(CacheRule::On(cache)) => Some((Arc::clone(&policy.name), &**cache)),
             Some(CacheRule::Off) | None => None,

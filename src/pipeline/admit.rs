@@ -113,12 +113,12 @@ fn ask<'a>(
     call: &'a Call,
     credential: u64,
 ) -> Ask<'a> {
-    let model = call.model().unwrap_or("");
-    let upstream = &route.upstream;
+    let (model, upstream) = (call.model().unwrap_or(""), &route.upstream);
     let subject = Subject { who, model, route: &route.name, upstream: &upstream.config.name };
     Ask {
         subject,
         pool: upstream.pool,
+        lane: None,
         kind: call.kind as u8,
         reasoning: call.asks.reasoning,
         counted: call.asks.counted,
