@@ -10,7 +10,8 @@ use crate::request_id::RequestIds;
 const NEVER: Duration = Duration::MAX;
 
 fn limits(bound: Duration) -> Limits {
-    Limits { reading: bound, queued: bound, first_byte: bound, idle: bound, total: NEVER }
+    let stages = Limits { reading: bound, queued: bound, ..Limits::UNBOUNDED };
+    Limits { first_byte: bound, idle: bound, ..stages }
 }
 
 fn about() -> About {
