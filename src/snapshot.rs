@@ -11,15 +11,18 @@ use crate::agents::{self, Ladder};
 use crate::cache::Cache;
 use crate::config::{self, CacheRule, Config, Pacing};
 use crate::limits::Limits;
-use crate::limits::book::PoolRule;
+use crate::limits::book::{LaneRule, PoolRule};
 use crate::limits::pace;
 use crate::limits::price::{PriceError, PriceList};
 use crate::limits::rules::Rules;
-use crate::route::{Route, Routes};
+use crate::route::{Route, Routes, Target};
 use crate::semantic;
 use crate::store::Store;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::{self, Registry, Upstream};
+
+/// Most calls that wait in a route's own queue.
+const LANE_DEPTH: usize = 1024;
 
 /// Why a policy cannot take effect.
 #[derive(Debug, Error)]
@@ -99,10 +102,18 @@ impl Snapshot {
             .routes
             .iter()
             .filter_map(|route| {
-                let upstream = upstreams.get(route.to)?;
-                let of = &upstream.config;
-                let handles = metrics.target(&route.name, &of.name, &of.provider);
-                Some(Route::new(route, Arc::clone(upstream), handles))
+                let target = |goal: &config::Goal| {
+                    let upstream = upstreams.get(goal.to)?;
+                    let of = &upstream.config;
+                    let handles = metrics.target(&route.name, &of.name, &of.provider);
+                    Some(Target::new(goal, Arc::clone(upstream), handles))
+                };
+                let targets: Vec<_> =
+                    route.to.iter().chain(&route.fallback).filter_map(target).collect();
+                let lane = route
+                    .concurrency
+                    .map(|_| lasting.limits.with(|book, _| book.lane_of(&route.name)));
+                (!targets.is_empty()).then(|| Route::new(route, targets, lane))
             })
             .collect();
         Ok(Self {
@@ -120,13 +131,23 @@ impl Snapshot {
     /// What takes effect at once, also for calls that are already going on: limits and places.
     fn take_effect(&self) {
         let pools: Vec<_> = self.upstreams.iter().map(|one| pool(&one.config)).collect();
-        self.limits.with(|book, now| book.apply(Arc::clone(&self.rules), pools, [], now));
+        let lanes: Vec<_> = self.config.routes.iter().filter_map(lane).collect();
+        self.limits.with(|book, now| book.apply(Arc::clone(&self.rules), pools, lanes, now));
         let caches = self.config.policies.iter().filter_map(|policy| match &policy.cache {
             Some(CacheRule::On(cache)) => Some((Arc::clone(&policy.name), &**cache)),
             Some(CacheRule::Off) | None => None,
         });
         self.cache.spaces.apply(&caches.collect::<Vec<_>>());
     }
+}
+
+fn lane(route: &config::Route) -> Option<LaneRule> {
+    Some(LaneRule {
+        name: Arc::clone(&route.name),
+        slots: Some(route.concurrency?),
+        depth: LANE_DEPTH,
+        wait: config::Timeouts::default().queue,
+    })
 }
 
 fn pool(upstream: &config::Upstream) -> PoolRule {
