@@ -11,7 +11,7 @@ use crate::agents::{self, Ladder};
 use crate::cache::Cache;
 use crate::config::{self, CacheRule, Config, Pacing};
 use crate::limits::Limits;
-use crate::limits::book::PoolRule;
+use crate::limits::book::{LaneRule, PoolRule};
 use crate::limits::pace;
 use crate::limits::price::{PriceError, PriceList};
 use crate::limits::rules::Rules;
@@ -20,6 +20,9 @@ use crate::semantic;
 use crate::store::Store;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::{self, Registry, Upstream};
+
+/// Most calls that wait in one route's lane.
+const LANE_DEPTH: usize = 1_000;
 
 /// Why a policy cannot take effect.
 #[derive(Debug, Error)]
@@ -120,12 +123,26 @@ impl Snapshot {
     /// What takes effect at once, also for calls that are already going on: limits and places.
     fn take_effect(&self) {
         let pools: Vec<_> = self.upstreams.iter().map(|one| pool(&one.config)).collect();
-        self.limits.with(|book, now| book.apply(Arc::clone(&self.rules), pools, [], now));
+        let lanes: Vec<_> = self.config.routes.iter().filter_map(|one| self.lane(one)).collect();
+        self.limits.with(|book, now| book.apply(Arc::clone(&self.rules), pools, lanes, now));
         let caches = self.config.policies.iter().filter_map(|policy| match &policy.cache {
             Some(CacheRule::On(cache)) => Some((Arc::clone(&policy.name), &**cache)),
             Some(CacheRule::Off) | None => None,
         });
         self.cache.spaces.apply(&caches.collect::<Vec<_>>());
+    }
+
+    /// The lane of a route that has one. Its calls wait as long as for the most patient of the
+    /// upstreams that it leads to.
+    fn lane(&self, route: &config::Route) -> Option<LaneRule> {
+        let goals = route.to.iter().chain(&route.fallback);
+        let upstreams = goals.filter_map(|goal| self.upstreams.get(goal.to));
+        Some(LaneRule {
+            name: Arc::clone(&route.name),
+            slots: Some(route.concurrency?),
+            depth: LANE_DEPTH,
+            wait: upstreams.map(|one| one.config.timeouts.queue).max().unwrap_or_default(),
+        })
     }
 }
 
