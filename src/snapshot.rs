@@ -190,3 +190,33 @@ impl Live {
         self.current.store(Arc::new(snapshot));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::book::LaneLine;
+
+    /// The lanes of a policy whose first route has such a bound.
+    fn lanes(lasting: &Lasting, slots: Option<usize>) -> (String, Vec<LaneLine>) {
+        let text = "upstreams: { ollama: {} }\nroutes: [{ to: ollama }]";
+        let mut config = config::parse("test.yaml", text, &|_| None).unwrap();
+        config.routes[0].concurrency = slots;
+        let name = config.routes[0].name.to_string();
+        let snapshot = Snapshot::prepare(config, lasting, &Metrics::new(), &|_| None).unwrap();
+        let _live = Live::new(snapshot);
+        (name, lasting.limits.with(|book, _| book.lanes()))
+    }
+
+    #[test]
+    fn a_route_has_a_lane_as_long_as_the_policy_bounds_it() {
+        let lasting = Lasting::default();
+        assert!(lanes(&lasting, None).1.is_empty());
+        for slots in [2, 3] {
+            let (name, lanes) = lanes(&lasting, Some(slots));
+            let one = |lane: &LaneLine| (lane.route.to_string(), lane.slots, lane.depth);
+            let want = (name, Some(slots), LANE_DEPTH);
+            assert_eq!(lanes.iter().map(one).collect::<Vec<_>>(), [want]);
+        }
+        assert!(lanes(&lasting, None).1.is_empty());
+    }
+}
