@@ -178,7 +178,7 @@ async fn a19_head_has_no_body() {
 async fn a20_get_with_a_body() {
     let origin = answering().await;
     let app = limited(&origin.url(), "", "");
-    for target in ["/v1/models", "/v1/responses/r_1"] {
+    for target in ["/v1/models", "/v1/models/m"] {
         let mut client = Client::connect(app.addr).await;
         client.send(&request("GET", target, "", PLAIN)).await;
         let got = after::told(client.answer().await);
@@ -228,12 +228,11 @@ async fn a22_h2c() {
     }
     let client = h2::Client::connect(app.addr).await;
     assert_eq!(client.ask(CHAT, "", PLAIN).await.status, 200);
-    // a preface in the middle of a connection is no request
+    // in the middle of a connection a preface is no request, and the connection's end
     let mut raw = Raw::connect(app.addr).await;
     raw.send(&get("/", "")).await;
     assert_eq!(raw.reply().await.unwrap().status, 200);
     raw.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await;
-    assert_eq!(raw.reply().await.unwrap().status, 400);
     assert!(raw.is_closed().await);
     drop(client);
     after::over(&app, &[(200, "complete"); 3]).await;
