@@ -22,7 +22,8 @@ const MESSAGES: &str = "/v1/messages";
 /// A path that nobody knows: bodies stream through unread.
 const UPLOAD: &str = "/v1/files";
 
-const PLAIN: &str = r#"{"model":"m","stream":false,"messages":[{"role":"user","content":"hi there"}]}"#;
+const PLAIN: &str =
+    r#"{"model":"m","stream":false,"messages":[{"role":"user","content":"hi there"}]}"#;
 const STREAM: &str =
     r#"{"model":"m","stream":true,"messages":[{"role":"user","content":"hi there"}]}"#;
 

@@ -122,6 +122,7 @@ pub fn charged(app: &App, measure: &str) -> i64 {
 pub fn processor(app: &App) -> Duration {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", app.pid())).expect("a process");
     let (_, fields) = stat.rsplit_once(") ").expect("its name");
-    let ticks = fields.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().expect("ticks"));
+    let ticks =
+        fields.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().expect("ticks"));
     Duration::from_millis(10 * ticks.sum::<u64>())
 }

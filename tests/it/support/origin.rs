@@ -255,9 +255,7 @@ pub async fn black_hole() -> (Socket, Vec<TcpStream>) {
     socket.listen(0).expect("it listens");
     let addr = socket.local_addr().expect("an address").as_socket().expect("an IP address");
     let mut filling = Vec::new();
-    while let Ok(Ok(stream)) =
-        timeout(Duration::from_millis(200), TcpStream::connect(addr)).await
-    {
+    while let Ok(Ok(stream)) = timeout(Duration::from_millis(200), TcpStream::connect(addr)).await {
         filling.push(stream);
     }
     (socket, filling)

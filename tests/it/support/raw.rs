@@ -73,6 +73,12 @@ impl Raw {
         self.unread.is_empty() && !self.more().await && !self.silent
     }
 
+    /// Whether the server closes, whatever it says until then.
+    pub async fn ends(&mut self) -> bool {
+        while self.more().await {}
+        !self.silent
+    }
+
     /// Exactly so many bytes.
     pub async fn exact(&mut self, len: usize) -> Option<Vec<u8>> {
         while self.unread.len() < len {

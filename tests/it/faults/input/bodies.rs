@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::super::{COUNTED, MESSAGES, SAID, STREAM, UPLOAD};
+use super::super::{COUNTED, MESSAGES, SAID, UPLOAD};
 use super::{CHAT, PLAIN, after, answering, ask, limited, open};
 use crate::support::app::App;
 use crate::support::client::{Answer, Client, post, request};
@@ -54,14 +54,12 @@ async fn a31_no_model_where_one_is_needed() {
 /// Without limits it is the backend that judges; with them it must be readable. Never a panic.
 #[tokio::test]
 async fn a32_invalid_json() {
-    let broken = ["{", "nonsense", "{\"model\":\"m\"", "{\"model\":\"m\",}", "\u{0}", "{}{}", "\"a"];
+    let broken =
+        ["{", "nonsense", "{\"model\":\"m\"", "{\"model\":\"m\",}", "\u{0}", "{}{}", "\"a"];
     for counted in [false, true] {
         let origin = answering().await;
-        let app = if counted {
-            limited(&origin.url(), "", "")
-        } else {
-            open(&origin.url(), "", "")
-        };
+        let app =
+            if counted { limited(&origin.url(), "", "") } else { open(&origin.url(), "", "") };
         let mut calls = Vec::new();
         for path in [CHAT, RESPONSES, MESSAGES, GENERATE, OLLAMA] {
             for body in broken {
@@ -138,7 +136,7 @@ async fn a34_members_that_stand_twice() {
     after::unheard(&origin);
 }
 
-/// What nobody reads goes on as it came, in a body that is spliced as well.
+/// What nobody reads goes on as it came, in a body that is spliced as well. A model's name is read.
 #[tokio::test]
 async fn a35_odd_numbers_and_text() {
     let origin = answering().await;
@@ -162,6 +160,7 @@ async fn a35_odd_numbers_and_text() {
         assert!(origin.take()[0].body == body, "{}", body.escape_ascii());
     }
     after::over(&app, &[(200, "complete"); 6]).await;
+    drop(app);
 
     // a limit counts this stream, so that its usage is asked for: one member is put in
     let app = limited(&origin.url(), "", "");
@@ -177,14 +176,11 @@ async fn a35_odd_numbers_and_text() {
         }
         assert_eq!(got.status, 200, "{text}: {}", got.text());
         let reached = origin.take().remove(0).body;
-        let at = memchr::memmem::find(&reached, b"stream_options").expect("it was put in");
-        let without = String::from_utf8_lossy(&reached[..at]).len();
-        assert!(without > 0);
-        let removed = splice_out(&reached);
-        assert!(removed == stream, "{}", reached.escape_ascii());
+        assert!(splice_out(&reached) == stream, "{}", reached.escape_ascii());
         calls.push((200, "complete"));
     }
-    assert!(calls.iter().filter(|call| call.0 == 200).count() >= 3, "{calls:?}");
+    let statuses: Vec<_> = calls.iter().map(|call| call.0).collect();
+    assert_eq!(statuses, [200, 200, 200, 200, 400, 200], "a model that is no text");
     let lines = after::over(&app, &calls).await;
     assert!(lines.iter().all(|line| line["error"].is_null() || line["error"] == "invalid_body"));
     after::let_go(&app, &origin).await;
@@ -204,7 +200,8 @@ async fn a36_nul_in_a_prompt() {
     let origin = answering().await;
     let mut app = limited(&origin.url(), "", "");
     app.secrets.push("after-the-nul".to_owned());
-    let body = r#"{"model":"m\u0000n","messages":[{"role":"user","content":"a\u0000after-the-nul"}]}"#;
+    let body =
+        r#"{"model":"m\u0000n","messages":[{"role":"user","content":"a\u0000after-the-nul"}]}"#;
     assert_eq!(ask(&app, &post(CHAT, "", body)).await.status, 200);
     assert_eq!(origin.take()[0].body, body.as_bytes());
     let line = after::over(&app, &[(200, "complete")]).await.remove(0);
@@ -235,7 +232,8 @@ async fn a37_unknown_fields() {
 async fn a38_bounds_without_sense() {
     let origin = answering().await;
     let app = limited(&origin.url(), "", "");
-    let odd = ["0", "-1", "1e12", "1000000000000", "\"5\"", "null", "1.5", "[]", "99999999999999999999"];
+    let odd =
+        ["0", "-1", "1e12", "1000000000000", "\"5\"", "null", "1.5", "[]", "99999999999999999999"];
     for bound in odd {
         let body = format!(r#"{{"model":"m","messages":[],"max_tokens":{bound}}}"#);
         let got = ask(&app, &post(CHAT, "", &body)).await;
@@ -377,5 +375,4 @@ async fn a42_multipart_is_not_collected() {
     let lines = after::over(&app, &[(200, "complete"); 2]).await;
     assert_eq!(lines[0]["request_bytes"], length);
     after::let_go(&app, &origin).await;
-    assert!(!STREAM.is_empty());
 }

@@ -88,11 +88,10 @@ async fn a30_bodies_together() {
     let app = App::start(&policy(&origin.url(), "", &format!("{COUNTED}{memory}")));
     let before = app.resident();
     let text = "x".repeat(size - 100);
-    let body: Arc<[u8]> = format!(
-        r#"{{"model":"m","messages":[{{"role":"user","content":"{text}"}}]}}"#
-    )
-    .into_bytes()
-    .into();
+    let body: Arc<[u8]> =
+        format!(r#"{{"model":"m","messages":[{{"role":"user","content":"{text}"}}]}}"#)
+            .into_bytes()
+            .into();
     let mut all = JoinSet::new();
     for _ in 0..at_once {
         all.spawn(upload(app.addr, Arc::clone(&body)));
