@@ -48,6 +48,11 @@ impl Raw {
         let _ = self.io.write_all(bytes).await;
     }
 
+    /// Sends bytes for as long as they are taken within the time; says whether all of them were.
+    pub async fn flood(&mut self, bytes: &[u8], time: Duration) -> bool {
+        timeout(time, self.io.write_all(bytes)).await.is_ok_and(|sent| sent.is_ok())
+    }
+
     /// The next reply; `None` when the connection ends, or nothing comes. A reply without a length
     /// has no body here.
     pub async fn reply(&mut self) -> Option<Reply> {
@@ -71,6 +76,11 @@ impl Raw {
     /// Whether the server closes, with nothing more to say.
     pub async fn is_closed(&mut self) -> bool {
         self.unread.is_empty() && !self.more().await && !self.silent
+    }
+
+    /// Whether the last wait was in vain, on a connection that is open still.
+    pub fn was_silent(&self) -> bool {
+        self.silent
     }
 
     /// Whether the server closes, whatever it says until then.
