@@ -99,7 +99,7 @@ impl Siege {
         self.over.store(true, Relaxed);
         let (served, longest) = self.bystander.await.expect("the bystander is served");
         assert!(served > 0 && longest < Duration::from_secs(5), "{served} calls, {longest:?}");
-        let used = after::processor(&self.app) - self.processor;
+        let used = after::processor(&self.app).saturating_sub(self.processor);
         assert!(used < Duration::from_secs(4), "{used:?} of processor time");
         let grown = self.app.resident().saturating_sub(self.resident);
         assert!(grown < 24 << 10, "{grown} KiB");

@@ -78,11 +78,13 @@ enum End {
     Silent,
 }
 
-async fn exchange(to: SocketAddr, payload: &Payload) -> Answers {
+async fn exchange(to: SocketAddr, payload: &Payload, piece: usize) -> Answers {
     let mut raw = Raw::connect(to).await;
-    raw.send(&payload.bytes).await;
-    // not in one read with the payload, mostly
-    tokio::time::sleep(Duration::from_millis(5)).await;
+    for bytes in payload.bytes.chunks(piece) {
+        raw.send(bytes).await;
+        // not in one read with what follows, mostly
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     raw.send(&payload.probe()).await;
     let mut answers = Answers { from_origin: Vec::new(), statuses: Vec::new(), end: End::Silent };
     loop {
@@ -109,8 +111,13 @@ async fn exchange(to: SocketAddr, payload: &Payload) -> Answers {
 }
 
 /// One payload; what is wrong with what came of it.
-async fn judge(to: SocketAddr, payload: &Payload, log: &Mutex<Log>) -> Result<Answers, String> {
-    let answers = exchange(to, payload).await;
+async fn judge(
+    to: SocketAddr,
+    payload: &Payload,
+    piece: usize,
+    log: &Mutex<Log>,
+) -> Result<Answers, String> {
+    let answers = exchange(to, payload, piece).await;
     let sent = [payload.bytes.as_slice(), &payload.probe()].concat();
     let (possible, rest) = strict::read(&sent, Form::Strict);
     let reached: Vec<Request> =
@@ -143,8 +150,8 @@ async fn judge(to: SocketAddr, payload: &Payload, log: &Mutex<Log>) -> Result<An
     Ok(answers)
 }
 
-/// All payloads, to this path.
-async fn all(target: &str) {
+/// All payloads, to this path, in writes of this size.
+async fn all(target: &str, piece: usize) {
     let log = Arc::<Mutex<Log>>::default();
     let known = Arc::clone(&log);
     let origin = Origin::start(move |conn| judging(conn, Arc::clone(&known))).await;
@@ -159,7 +166,7 @@ async fn all(target: &str) {
             let Some(payload) = left.next() else { break };
             let log = Arc::clone(&log);
             running.spawn(async move {
-                let came = judge(to, &payload, &log).await;
+                let came = judge(to, &payload, piece, &log).await;
                 (payload, came)
             });
         }
@@ -189,11 +196,18 @@ async fn all(target: &str) {
 /// The body is read before it is sent on.
 #[tokio::test]
 async fn a23_smuggling_where_bodies_are_read() {
-    all(CHAT).await;
+    all(CHAT, usize::MAX).await;
 }
 
 /// The body streams through as it comes.
 #[tokio::test]
 async fn a23_smuggling_where_bodies_stream() {
-    all(UPLOAD).await;
+    all(UPLOAD, usize::MAX).await;
+}
+
+/// Cut between CR and LF, within sizes, before colons: a reader's state must not depend on reads.
+#[tokio::test]
+async fn a23_smuggling_in_pieces() {
+    all(CHAT, 7).await;
+    all(UPLOAD, 3).await;
 }

@@ -28,6 +28,16 @@ impl Reply {
     }
 }
 
+/// What became of many bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flood {
+    Taken,
+    /// The server did not take all of them in the time.
+    Held,
+    /// The server has ended the connection.
+    Cut,
+}
+
 /// One connection.
 pub struct Raw {
     io: TcpStream,
@@ -48,9 +58,13 @@ impl Raw {
         let _ = self.io.write_all(bytes).await;
     }
 
-    /// Sends bytes for as long as they are taken within the time; says whether all of them were.
-    pub async fn flood(&mut self, bytes: &[u8], time: Duration) -> bool {
-        timeout(time, self.io.write_all(bytes)).await.is_ok_and(|sent| sent.is_ok())
+    /// Sends as much of these bytes as is taken within the time; what is not stays.
+    pub async fn flood(&mut self, bytes: &mut &[u8], time: Duration) -> Flood {
+        match timeout(time, self.io.write_all_buf(bytes)).await {
+            Ok(Ok(())) => Flood::Taken,
+            Ok(Err(_)) => Flood::Cut,
+            Err(_) => Flood::Held,
+        }
     }
 
     /// The next reply; `None` when the connection ends, or nothing comes. A reply without a length

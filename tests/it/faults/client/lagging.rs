@@ -133,7 +133,7 @@ async fn a09_slow_readers() {
     let from = Instant::now();
     let gone = async || app.ended("client_gone") == readers + 1;
     while !gone().await {
-        assert!(from.elapsed() < Duration::from_secs(60), "slow readers are kept");
+        assert!(from.elapsed() < Duration::from_mins(1), "slow readers are kept");
         sleep(Duration::from_millis(100)).await;
     }
     after::over(&app, &vec![(200, "client_gone"); readers + 1]).await;
@@ -254,7 +254,7 @@ async fn a102_few_descriptors() {
     until("it says that it has run out", async || said()).await;
     let before = after::processor(&app);
     sleep(Duration::from_secs(2)).await;
-    let used = after::processor(&app) - before;
+    let used = after::processor(&app).saturating_sub(before);
     assert!(used < Duration::from_millis(600), "{used:?} of two seconds: it spins");
     let lines = app.events().matches("none can be accepted").count();
     assert!(lines < 20, "{lines} lines of the same");

@@ -195,6 +195,6 @@ async fn a06_client_closes_its_half() {
     // a socket that is readable for ever must not keep anybody busy
     let before = after::processor(&app);
     tokio::time::sleep(Duration::from_millis(500)).await;
-    let used = after::processor(&app) - before;
+    let used = after::processor(&app).saturating_sub(before);
     assert!(used < Duration::from_millis(150), "{used:?} of half a second");
 }

@@ -241,8 +241,7 @@ async fn a38_bounds_without_sense() {
         assert_eq!(origin.take()[0].body, body.as_bytes(), "{bound}");
     }
     after::over(&app, &[(200, "complete"); 9]).await;
-    // three tokens each were made
-    assert_eq!(after::charged(&app, "output_tokens"), 3 * odd.len() as i64);
+    assert_eq!(after::charged(&app, "output_tokens"), 27, "three tokens each were made");
     after::let_go(&app, &origin).await;
 }
 
@@ -355,7 +354,7 @@ async fn a42_multipart_is_not_collected() {
     for round in 0..2 {
         let mut client = Client::connect(app.addr).await;
         client.send(head.as_bytes()).await;
-        let piece = [b'x'; 64 << 10];
+        let piece = vec![b'x'; 64 << 10];
         let mut sent = 0;
         while sent < SIZE {
             client.send(&piece).await;

@@ -61,7 +61,7 @@ async fn upload(app: std::net::SocketAddr, body: Arc<[u8]>) -> Option<u16> {
             break;
         }
     }
-    let head = timeout(Duration::from_secs(120), client.head()).await.unwrap();
+    let head = timeout(Duration::from_mins(2), client.head()).await.unwrap();
     head.map(|head| head.status)
 }
 
