@@ -106,7 +106,8 @@ async fn a09_slow_readers() {
     let readers = many(100, 1000);
     let sent = Arc::default();
     let origin = fountain(&sent).await;
-    let app = limited(&origin.url(), "", "server: { write_timeout: 20s }\n");
+    let patience = many(12, 100);
+    let app = limited(&origin.url(), "", &format!("server: {{ write_timeout: {patience}s }}\n"));
     // what one call needs anyhow is there
     let mut first = Client::connect(app.addr).await;
     first.send(&post(CHAT, "", STREAM)).await;
@@ -120,7 +121,11 @@ async fn a09_slow_readers() {
         client.write_all(&post(CHAT, "", STREAM)).await.unwrap();
         slow.push(client);
     }
-    until("all of them are answered", async || origin.requests() == readers + 1).await;
+    let from = Instant::now();
+    while origin.requests() <= readers {
+        assert!(from.elapsed() < Duration::from_mins(1), "not all are served");
+        sleep(Duration::from_millis(50)).await;
+    }
     let stood = stands_still(&sent).await;
     let each = app.resident().saturating_sub(before) / readers as u64;
     assert!(each < 256, "{each} KiB a reader");
@@ -128,12 +133,14 @@ async fn a09_slow_readers() {
     let then = app.resident();
     sleep(Duration::from_secs(1)).await;
     assert!(app.resident() <= then + then / 20, "{then} KiB, then {} KiB", app.resident());
-    assert_eq!(sent.load(Relaxed), stood, "the backend is held back");
+    // (the kernel may find a little more room for what it holds)
+    let now = sent.load(Relaxed);
+    assert!(now - stood < stood / 50, "the backend is held back: {stood}, then {now}");
     // and both sides are let go in the end
     let from = Instant::now();
     let gone = async || app.ended("client_gone") == readers + 1;
     while !gone().await {
-        assert!(from.elapsed() < Duration::from_mins(1), "slow readers are kept");
+        assert!(from.elapsed() < Duration::from_mins(3), "slow readers are kept");
         sleep(Duration::from_millis(100)).await;
     }
     after::over(&app, &vec![(200, "client_gone"); readers + 1]).await;
