@@ -106,7 +106,7 @@ async fn a09_slow_readers() {
     let readers = many(100, 1000);
     let sent = Arc::default();
     let origin = fountain(&sent).await;
-    let patience = many(12, 100);
+    let patience = many(8, 60);
     let app = limited(&origin.url(), "", &format!("server: {{ write_timeout: {patience}s }}\n"));
     // what one call needs anyhow is there
     let mut first = Client::connect(app.addr).await;
@@ -136,11 +136,12 @@ async fn a09_slow_readers() {
     // (the kernel may find a little more room for what it holds)
     let now = sent.load(Relaxed);
     assert!(now - stood < stood / 50, "the backend is held back: {stood}, then {now}");
-    // and both sides are let go in the end
+    // and both sides are let go in the end; where many are, the kernel's room that some leave lets
+    // others take a little more, and their time begins anew
     let from = Instant::now();
     let gone = async || app.ended("client_gone") == readers + 1;
     while !gone().await {
-        assert!(from.elapsed() < Duration::from_mins(3), "slow readers are kept");
+        assert!(from.elapsed() < Duration::from_mins(5), "slow readers are kept");
         sleep(Duration::from_millis(100)).await;
     }
     after::over(&app, &vec![(200, "client_gone"); readers + 1]).await;
