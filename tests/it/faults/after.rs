@@ -44,6 +44,29 @@ fn ending(line: &Value) -> (u16, String) {
     (status.expect("a status"), line["outcome"].as_str().expect("an outcome").to_owned())
 }
 
+/// Each call has one line, however many there were: one worker numbers its calls in the last eight
+/// digits of their ids, and no number is missing or there twice.
+pub async fn logged_once(app: &App) {
+    let (from, counted) = (Instant::now(), app.count("tidegate_requests_total", &[]));
+    loop {
+        let lines = app.written();
+        let mut numbers: Vec<_> = lines.iter().map(number).collect();
+        numbers.sort_unstable();
+        let routed = lines.iter().filter(|line| line["route"].is_string()).count();
+        // lines are written a moment after they are counted
+        if routed == counted && numbers.iter().copied().eq(0..numbers.len()) {
+            return;
+        }
+        assert!(from.elapsed() < PATIENCE, "{counted} were counted, {routed} logged: {numbers:?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+fn number(line: &Value) -> usize {
+    let id = line["request_id"].as_str().expect("an id");
+    usize::from_str_radix(&id[id.len() - 8..], 16).expect("a number")
+}
+
 /// Nothing runs, nothing waits, nothing is held.
 pub async fn at_rest(app: &App) {
     let from = Instant::now();

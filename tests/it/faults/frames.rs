@@ -105,6 +105,7 @@ impl Siege {
         assert!(grown < 24 << 10, "{grown} KiB");
         until("the connections are gone", async || self.app.state()["connections"] == 0).await;
         after::at_rest(&self.app).await;
+        after::logged_once(&self.app).await;
         after::let_go(&self.app, &self.origin).await;
         assert!(!self.app.events().contains("panic"));
     }

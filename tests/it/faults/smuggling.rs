@@ -190,6 +190,7 @@ async fn all(target: &str, piece: usize) {
     assert!(passed >= 20 && refused >= 80, "{passed} went on, {refused} were refused");
     until("it is over", async || app.state()["connections"] == 0).await;
     after::at_rest(&app).await;
+    after::logged_once(&app).await;
     after::let_go(&app, &origin).await;
 }
 
