@@ -149,3 +149,29 @@ pub fn processor(app: &App) -> Duration {
         fields.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().expect("ticks"));
     Duration::from_millis(10 * ticks.sum::<u64>())
 }
+
+#[test]
+fn what_is_left_is_seen() {
+    let quiet = serde_json::json!({
+        "calls": [], "queues": [{"running": 0, "depth": 0}], "agents": [{"in_flight": 0, "waiting": 0}],
+        "upstreams": [{"in_flight": 0, "waiting": 0, "addresses": [{"in_flight": 0}],
+                       "pool": {"open": 2, "idle": 2}}],
+        "limits": [{"held": 0, "used": 9, "measure": "tokens"},
+                   {"held": 0, "used": 0, "measure": "concurrency"}],
+    });
+    assert_eq!(what_is_left(&quiet), "");
+    for (at, value, words) in [
+        ("/queues/0/running", 1, "running: 1"),
+        ("/queues/0/depth", 2, "in line: 2"),
+        ("/upstreams/0/in_flight", 1, "upstream in flight: 1"),
+        ("/upstreams/0/addresses/0/in_flight", 1, "address in flight: 1"),
+        ("/upstreams/0/pool/idle", 1, "connections that are not idle: 1"),
+        ("/limits/0/held", 7, "held: 7"),
+        ("/limits/1/used", 1, "places taken: 1"),
+        ("/agents/0/waiting", 1, "agent waiting: 1"),
+    ] {
+        let mut state = quiet.clone();
+        *state.pointer_mut(at).expect("it is there") = value.into();
+        assert_eq!(what_is_left(&state), words);
+    }
+}

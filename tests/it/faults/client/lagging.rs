@@ -75,6 +75,27 @@ async fn a08_body_that_stalls() {
     assert_eq!(after::charged(&app, "tokens"), 0);
 }
 
+/// A body that comes byte by byte is never silent, and holds a connection all the same.
+#[tokio::test]
+#[ignore = "a body has no least pace: only silence ends it"]
+async fn a08_body_that_drips() {
+    let origin = answering().await;
+    let app = limited(&origin.url(), "", "server: { body_timeout: 1s }\n");
+    for target in [CHAT, UPLOAD] {
+        let whole = post(target, "", &"x".repeat(1000));
+        let (start, rest) = whole.split_at(whole.len() - 1000);
+        let mut client = Client::connect(app.addr).await;
+        client.send(start).await;
+        let took = drip(&mut client, rest).await;
+        assert!(took >= Duration::from_secs(1) && took < LATE, "{took:?}");
+        let got = after::told(client.answer().await);
+        assert_eq!(got.status, 408, "{target}");
+        assert!(client.is_closed().await);
+    }
+    after::over(&app, &[(408, "deadline_body"); 2]).await;
+    after::let_go(&app, &origin).await;
+}
+
 /// Streams for ever, as fast as it is read, and counts what it could write.
 async fn fountain(sent: &Arc<AtomicUsize>) -> Origin {
     let sent = Arc::clone(sent);
