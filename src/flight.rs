@@ -173,8 +173,8 @@ impl Flight {
     }
 
     /// The caller wants a stream: its first content has a deadline from when the request is sent.
-    pub fn wants_stream(&self) {
-        self.wants_stream.set(true);
+    pub fn set_wants_stream(&self, wants: bool) {
+        self.wants_stream.set(wants);
     }
 
     /// The answer is a stream: from its first byte on, only silence ends it.

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use tokio::task::LocalSet;
 
 use super::*;
+use crate::clock::Clock;
 use crate::request_id::RequestIds;
 
 const NEVER: Duration = Duration::MAX;
