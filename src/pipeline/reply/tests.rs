@@ -28,8 +28,8 @@ use crate::telemetry::access::AccessLog;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::Upstream;
 use crate::upstream::call::{Outbound, send};
-use crate::upstream::visit::Spread;
 use crate::upstream::outgoing::Outgoing;
+use crate::upstream::visit::Spread;
 
 const SSE: &str =
     "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
@@ -186,6 +186,7 @@ fn nobody() -> Identity {
         class: Class::Default,
         credential: None,
         grant: None,
+    }
 }
 
 /// Where every call of these tests goes.
