@@ -1,3 +1,5 @@
+mod content;
+
 use std::cell::Cell;
 
 use proptest::collection::vec;
