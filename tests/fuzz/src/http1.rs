@@ -8,10 +8,18 @@ pub struct Request {
     pub target: String,
     /// Names in lower case.
     pub fields: Vec<(String, Vec<u8>)>,
-    /// `None`: the bytes end before it does.
-    pub body: Option<Vec<u8>>,
-    /// Bytes of it all.
+    pub body: Body,
+    /// Bytes of it all, where it is whole.
     pub used: usize,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub enum Body {
+    Whole(Vec<u8>),
+    /// The bytes end before it does.
+    Cut,
+    /// It is in no grammar.
+    Malformed,
 }
 
 /// The request at the front of `bytes`; empty lines before it are read over (section 2.2).
@@ -32,9 +40,9 @@ pub fn request(bytes: &[u8]) -> Option<Request> {
         of_name.map(|(_, value)| value.as_slice()).collect::<Vec<_>>()
     };
     let body = match (&values("content-length")[..], &values("transfer-encoding")[..]) {
-        ([], []) => Some(Vec::new()),
-        ([length], []) => reader.counted(decimal(length)?),
-        ([], [coding]) if coding.eq_ignore_ascii_case(b"chunked") => reader.chunked()?,
+        ([], []) => Body::Whole(Vec::new()),
+        ([length], []) => reader.counted(decimal(length)?).map_or(Body::Cut, Body::Whole),
+        ([], [coding]) if coding.eq_ignore_ascii_case(b"chunked") => reader.chunked(),
         _ => return None,
     };
     let (method, target) = (method.to_owned(), target.to_owned());
@@ -91,40 +99,45 @@ impl<'b> Reader<'b> {
         body.map(<[u8]>::to_vec)
     }
 
-    /// `None`: this is no chunked body. `Some(None)`: it is the beginning of one.
-    #[expect(clippy::option_option, reason = "two different things that it may not be")]
-    fn chunked(&mut self) -> Option<Option<Vec<u8>>> {
+    fn chunked(&mut self) -> Body {
         let mut body = Vec::new();
         loop {
-            let rest = &self.bytes[self.at..];
-            if !rest.contains(&b'\n') {
-                return Some(None);
+            if !self.bytes[self.at..].contains(&b'\n') {
+                return Body::Cut;
             }
-            let line = self.line()?;
-            let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
-            let behind = line[digits..].trim_ascii_start();
-            if digits == 0 || !(behind.is_empty() || behind.starts_with(b";")) {
-                return None;
-            }
-            let size = u64::from_str_radix(std::str::from_utf8(&line[..digits]).ok()?, 16).ok()?;
+            let Some(size) = self.size() else { return Body::Malformed };
             if size == 0 {
                 break;
             }
-            let Some(chunk) = self.counted(size) else { return Some(None) };
+            let Some(chunk) = self.counted(size) else { return Body::Cut };
             body.extend(chunk);
             match &self.bytes[self.at..] {
                 [b'\r', b'\n', ..] => self.at += 2,
-                [] | [b'\r'] => return Some(None),
-                _ => return None,
+                [] | [b'\r'] => return Body::Cut,
+                _ => return Body::Malformed,
             }
         }
         // trailers are lines; what they say is not looked at
         while self.bytes[self.at..].contains(&b'\n') {
-            if self.line()?.is_empty() {
-                return Some(Some(body));
+            match self.line() {
+                None => return Body::Malformed,
+                Some([]) => return Body::Whole(body),
+                Some(_) => {}
             }
         }
-        Some(None)
+        Body::Cut
+    }
+
+    /// The line before a chunk.
+    fn size(&mut self) -> Option<u64> {
+        let line = self.line()?;
+        let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
+        let behind = &line[digits..];
+        let blanks = behind.iter().take_while(|byte| b" \t".contains(byte)).count();
+        if digits == 0 || !matches!(behind[blanks..], [] | [b';', ..]) {
+            return None;
+        }
+        u64::from_str_radix(std::str::from_utf8(&line[..digits]).ok()?, 16).ok()
     }
 }
 
@@ -153,7 +166,10 @@ pub fn answer(mut bytes: &[u8], to_head: bool) -> Option<(u16, Vec<u8>, usize)> 
     let body = match (values("content-length").first(), values("transfer-encoding").first()) {
         _ if to_head || matches!(status, 101 | 204 | 304) => Vec::new(),
         (Some(length), None) => reader.counted(decimal(length)?)?,
-        (None, Some(_)) => reader.chunked()??,
+        (None, Some(_)) => match reader.chunked() {
+            Body::Whole(body) => body,
+            Body::Cut | Body::Malformed => return None,
+        },
         (None, None) => reader.counted(bytes.len() as u64)?,
         (Some(_), Some(_)) => return None,
     };

