@@ -81,13 +81,17 @@ fn unfolded(kind: Kind, body: &[u8], tree: &Tree) {
     }
 }
 
-/// In one order, and without what says nothing: a stream may say that or not.
+/// In one order, and without what says nothing: a stream may say that or not. The model is the only
+/// one that answers, so its role is no news.
 fn sorted(tree: &Tree) -> Tree {
     match tree {
         Tree::List(list) => Tree::List(list.iter().map(sorted).collect()),
         Tree::Object(members) => {
             let members = members.iter().map(|(name, value)| (name.clone(), sorted(value)));
-            let mut members: Vec<_> = members.filter(|(_, value)| !is_empty(value)).collect();
+            let says = |(name, value): &(String, Tree)| {
+                !is_empty(value) && !(name == "role" && value.text() == Some("assistant"))
+            };
+            let mut members: Vec<_> = members.filter(says).collect();
             members.sort_by(|a, b| a.0.cmp(&b.0));
             Tree::Object(members)
         }
