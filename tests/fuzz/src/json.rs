@@ -2,11 +2,13 @@
 //! twice is there twice. What `serde_json` takes for JSON, and nothing else.
 use std::fmt;
 
-/// A value. Numbers are their digits.
+/// A value.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Tree {
     Null,
     Bool(bool),
+    /// Written in digits alone.
+    Count(u64),
     Number(f64),
     Text(String),
     List(Vec<Tree>),
@@ -57,6 +59,7 @@ impl Tree {
     /// A whole number that is not negative.
     pub fn count(&self) -> Option<u64> {
         match self {
+            Self::Count(count) => Some(*count),
             Self::Number(number) => {
                 let whole = (0.0..=9.0e15).contains(number) && number.fract() == 0.0;
                 whole.then_some(*number as u64)
@@ -108,9 +111,8 @@ impl<'de> serde::de::Visitor<'de> for Reader {
         Ok(Tree::Number(value as f64))
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "what is compared is small")]
     fn visit_u64<E>(self, value: u64) -> Result<Tree, E> {
-        Ok(Tree::Number(value as f64))
+        Ok(Tree::Count(value))
     }
 
     fn visit_f64<E>(self, value: f64) -> Result<Tree, E> {

@@ -89,7 +89,7 @@ fn sorted(tree: &Tree) -> Tree {
         Tree::Object(members) => {
             let members = members.iter().map(|(name, value)| (name.clone(), sorted(value)));
             let says = |(name, value): &(String, Tree)| {
-                !is_empty(value) && !(name == "role" && value.text() == Some("assistant"))
+                !is_empty(value) && (name != "role" || value.text() != Some("assistant"))
             };
             let mut members: Vec<_> = members.filter(says).collect();
             members.sort_by(|a, b| a.0.cmp(&b.0));
