@@ -16,6 +16,7 @@ mod load;
 mod policies;
 mod prices;
 mod read;
+mod resilience;
 mod routes;
 mod schema;
 mod show;
@@ -44,6 +45,9 @@ pub use policies::{
     TokenWeights, Window,
 };
 pub use prices::{Price, Prices};
+pub use resilience::{
+    Balance, Breaker, Exhausted, Goal, HealthCheck, Hedge, Retry, Route, Timeouts, WebSocket,
+};
 pub use schema::schema;
 pub use show::redacted;
 pub use url::proxy;
@@ -110,6 +114,10 @@ pub struct Server {
     pub idle_timeout: Duration,
     /// Longest time a client may leave our bytes unread.
     pub write_timeout: Duration,
+    /// Most bytes of bodies, answers and logs of streams that are held at once, over all workers.
+    pub memory: u64,
+    /// A client that waits for its stream gets a comment this often. `None`: it does not.
+    pub heartbeat: Option<Duration>,
     /// Readiness fails, then this long new work is still taken.
     pub drain_delay: Duration,
     /// How long running calls may take to finish after that.
@@ -128,6 +136,8 @@ impl Default for Server {
             body_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(75),
             write_timeout: Duration::from_mins(1),
+            memory: 512 << 20,
+            heartbeat: Some(Duration::from_secs(15)),
             drain_delay: Duration::from_secs(5),
             drain_timeout: Duration::from_mins(10),
         }
@@ -144,8 +154,8 @@ pub struct Upstream {
     pub urls: Vec<Origin>,
     /// What a bare SDK path (`/chat/completions`) is given in front: `/v1`, `/v1beta`, or nothing.
     pub api_prefix: Arc<str>,
-    /// Replaces the caller's credential. `None`: the caller's own passes through.
-    pub key: Option<Secret>,
+    /// One of them replaces the caller's credential. Empty: the caller's own passes through.
+    pub keys: Vec<Secret>,
     pub auth: Auth,
     /// Added to every request, replacing what the caller sent under that name.
     pub headers: Vec<(HeaderName, HeaderValue)>,
@@ -158,6 +168,13 @@ pub struct Upstream {
     pub proxy: ProxyRule,
     /// Slowing down before the backend says 429.
     pub pacing: Pacing,
+    pub balance: Balance,
+    pub retry: Retry,
+    /// `None`: a backend in trouble gets its calls all the same.
+    pub breaker: Option<Breaker>,
+    pub health: Option<HealthCheck>,
+    pub hedge: Option<Hedge>,
+    pub websocket: WebSocket,
     /// `builtin: simulator`: the app starts a simulator and `urls` is filled in at start.
     pub builtin: bool,
 }
@@ -198,7 +215,7 @@ impl Upstream {
             provider: Arc::from(name),
             urls: Vec::new(),
             api_prefix: Arc::from("/v1"),
-            key: None,
+            keys: Vec::new(),
             auth: Auth::Bearer,
             headers: Vec::new(),
             concurrency: None,
@@ -208,6 +225,12 @@ impl Upstream {
             http2: Http2::Auto,
             proxy: ProxyRule::Environment,
             pacing: Pacing::Auto,
+            balance: Balance::LeastBusy,
+            retry: Retry::default(),
+            breaker: Some(Breaker::default()),
+            health: None,
+            hedge: None,
+            websocket: WebSocket::default(),
             builtin: false,
         }
     }
@@ -234,37 +257,6 @@ impl Default for Pool {
             max_age: Duration::from_mins(5),
             warm: 0,
         }
-    }
-}
-
-#[derive(Debug, Clone, PartialEq)]
-pub struct Timeouts {
-    /// Waiting for a place in the bulkhead.
-    pub queue: Duration,
-    /// From the request's last byte to the answer's first.
-    pub first_byte: Duration,
-    /// Longest silence inside an answer.
-    pub idle: Duration,
-    /// From the call's start to the answer's last byte; never cuts a stream that is sending.
-    pub total: Duration,
-}
-
-impl Default for Timeouts {
-    fn default() -> Self {
-        Self {
-            queue: Duration::from_secs(10),
-            first_byte: Duration::from_mins(10),
-            idle: Duration::from_mins(2),
-            total: Duration::from_hours(1),
-        }
-    }
-}
-
-impl Timeouts {
-    /// For the time before an upstream is known.
-    pub fn unbounded() -> Self {
-        let (queue, first_byte) = (Duration::MAX, Duration::MAX);
-        Self { queue, first_byte, idle: Duration::MAX, total: Duration::MAX }
     }
 }
 
@@ -308,21 +300,6 @@ pub enum Pacing {
     /// The same, and by its time to the first token: for backends of our own.
     Latency,
     Off,
-}
-
-/// First match wins.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Route {
-    /// `/openai`: the prefix to match on a segment boundary, and to strip. Empty: any path.
-    pub path: Arc<str>,
-    /// Only calls in this dialect (told by their path). Used by the routes made for bare SDK paths.
-    pub dialect: Option<Dialect>,
-    /// A glob over the model's name, `gpt-*`.
-    pub model: Option<Arc<str>>,
-    /// Index into `Config::upstreams`.
-    pub to: usize,
-    /// How logs and metrics call it.
-    pub name: Arc<str>,
 }
 
 #[derive(Debug, Clone, PartialEq)]

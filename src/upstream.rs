@@ -6,25 +6,29 @@
 //! connection. [`call::send`] makes one call.
 //!
 //! Nothing here knows about dialects or status codes for clients.
+pub mod answer;
 pub mod call;
 pub mod connect;
 mod dial;
 pub mod dns;
 pub mod h1;
 mod h2;
+pub mod keys;
 pub mod outgoing;
 pub mod pool;
 mod proxy;
 pub mod tls;
+pub mod visit;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use dashmap::DashMap;
 use http::{HeaderName, HeaderValue, header};
 use thiserror::Error;
 
 use self::connect::Connector;
+use self::keys::{Key, KeyState};
 use crate::config::{self, Auth, Host, Origin};
 use crate::telemetry::metrics::{Metrics, PoolGauges};
 
@@ -51,8 +55,8 @@ pub struct Upstream {
     pub connector: Connector,
     /// For upgrades, which only HTTP/1.1 has.
     pub h1_connector: Connector,
-    /// What replaces the caller's credential.
-    pub credential: Option<(HeaderName, HeaderValue)>,
+    /// What replaces the caller's credential, one of them.
+    pub keys: Vec<Key>,
     /// A hash of where it is and what the policy sends it: answers from elsewhere are others.
     pub wall: [u8; 32],
 }
@@ -77,6 +81,7 @@ pub struct Shared {
     pub paced: AtomicBool,
     pub gauges: Arc<PoolGauges>,
     busy: DashMap<PoolKey, Arc<AtomicUsize>>,
+    keys: DashMap<u64, Arc<KeyState>>,
 }
 
 /// The [`Shared`] of every upstream there ever was, by name.
@@ -92,6 +97,7 @@ impl Registry {
                 paced: AtomicBool::new(false),
                 gauges: metrics.pool(name),
                 busy: DashMap::new(),
+                keys: DashMap::new(),
             })
         };
         Arc::clone(&self.by_name.entry(Arc::clone(name)).or_insert_with(new))
@@ -119,11 +125,11 @@ impl Upstream {
             .iter()
             .map(|origin| Address::prepare(config, origin, &shared))
             .collect::<Result<_, _>>()?;
-        let credential = config
-            .key
-            .as_ref()
-            .map(|key| credential(&config.auth, key))
-            .transpose()
+        let keys = config
+            .keys
+            .iter()
+            .map(|key| prepare_key(config, key, &shared))
+            .collect::<Result<Vec<_>, _>>()
             .map_err(|_| SetupError::Key { name: Arc::clone(name) })?;
         Ok(Self {
             config: config.clone(),
@@ -133,21 +139,18 @@ impl Upstream {
             addresses,
             connector,
             h1_connector,
-            wall: wall(config, credential.as_ref()),
-            credential,
+            wall: wall(config, &keys),
+            keys,
         })
     }
 
-    /// The address with the fewest calls going on; the first of equals.
-    pub fn least_busy(&self, except: &[PoolKey]) -> Option<&Address> {
-        self.addresses
-            .iter()
-            .filter(|address| !except.contains(&address.key))
-            .min_by_key(|address| address.busy.load(Ordering::Relaxed))
+    /// The caller's credential is replaced.
+    pub fn holds_key(&self) -> bool {
+        !self.keys.is_empty()
     }
 }
 
-fn wall(config: &config::Upstream, credential: Option<&(HeaderName, HeaderValue)>) -> [u8; 32] {
+fn wall(config: &config::Upstream, keys: &[Key]) -> [u8; 32] {
     let mut hash = blake3::Hasher::new();
     let mut part = |part: &[u8]| {
         hash.update(&(part.len() as u64).to_le_bytes()).update(part);
@@ -155,7 +158,8 @@ fn wall(config: &config::Upstream, credential: Option<&(HeaderName, HeaderValue)
     for origin in &config.urls {
         part(format!("{origin:?}").as_bytes());
     }
-    for (name, value) in config.headers.iter().chain(credential) {
+    let keys = keys.iter().map(|key| (&key.name, &key.value));
+    for (name, value) in config.headers.iter().map(|(name, value)| (name, value)).chain(keys) {
         part(name.as_str().as_bytes());
         part(value.as_bytes());
     }
@@ -193,6 +197,20 @@ fn host_of(origin: &Origin) -> String {
     let name = if name.contains(':') { format!("[{name}]") } else { name.to_string() };
     let usual = if origin.tls { 443 } else { 80 };
     if origin.port == usual { name } else { format!("{name}:{}", origin.port) }
+}
+
+fn prepare_key(
+    config: &config::Upstream,
+    key: &config::Secret,
+    shared: &Shared,
+) -> Result<Key, header::InvalidHeaderValue> {
+    let (name, value) = credential(&config.auth, key)?;
+    // among several each has its own limits, and its own troubles
+    let hash = blake3::derive_key("tidegate upstream key v1", key.expose().as_bytes());
+    let id = hash.first_chunk().map_or(1, |half| u64::from_be_bytes(*half) | 1);
+    let id = if config.keys.len() > 1 { id } else { 0 };
+    let state = Arc::clone(&shared.keys.entry(id).or_default());
+    Ok(Key { name, value, id, state })
 }
 
 fn credential(

@@ -14,7 +14,7 @@ use shuttle::thread::{self, Thread};
 use tidegate::config::{Calendar, Limit, Measure, Mode, Per, Policy, Queue, Window};
 use tidegate::identity::{Class, Identity, Rung};
 use tidegate::limits::Limits;
-use tidegate::limits::book::{Ask, Decision, End, Grant, PoolRule, Unsaved};
+use tidegate::limits::book::{Ask, Book, Decision, End, Fate, Grant, LaneRule, PoolRule, Unsaved};
 use tidegate::limits::rules::{Rules, Subject};
 use tidegate::telemetry::metrics::Metrics;
 
@@ -35,8 +35,31 @@ fn limits(slots: Option<usize>, limit: Option<Limit>) -> Arc<Limits> {
     let policies: Vec<_> = limit.into_iter().map(one).collect();
     let rules = Rules::prepare(&policies, &Metrics::new());
     let pool = PoolRule { name: "up".into(), slots, pacing: None, wait: Duration::from_hours(1) };
-    limits.with(|book, now| book.apply(Arc::new(rules), [pool], now));
+    let lane = LaneRule { name: "lane".into(), slots: Some(1), depth: 100, wait: pool.wait };
+    limits.with(|book, now| book.apply(Arc::new(rules), [pool], [lane], now));
     limits
+}
+
+/// The ask of a plain call: to an upstream, by its own queue or the lane's.
+fn plain<'a>(book: &mut Book, who: &'a Identity, upstream: &'static str, in_lane: bool) -> Ask<'a> {
+    Ask {
+        subject: Subject { who, model: "m", route: "r", upstream },
+        pool: book.pool_of(&upstream.into()),
+        lane: in_lane.then(|| book.lane_of(&"lane".into())),
+        kind: 0,
+        reasoning: false,
+        counted: true,
+        generates: true,
+        prompt_bytes: 40,
+        max_tokens: Some(100),
+        least: 0,
+        answers: 1,
+        rate: None,
+        credential: 0,
+        patience: None,
+        here: false,
+        conversation: None,
+    }
 }
 
 fn agent(name: &str) -> Identity {
@@ -54,33 +77,20 @@ fn agent(name: &str) -> Identity {
 }
 
 fn ask(limits: &Limits, who: &Identity) -> Decision {
-    let subject = Subject { who, model: "m", route: "r", upstream: "up" };
-    let ask = |pool| Ask {
-        subject,
-        pool,
-        kind: 0,
-        reasoning: false,
-        counted: true,
-        generates: true,
-        prompt_bytes: 40,
-        max_tokens: Some(100),
-        least: 0,
-        answers: 1,
-        rate: None,
-        credential: 0,
-        patience: None,
-        here: false,
-        conversation: None,
-    };
     limits.with(|book, now| {
-        let pool = book.pool_of(&"up".into());
-        book.ask(&ask(pool), now)
+        let ask = plain(book, who, "up", false);
+        book.ask(&ask, now)
     })
 }
 
 /// As a call's task does: asks, and sleeps until it is woken. It does not look again by itself.
 fn admitted(limits: &Limits, who: &Identity) -> Box<Grant> {
-    match ask(limits, who) {
+    let decision = ask(limits, who);
+    turn(limits, decision)
+}
+
+fn turn(limits: &Limits, decision: Decision) -> Box<Grant> {
+    match decision {
         Decision::Go(grant) => grant,
         Decision::No(denial) => panic!("{denial:?}"),
         Decision::Wait { call, .. } => {
@@ -103,7 +113,8 @@ fn end(limits: &Limits, grant: Box<Grant>) {
 fn is_empty(limits: &Limits) {
     limits.with(|book, now| {
         assert_eq!(book.waiting(), 0);
-        assert_eq!(book.queues(now)[0].running, 0);
+        assert!(book.queues(now).iter().all(|queue| queue.running == 0));
+        assert!(book.lanes().iter().all(|lane| lane.running == 0));
         assert!(book.limits(now).iter().all(|line| line.held == 0));
     });
 }
@@ -164,6 +175,58 @@ fn a_turn_that_is_not_taken_goes_to_the_next() {
         end(&limits, first);
         leaver.join().unwrap();
         next.join().unwrap();
+        is_empty(&limits);
+    };
+    shuttle::check_random(one, SCHEDULES);
+    shuttle::check_pct(one, SCHEDULES, 3);
+}
+
+/// Calls of a lane with one place, to two upstreams with one and many, beside calls without a lane:
+/// each comes to its end, also where it moves from one upstream to the other on the way, or leaves.
+#[test]
+fn who_waits_in_a_lane_is_woken() {
+    let one = || {
+        let limits = limits(Some(1), None);
+        let call = |who: &'static str, upstream, in_lane, moves: Option<&'static str>| {
+            let limits = Arc::clone(&limits);
+            thread::spawn(move || {
+                let who = agent(who);
+                let decision = limits.with(|book, now| {
+                    let ask = plain(book, &who, upstream, in_lane);
+                    book.ask(&ask, now)
+                });
+                let mut grant = turn(&limits, decision);
+                thread::yield_now();
+                if let Some(to) = moves {
+                    let failed = End { fate: Fate::Failed, ..End::unsent() };
+                    let decision = limits.with(|book, now| {
+                        let ask = plain(book, &who, to, in_lane);
+                        book.exchange(grant, &failed, &ask, now).1
+                    });
+                    grant = turn(&limits, decision);
+                }
+                end(&limits, grant);
+            })
+        };
+        let threads = [
+            call("a", "up", true, None),
+            call("b", "up", false, None),
+            call("a", "other", true, Some("up")),
+            call("b", "up", true, Some("other")),
+        ];
+        let leaver = agent("c");
+        match limits.with(|book, now| {
+            let ask = plain(book, &leaver, "up", true);
+            book.ask(&ask, now)
+        }) {
+            Decision::Go(grant) => end(&limits, grant),
+            Decision::Wait { call, .. } => {
+                thread::yield_now();
+                limits.with(|book, now| book.leave(call, now));
+            }
+            Decision::No(denial) => panic!("{denial:?}"),
+        }
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
         is_empty(&limits);
     };
     shuttle::check_random(one, SCHEDULES);

@@ -66,7 +66,7 @@ fn open(book: &mut Book, now: Moment) -> PoolId {
     let wait = Duration::from_secs(30);
     let upstream = PoolRule { name: "upstream".into(), slots: Some(1_000), pacing: None, wait };
     let pool = book.pool_of(&upstream.name);
-    book.apply(Arc::new(Rules::prepare(&[policy()], &Metrics::new())), [upstream], now);
+    book.apply(Arc::new(Rules::prepare(&[policy()], &Metrics::new())), [upstream], [], now);
     pool
 }
 

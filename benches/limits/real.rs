@@ -103,6 +103,7 @@ pub fn ask(who: &Identity, pool: PoolId, bytes: u64, bound: u64) -> Ask<'_> {
     Ask {
         subject: Subject { who, model: "model", route: "route", upstream: "upstream" },
         pool,
+        lane: None,
         kind: 0,
         reasoning: false,
         counted: true,
@@ -126,7 +127,7 @@ impl Tidegate {
         let upstream = PoolRule { name: "upstream".into(), slots, pacing: None, wait };
         let pool = book.pool_of(&upstream.name);
         let rules = Rules::prepare(&[rule.policy()], &Metrics::new());
-        book.apply(Arc::new(rules), [upstream], moment(0));
+        book.apply(Arc::new(rules), [upstream], [], moment(0));
         let agents = (0..agents).map(identity).collect();
         let (waiting, running) = (Vec::new(), HashMap::new());
         Self { book, pool, agents, waiting, unasked: false, running, swept: 0 }

@@ -6,19 +6,19 @@ use std::sync::atomic::Ordering::Relaxed;
 use crate::config::{Measure, Per};
 use crate::identity::Class;
 use crate::limits::Limits;
-use crate::limits::book::{LimitLine, QueueLine};
+use crate::limits::book::{LaneLine, LimitLine, QueueLine};
 use crate::limits::pace::State;
 use crate::snapshot::Snapshot;
 use crate::telemetry::metrics::Metrics;
-use crate::telemetry::view::{AgentView, AgentsView, LimitView, PaceView, QueueView};
+use crate::telemetry::view::{AgentView, AgentsView, LaneView, LimitView, PaceView, QueueView};
 
 const MILLION: u64 = 1_000_000;
 /// Most buckets that are shown beside those of the agents.
 const MOST_LIMITS: usize = 1_000;
 
 pub fn view(limits: &Limits, metrics: &Metrics) -> AgentsView {
-    let (present, lines, queues) =
-        limits.with(|book, now| (book.agents(now), book.limits(now), book.queues(now)));
+    let (present, lines, queues, lanes) = limits
+        .with(|book, now| (book.agents(now), book.limits(now), book.queues(now), book.lanes()));
     let now = limits.now().at;
     let mut agents: Vec<_> = metrics.agents().iter().map(AgentView::of).collect();
     let mut at: HashMap<(String, String), usize> = agents
@@ -52,7 +52,8 @@ pub fn view(limits: &Limits, metrics: &Metrics) -> AgentsView {
         agent.limits = lines.iter().filter(holds).map(limit).collect();
     }
     let queues = queues.iter().map(|line| queue(line, now)).collect();
-    AgentsView { agents, queues, limits: fullest(lines).iter().map(limit).collect() }
+    let lanes = lanes.iter().map(lane).collect();
+    AgentsView { agents, queues, lanes, limits: fullest(lines).iter().map(limit).collect() }
 }
 
 fn fullest(mut lines: Vec<LimitLine>) -> Vec<LimitLine> {
@@ -101,9 +102,20 @@ fn queue(line: &QueueLine, now: u64) -> QueueView {
     }
 }
 
-/// Puts the queues into the gauges.
-pub fn show_queues(limits: &Limits, snapshot: &Snapshot) {
-    let (queues, now) = limits.with(|book, now| (book.queues(now), now.at));
+fn lane(line: &LaneLine) -> LaneView {
+    LaneView {
+        route: line.route.to_string(),
+        running: line.running as u64,
+        slots: line.slots.map(|slots| slots as u64),
+        waiting: line.waiting.iter().sum::<usize>() as u64,
+        depth: line.depth as u64,
+    }
+}
+
+/// Puts queues and lanes into the gauges.
+pub fn show_queues(limits: &Limits, snapshot: &Snapshot, metrics: &Metrics) {
+    let (queues, lanes, now) = limits.with(|book, now| (book.queues(now), book.lanes(), now.at));
+    metrics.lanes_are(lanes.iter().map(lane).collect());
     for upstream in &snapshot.upstreams {
         let Some(queue) = queues.get(upstream.pool) else { continue };
         let gauges = &upstream.shared.gauges;

@@ -124,6 +124,7 @@ async fn state(metrics: Arc<Metrics>, live: Arc<Live>, drain: Drain, crew: Arc<C
         "calls": calls.iter().map(call).collect::<Vec<_>>(),
         "agents": view.agents,
         "queues": view.queues,
+        "lanes": view.lanes,
         "limits": view.limits,
     })
 }

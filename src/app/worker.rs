@@ -343,7 +343,7 @@ impl Shift {
                 tokio::task::spawn_blocking(move || cache.sweep(SystemTime::now()));
             }
             if worker.limits.sweep_if_due() {
-                show_queues(&worker.limits, &worker.snapshot());
+                show_queues(&worker.limits, &worker.snapshot(), &worker.metrics);
             }
             if worker.flights.is_empty() {
                 worker.lines.borrow_mut().flush();

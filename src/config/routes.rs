@@ -13,10 +13,7 @@ use crate::wire::Dialect;
 pub(super) fn standard(upstreams: &[Upstream]) -> Vec<Route> {
     let prefixes = upstreams.iter().enumerate().map(|(to, upstream)| Route {
         path: Arc::from(format!("/{}", upstream.name)),
-        dialect: None,
-        model: None,
-        to,
-        name: Arc::clone(&upstream.name),
+        ..Route::new(&upstream.name, to)
     });
     let bare = [
         (Dialect::OpenAi, "sdk-openai"),
@@ -26,8 +23,7 @@ pub(super) fn standard(upstreams: &[Upstream]) -> Vec<Route> {
     ];
     let bare = bare.into_iter().filter_map(|(dialect, name)| {
         let to = upstreams.iter().position(|upstream| upstream.dialect == dialect)?;
-        let (path, name) = (Arc::from(""), Arc::from(name));
-        Some(Route { path, dialect: Some(dialect), model: None, to, name })
+        Some(Route { dialect: Some(dialect), ..Route::new(name, to) })
     });
     prefixes.chain(bare).collect()
 }
@@ -81,7 +77,7 @@ fn route(
         (_, None) => Arc::clone(&path),
         (path, Some(model)) => Arc::from(format!("{path} {model}")),
     });
-    Some(Route { path, dialect: None, model, to, name })
+    Some(Route { path, model, ..Route::new(&name, to) })
 }
 
 /// The index of the upstream that is named.

@@ -113,7 +113,7 @@ fn write_upstream(out: &mut String, upstream: &Upstream) -> fmt::Result {
             writeln!(out, "      - {}", quoted(Url(origin, &upstream.api_prefix)))?;
         }
     }
-    if upstream.key.is_some() {
+    if !upstream.keys.is_empty() {
         writeln!(out, "    key: {REDACTED:?}")?;
         match &upstream.auth {
             Auth::Bearer => writeln!(out, "    auth: bearer")?,
@@ -192,7 +192,8 @@ fn write_transport(out: &mut String, upstream: &Upstream) -> fmt::Result {
 }
 
 fn write_route(out: &mut String, route: &Route, config: &Config) -> fmt::Result {
-    let to = config.upstreams.get(route.to).map_or("", |upstream| &upstream.name);
+    let first = route.to.first().and_then(|goal| config.upstreams.get(goal.to));
+    let to = first.map_or("", |upstream| &*upstream.name);
     if let Some(told) = route.dialect {
         // made for the bare paths of the SDKs; no file can say this
         let told = dialect(told);

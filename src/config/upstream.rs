@@ -64,7 +64,7 @@ fn upstream(reader: &Reader<'_>, name: &str, place: Place, at: &At<'_>) -> Optio
     let mut built = build(reader, name, at, urls.unwrap_or_default(), dialect)
         .unwrap_or_else(|| Upstream::new(name));
     built.builtin = builtin;
-    built.key = fields.maybe("key", Reader::secret);
+    built.keys = fields.maybe("key", Reader::secret).into_iter().collect();
     built.auth = fields.read("auth", built.auth, auth);
     built.headers = fields.read("headers", Vec::new(), |r, at| Some(headers(r, at)));
     built.concurrency =
@@ -202,6 +202,8 @@ fn timeouts<'r>(reader: &'r Reader<'r>, at: &At<'_>, waits: bool) -> Option<Time
     Some(Timeouts {
         queue: fields.read("queue", default.queue, Reader::duration),
         first_byte: part("first_byte", default.first_byte),
+        first_content: default.first_content.min(total),
+        between_tokens: default.between_tokens.min(total),
         idle: part("idle", default.idle),
         total,
     })

@@ -131,6 +131,8 @@ fn server<'r>(reader: &'r Reader<'r>, at: &At<'_>) -> Option<Server> {
         body_timeout: fields.read("body_timeout", default.body_timeout, Reader::some_time),
         idle_timeout: fields.read("idle_timeout", default.idle_timeout, Reader::some_time),
         write_timeout: fields.read("write_timeout", default.write_timeout, Reader::some_time),
+        memory: default.memory,
+        heartbeat: default.heartbeat,
         drain_delay,
         drain_timeout,
     })

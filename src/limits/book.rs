@@ -11,6 +11,9 @@
 //! Debt stays. Time is an argument, nothing here waits, wakes or allocates for a call that goes at
 //! once, but for its list of parts, which is used again.
 mod deny;
+mod entrance;
+mod exchange;
+mod lane;
 mod ledger;
 mod plan;
 mod pool;
@@ -26,12 +29,15 @@ use std::time::Duration;
 
 use slab::Slab;
 
+pub use self::lane::{LaneId, LaneRule};
 pub use self::ledger::{Saved, SavedKey, Unsaved};
 pub use self::plan::{Ask, Clamp};
 pub use self::pool::{PoolId, PoolRule};
 pub use self::settle::{End, Fate, Settled};
-pub use self::view::{AgentLine, LimitLine, QueueLine, Standing};
+pub use self::view::{AgentLine, LaneLine, LimitLine, QueueLine, Standing};
 
+use self::entrance::{Entrance, EntranceId};
+use self::lane::Lane;
 use self::plan::{Blocked, Plan, PlanPart};
 use self::pool::Pool;
 use self::table::Table;
@@ -55,6 +61,10 @@ pub struct Book {
     rules: Arc<Rules>,
     table: Table,
     pools: Vec<Pool>,
+    lanes: Vec<Lane>,
+    entrances: Vec<Entrance>,
+    /// Places given so far.
+    turns: u64,
     waits: Slab<Waiting>,
     predictor: Predictor,
     guard: Guard,
@@ -78,6 +88,8 @@ struct Part {
     speed: i64,
     /// Charged so far.
     counted: i64,
+    /// As a request, it stays charged.
+    sunk: bool,
     /// What a token of output costs in this bucket.
     per_token: i64,
 }
@@ -88,6 +100,8 @@ struct Part {
 pub struct Grant {
     parts: Vec<Part>,
     pool: PoolId,
+    lane: Option<LaneId>,
+    entrance: EntranceId,
     flow: FlowId,
     pace: Option<(usize, Sent)>,
     pace_key: (u64, u64),
@@ -132,11 +146,13 @@ pub enum Decision {
 }
 
 /// Why not.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Denial {
     pub why: Why,
     /// The limit that is full, and whose bucket of it.
     pub limit: Option<(Arc<LimitOf>, Arc<str>)>,
+    /// The route whose lane is full, of calls that run or that wait, where no limit is.
+    pub lane: Option<Arc<str>>,
     /// When it may fit.
     pub retry: Option<Duration>,
     /// All limits that the call is under, as they stand.
@@ -144,8 +160,9 @@ pub struct Denial {
     pub runaway: Option<Flag>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Why {
+    #[default]
     Full,
     /// It asks for more than the limit allows at once, ever.
     TooLarge,
@@ -175,20 +192,22 @@ impl Book {
         Self::default()
     }
 
-    /// New policies, and new rules of upstreams. What has been used stays used.
+    /// New policies, new rules of upstreams, and all lanes. What has been used stays used.
     pub fn apply(
         &mut self,
         rules: Arc<Rules>,
         pools: impl IntoIterator<Item = PoolRule>,
+        lanes: impl IntoIterator<Item = LaneRule>,
         now: Moment,
     ) {
         for pool in pools {
             self.pool(pool);
         }
+        self.lanes_are(lanes);
         self.table.apply(&rules, now);
         self.rules = rules;
-        for pool in &mut self.pools {
-            pool.queue.unpark_all();
+        for entrance in &mut self.entrances {
+            entrance.queue.unpark_all();
         }
         self.drain_all(now);
     }
@@ -200,7 +219,11 @@ impl Book {
 
     /// May this call go?
     pub fn ask(&mut self, ask: &Ask<'_>, now: Moment) -> Decision {
-        let plan = self.plan(ask, now);
+        let plan = self.plan(ask, None, now);
+        self.decide(plan, ask, now)
+    }
+
+    fn decide(&mut self, plan: Plan, ask: &Ask<'_>, now: Moment) -> Decision {
         if let Some(denial) = Self::impossible(&plan, ask) {
             return self.refuse(plan, denial, now);
         }
@@ -210,11 +233,10 @@ impl Book {
         {
             return self.refuse(plan, denial, now);
         }
-        let pool = &self.pools[plan.pool];
         if let Ok(clamp) = blocked
             // what needs no place stands in nobody's way
-            && (plan.here || pool.queue.waiting() == 0)
-            && pool.has_room(&plan, now.at)
+            && (plan.here || plan.moved || self.is_next(&plan))
+            && self.has_room(&plan, now.at)
         {
             let grant = self.grant(&plan, clamp, now);
             self.recycle(plan);
@@ -232,14 +254,14 @@ impl Book {
         now: Moment,
     ) -> Decision {
         let longest = self.patience(&plan, blocked, now);
-        let pool = &mut self.pools[plan.pool];
-        let flow = pool.queue.flow(plan.agent, now.at);
+        let queue = &mut self.entrances[plan.entrance].queue;
+        let flow = queue.flow(plan.agent, now.at);
         let is_full =
-            pool.queue.waiting() >= LONGEST_QUEUE || pool.queue.waiting_in(flow) >= plan.depth();
+            queue.waiting_in(flow) >= plan.depth() || self.is_full_of_waiting(plan.entrance);
         let no =
             if longest.is_zero() { Some(Why::Full) } else { is_full.then_some(Why::QueueFull) };
         if let Some(why) = no
-            && (blocked.is_err() || !pool.has_room(&plan, now.at))
+            && (blocked.is_err() || !self.has_room(&plan, now.at))
         {
             let denial = Denial { why, ..self.denial_of(&plan, blocked, now) };
             return self.refuse(plan, denial, now);
@@ -248,10 +270,10 @@ impl Book {
             self.table.hold_up(held.bucket);
         }
         self.present(plan.agent, |agent| agent.waiting += 1);
-        let (pool, class) = (plan.pool, plan.class);
+        let (pool, entrance, class) = (plan.pool, plan.entrance, plan.class);
         let waiting = Waiting { plan, flow, class, waker: None, turn: None };
         let call = self.waits.insert(waiting);
-        self.pools[pool].queue.push(flow, class, call);
+        self.push(entrance, flow, class, call);
         self.drain(pool, now);
         if let Some(grant) = self.waits.get_mut(call).and_then(|waiting| waiting.turn.take()) {
             self.waits.remove(call);
@@ -266,7 +288,7 @@ impl Book {
     /// A call that has not had its turn leaves the line.
     fn take_from_line(&mut self, call: CallId) -> Plan {
         let Waiting { plan, flow, class, .. } = self.waits.remove(call);
-        self.pools[plan.pool].queue.remove(flow, class, call);
+        self.entrances[plan.entrance].queue.remove(flow, class, call);
         self.present(plan.agent, |agent| agent.waiting = agent.waiting.saturating_sub(1));
         plan
     }
@@ -301,8 +323,9 @@ impl Book {
 
     /// Calls before it in its agent's line.
     pub fn position(&self, call: CallId) -> Option<usize> {
-        let waiting = self.waits.get(call)?;
-        self.pools[waiting.plan.pool].queue.position(waiting.flow, waiting.class, call)
+        let waiting = self.waits.get(call).filter(|waiting| waiting.turn.is_none())?;
+        let queue = &self.entrances[waiting.plan.entrance].queue;
+        queue.position(waiting.flow, waiting.class, call)
     }
 
     /// When [`Self::advance`] may let somebody go.
@@ -355,14 +378,17 @@ impl Book {
 
     /// Calls that wait, for all upstreams.
     pub fn waiting(&self) -> usize {
-        self.pools.iter().map(|pool| pool.queue.waiting()).sum()
+        self.entrances.iter().map(Entrance::waiting).sum()
     }
 
     /// Keeps things small; about once a second.
     pub fn sweep(&mut self, now: Moment) {
         self.table.sweep(now);
         for pool in &mut self.pools {
-            pool.sweep(now.at);
+            pool.paces.sweep(now.at);
+        }
+        for entrance in &mut self.entrances {
+            entrance.queue.sweep(now.at);
         }
         self.forget_agents(now.at);
     }

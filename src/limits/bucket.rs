@@ -218,6 +218,11 @@ impl Bucket {
         left
     }
 
+    /// What was used after all was not.
+    pub fn give_back(&mut self, units: i64) {
+        self.level = self.level.saturating_sub(units).max(0);
+    }
+
     /// The call is over: what it held goes, and the count is set right by `correction`.
     pub fn leave(&mut self, held: i64, margin: i64, speed: i64, correction: i64) {
         self.margin = (self.margin - margin).max(0);

@@ -6,8 +6,8 @@
 //! back is lifted to the lowest of those that wait: idling saves nothing up. Calls of one agent and
 //! class go in order of arrival. Classes are strict, but for one turn in twenty for each lower one.
 //!
-//! A lane (one agent's calls of one class) that a limit of its own holds up is parked: it costs no
-//! further look and holds up nobody. Lanes that the same shared limit holds up stand behind one
+//! A line (one agent's calls of one class) that a limit of its own holds up is parked: it costs no
+//! further look and holds up nobody. Lines that the same shared limit holds up stand behind one
 //! [`Gate`]; only the first of them is looked at, so a look costs by gates and not by agents.
 mod search;
 
@@ -18,7 +18,7 @@ use slab::Slab;
 use super::prehashed::Prehashed;
 use crate::identity::Class;
 
-/// Of one lane's waiting calls, how many are looked at: the first may be held up by a limit that the
+/// Of one line's waiting calls, how many are looked at: the first may be held up by a limit that the
 /// next is not under.
 const LOOKS: usize = 16;
 /// What a token of output counts, where one of input counts 1.
@@ -36,9 +36,12 @@ pub const LOOK_AGAIN: u64 = 1_000_000_000;
 pub type CallId = usize;
 pub type FlowId = usize;
 
+/// What a call is worth at least, in tokens: one that has none takes its turns all the same.
+const LEAST: u64 = 100;
+
 /// The service a call is worth, in virtual tokens.
 pub fn service(input: u64, output: u64) -> u64 {
-    (input.min(MOST_TOKENS) + output.min(MOST_TOKENS) * OUTPUT_WEIGHT) * FINE
+    (input.min(MOST_TOKENS) + output.min(MOST_TOKENS) * OUTPUT_WEIGHT).max(LEAST) * FINE
 }
 
 /// What holds up several agents at once: a full bucket, or the pace of a backend.
@@ -60,7 +63,7 @@ pub enum Look {
 
 /// Calls of one agent and class.
 #[derive(Debug, Default)]
-struct Lane {
+struct Line {
     calls: VecDeque<CallId>,
     place: Place,
 }
@@ -84,7 +87,7 @@ struct Flow {
     /// Of it, what running calls are expected to get, and have not been billed for.
     expected: u64,
     running: u32,
-    lanes: [Lane; CLASSES],
+    lines: [Line; CLASSES],
     /// It waits or runs.
     active: bool,
     used: u64,
@@ -99,15 +102,15 @@ impl Flow {
 
 const CLASSES: usize = Class::ALL.len();
 
-/// Lanes by counter.
-type Lanes = BTreeSet<(u64, FlowId)>;
+/// Lines by counter.
+type Lines = BTreeSet<(u64, FlowId)>;
 
 #[derive(Debug, Default)]
 pub struct FairQueue {
     flows: Slab<Flow>,
     by_agent: Prehashed<u64, FlowId>,
-    /// Lanes of a class by what they stand behind; no set is empty.
-    ready: [BTreeMap<Option<Gate>, Lanes>; CLASSES],
+    /// Lines of a class by what they stand behind; no set is empty.
+    ready: [BTreeMap<Option<Gate>, Lines>; CLASSES],
     parked: BTreeSet<(u64, FlowId, usize)>,
     /// The counter of whoever was served last.
     served: u64,
@@ -138,7 +141,7 @@ impl FairQueue {
 
     /// Calls of one agent that wait.
     pub fn waiting_in(&self, flow: FlowId) -> usize {
-        self.flows[flow].lanes.iter().map(|lane| lane.calls.len()).sum()
+        self.flows[flow].lines.iter().map(|line| line.calls.len()).sum()
     }
 
     /// Agents that wait or run.
@@ -150,7 +153,7 @@ impl FairQueue {
     pub fn push(&mut self, flow: FlowId, class: Class, call: CallId) {
         self.lift(flow);
         let class = class as usize;
-        let calls = &mut self.flows[flow].lanes[class].calls;
+        let calls = &mut self.flows[flow].lines[class].calls;
         calls.push_back(call);
         let is_seen = calls.len() <= LOOKS;
         self.waiting[class] += 1;
@@ -168,8 +171,8 @@ impl FairQueue {
             return;
         }
         self.active += 1;
-        let lanes = self.ready.iter().flat_map(BTreeMap::values);
-        let first = lanes.filter_map(|lanes| lanes.first());
+        let lines = self.ready.iter().flat_map(BTreeMap::values);
+        let first = lines.filter_map(|lines| lines.first());
         let lowest = first.map(|(_, flow)| self.flows[*flow].served()).min();
         let floor = lowest.unwrap_or(self.served).saturating_sub(1);
         let of = &mut self.flows[flow];
@@ -180,7 +183,7 @@ impl FairQueue {
     /// A call leaves the line without having gone. `false`: it was not there.
     pub fn remove(&mut self, flow: FlowId, class: Class, call: CallId) -> bool {
         let class = class as usize;
-        let calls = &self.flows[flow].lanes[class].calls;
+        let calls = &self.flows[flow].lines[class].calls;
         let Some(at) = calls.iter().position(|waiting| *waiting == call) else { return false };
         self.take_out(flow, class, at);
         self.rest(flow);
@@ -188,7 +191,7 @@ impl FairQueue {
     }
 
     fn take_out(&mut self, flow: FlowId, class: usize, at: usize) {
-        let calls = &mut self.flows[flow].lanes[class].calls;
+        let calls = &mut self.flows[flow].lines[class].calls;
         calls.remove(at);
         let is_empty = calls.is_empty();
         self.waiting[class] -= 1;
@@ -203,7 +206,7 @@ impl FairQueue {
     /// An agent that neither waits nor runs is active no more.
     fn rest(&mut self, flow: FlowId) {
         let of = &mut self.flows[flow];
-        let waits = of.lanes.iter().any(|lane| !lane.calls.is_empty());
+        let waits = of.lines.iter().any(|line| !line.calls.is_empty());
         if of.active && of.running == 0 && !waits {
             of.active = false;
             self.active -= 1;
@@ -212,7 +215,7 @@ impl FairQueue {
 
     /// How many calls of its agent and class stand before it.
     pub fn position(&self, flow: FlowId, class: Class, call: CallId) -> Option<usize> {
-        let calls = &self.flows[flow].lanes[class as usize].calls;
+        let calls = &self.flows[flow].lines[class as usize].calls;
         calls.iter().position(|waiting| *waiting == call)
     }
 
@@ -241,7 +244,7 @@ impl FairQueue {
     }
 
     fn charge(&mut self, flow: FlowId, change: impl FnOnce(u64) -> u64) {
-        let places = self.flows[flow].lanes.each_ref().map(|lane| lane.place);
+        let places = self.flows[flow].lines.each_ref().map(|line| line.place);
         for class in 0..CLASSES {
             self.put(flow, class, Place::Out);
         }
@@ -252,16 +255,16 @@ impl FairQueue {
         }
     }
 
-    /// Moves a lane to another place.
+    /// Moves a line to another place.
     fn put(&mut self, flow: FlowId, class: usize, to: Place) {
         let of = &mut self.flows[flow];
         let at = (of.counter, flow);
-        match std::mem::replace(&mut of.lanes[class].place, to) {
+        match std::mem::replace(&mut of.lines[class].place, to) {
             Place::Out => {}
             Place::Ready(gate) => {
-                if let Some(lanes) = self.ready[class].get_mut(&gate) {
-                    lanes.remove(&at);
-                    if lanes.is_empty() {
+                if let Some(lines) = self.ready[class].get_mut(&gate) {
+                    lines.remove(&at);
+                    if lines.is_empty() {
                         self.ready[class].remove(&gate);
                     }
                 }
@@ -285,7 +288,7 @@ impl FairQueue {
     pub fn unpark(&mut self, agent: u64) {
         let Some(flow) = self.by_agent.get(&agent).copied() else { return };
         for class in 0..CLASSES {
-            if let Place::Parked(_) = self.flows[flow].lanes[class].place {
+            if let Place::Parked(_) = self.flows[flow].lines[class].place {
                 self.put(flow, class, Place::Ready(None));
             }
         }
@@ -296,7 +299,7 @@ impl FairQueue {
         let flows: Vec<FlowId> = self.flows.iter().map(|(flow, _)| flow).collect();
         for flow in flows {
             for class in 0..CLASSES {
-                if self.flows[flow].lanes[class].place != Place::Out {
+                if self.flows[flow].lines[class].place != Place::Out {
                     self.put(flow, class, Place::Ready(None));
                 }
             }

@@ -75,6 +75,14 @@ pub struct Flag {
     pub wait: Duration,
 }
 
+impl Flag {
+    /// Of a call that has been told of it, and has waited for it.
+    #[must_use]
+    pub fn known(self) -> Self {
+        Self { fresh: false, wait: Duration::ZERO, ..self }
+    }
+}
+
 /// One call as the guard sees it, to be judged by each policy that matches.
 #[derive(Debug, Clone, Copy)]
 pub struct Seen {

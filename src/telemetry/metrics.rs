@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 
-use super::view::CacheView;
+use super::view::{CacheView, LaneView};
 use crate::identity::{Class, Rung};
 
 mod agents;
@@ -138,6 +138,8 @@ pub(crate) struct Shared {
     agents: agents::Agents,
     limits: Mutex<BTreeMap<LimitKey, Arc<LimitCount>>>,
     cache: kept::Source,
+    /// As they stood when somebody last looked.
+    lanes: Mutex<Vec<LaneView>>,
     runaways: Reasons<1>,
     connections_open: AtomicI64,
     connections_accepted: AtomicU64,
@@ -178,6 +180,7 @@ impl Metrics {
             agents: agents::Agents::default(),
             limits: Mutex::default(),
             cache: kept::Source::default(),
+            lanes: Mutex::default(),
             runaways: Reasons::new(),
             connections_open: AtomicI64::new(0),
             connections_accepted: AtomicU64::new(0),
@@ -247,6 +250,11 @@ impl Metrics {
             target.fold((), |(), tally| all.merge(&tally.kept));
         }
         all
+    }
+
+    /// How the routes' lanes stand now; all of them.
+    pub fn lanes_are(&self, lanes: Vec<LaneView>) {
+        *self.shared.lanes.lock() = lanes;
     }
 
     /// Where a scrape finds what the cache holds. Only the first is asked.

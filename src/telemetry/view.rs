@@ -18,6 +18,7 @@ use crate::identity::Rung;
 pub struct AgentsView {
     pub agents: Vec<AgentView>,
     pub queues: Vec<QueueView>,
+    pub lanes: Vec<LaneView>,
     /// Buckets of all limits, the fullest first; not all of very many.
     pub limits: Vec<LimitView>,
 }
@@ -83,6 +84,19 @@ pub struct QueueView {
     pub running: u64,
     /// `None`: it is not paced.
     pub pace: Option<PaceView>,
+}
+
+/// One route's lane.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LaneView {
+    pub route: String,
+    pub running: u64,
+    /// `None`: no bound.
+    pub slots: Option<u64>,
+    pub waiting: u64,
+    /// Most that may wait.
+    pub depth: u64,
 }
 
 /// How fast an upstream lets us go. `None`: not known.

@@ -44,8 +44,9 @@ pub(super) async fn ask(at: &Address) -> Result<Told, AskError> {
     let body = timeout(PATIENCE, exchange(at)).await.map_err(|_| AskError::Silent)??;
     let mut state: Value = serde_json::from_slice(&body).map_err(|_| AskError::Stranger)?;
     let agents = state.get_mut("agents").map(Value::take).ok_or(AskError::NoAgents)?;
-    let queues = state.get_mut("queues").map(Value::take);
-    let json = json!({ "agents": agents, "queues": queues.unwrap_or_else(|| json!([])) });
+    // an older instance knows nothing of some of them
+    let mut list = |name: &str| state.get_mut(name).map_or_else(|| json!([]), Value::take);
+    let json = json!({ "agents": agents, "queues": list("queues"), "lanes": list("lanes") });
     let view = AgentsView::deserialize(&json).map_err(|_| AskError::Stranger)?;
     Ok(Told { json, view })
 }

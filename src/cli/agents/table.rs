@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::time::Instant;
 
 use crate::cli::cells::{dollars, name, put_rows, short, time};
-use crate::telemetry::view::{AgentView, AgentsView, LimitView, QueueView};
+use crate::telemetry::view::{AgentView, AgentsView, LaneView, LimitView, QueueView};
 
 const HEADS: [&str; 15] = [
     "AGENT", "TEAM", "CLASS", "RUN", "WAIT", "CALLS", "IN", "OUT", "TOK/MIN", "SPENT", "SAVED",
@@ -49,6 +49,9 @@ impl Table {
             format!("{}: agents {}, running {running}, waiting {waiting}\n", self.at, agents.len());
         for queue in view.queues.iter().filter(|queue| is_busy(queue)) {
             put_queue(&mut out, queue);
+        }
+        for lane in view.lanes.iter().filter(|lane| lane.waiting > 0 || lane.running > 0) {
+            put_lane(&mut out, lane);
         }
         out.push('\n');
         put_rows(&mut out, HEADS, &WORDS, &rows);
@@ -154,6 +157,15 @@ fn put_queue(out: &mut String, queue: &QueueView) {
         }
     }
     out.push('\n');
+}
+
+/// `lane chat: 3 wait, 8 of 8 run`
+fn put_lane(out: &mut String, lane: &LaneView) {
+    let _ = write!(out, "lane {}: {} wait, {}", name(&lane.route), lane.waiting, lane.running);
+    if let Some(slots) = lane.slots {
+        let _ = write!(out, " of {slots}");
+    }
+    out.push_str(" run\n");
 }
 
 #[cfg(test)]

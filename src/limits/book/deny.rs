@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::super::bucket::{Full, Moment, Refill};
 use super::super::queue::CallId;
+use super::lane::LaneId;
 use super::plan::{Ask, Blocked, Clamp, Held, Plan};
 use super::table::Entry;
 use super::{Book, Decision, Denial, Why};
@@ -15,8 +16,7 @@ const TURN: Duration = Duration::from_secs(1);
 impl Book {
     /// What no waiting will change.
     pub(super) fn impossible(plan: &Plan, ask: &Ask<'_>) -> Option<Denial> {
-        let refusal =
-            |why| Denial { why, limit: None, retry: None, standing: Vec::new(), runaway: None };
+        let refusal = |why| Denial { why, ..Denial::default() };
         if plan.runaway.is_some_and(|flag| flag.action == RunawayAction::Stop) {
             return Some(refusal(Why::Runaway));
         }
@@ -43,8 +43,7 @@ impl Book {
             why,
             limit: Some((Arc::clone(&entry.limit), entry.label.clone())),
             retry,
-            standing: Vec::new(),
-            runaway: None,
+            ..Denial::default()
         };
         let Some(queue) = entry.limit.queue.filter(|_| full != Full::Never) else {
             return Some(denial);
@@ -69,14 +68,13 @@ impl Book {
         blocked: &Result<Option<Clamp>, Blocked>,
         now: Moment,
     ) -> Duration {
-        let pool = &self.pools[plan.pool];
         let longest = match blocked {
             Err(Blocked::Limit(held)) => self
                 .table
                 .get(held.bucket)
                 .and_then(|entry| entry.limit.queue)
                 .map_or(Duration::ZERO, |queue| queue.wait),
-            _ => plan.wait.unwrap_or(pool.rule.wait),
+            _ => plan.wait.unwrap_or_else(|| self.usual_wait(plan.entrance)),
         };
         // what slows it down comes before its turn, and takes nothing off that
         let longest = match plan.not_before.saturating_sub(now.at) {
@@ -85,7 +83,7 @@ impl Book {
         };
         let longest = plan.patience.map_or(longest, |patience| patience.min(longest));
         // a pause that is longer than anybody waits is told at once
-        match pool.paces.ready(plan, now.at) {
+        match self.pools[plan.pool].paces.ready(plan, now.at) {
             Err(until)
                 if until != u64::MAX
                     && Duration::from_nanos(until.saturating_sub(now.at)) > longest =>
@@ -106,14 +104,18 @@ impl Book {
             Err(Blocked::Limit(held)) => self.table.get(held.bucket),
             _ => None,
         };
+        // the lane is what is in the way, and not what lies behind it
+        let is_full =
+            |lane: &LaneId| !self.lanes[*lane].has_slot() || self.is_full_of_waiting(plan.entrance);
+        let lane = plan.lane.filter(|lane| limit.is_none() && is_full(lane));
         let paused = self.pools[plan.pool].paces.ready(plan, now.at).err();
         let retry = paused.map(|until| Duration::from_nanos(until.saturating_sub(now.at)));
         Denial {
             why: Why::Full,
             limit: limit.map(|entry| (Arc::clone(&entry.limit), entry.label.clone())),
+            lane: lane.map(|lane| Arc::clone(&self.lanes[lane].rule.name)),
             retry,
-            standing: Vec::new(),
-            runaway: None,
+            ..Denial::default()
         }
     }
 

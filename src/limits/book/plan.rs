@@ -3,6 +3,7 @@ mod part;
 
 use std::time::Duration;
 
+pub(super) use self::part::{Paid, PlanPart};
 use super::super::bucket::{Bucket, Demand, Full, Moment, Shape};
 use super::super::pace::Need;
 use super::super::predict::{Prompt, Subject as History};
@@ -10,6 +11,8 @@ use super::super::price::Rate;
 use super::super::queue::{FlowId, service};
 use super::super::rules::{Rule, Scope, Subject};
 use super::super::runaway::{Caller, Flag};
+use super::entrance::EntranceId;
+use super::lane::LaneId;
 use super::pool::PoolId;
 use super::table::Entry;
 use super::{Book, Grant};
@@ -35,6 +38,8 @@ const DEPTH: usize = 1024;
 pub struct Ask<'a> {
     pub subject: Subject<'a>,
     pub pool: PoolId,
+    /// The lane of its route, if it has one.
+    pub lane: Option<LaneId>,
     /// Of call: histories of kinds do not mix.
     pub kind: u8,
     /// The model thinks first.
@@ -122,20 +127,13 @@ fn is_worse(full: Full, than: Full) -> bool {
     rank(full) > rank(than)
 }
 
-/// What is asked of one bucket.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct PlanPart {
-    pub bucket: usize,
-    pub demand: Demand,
-    /// What one token of output costs there.
-    pub per_token: i64,
-}
-
 /// All that a call asks for.
 #[derive(Debug, Default)]
 pub(super) struct Plan {
     pub parts: Vec<PlanPart>,
     pub pool: PoolId,
+    pub lane: Option<LaneId>,
+    pub entrance: EntranceId,
     pub pace_key: (u64, u64),
     pub need: Need,
     pub agent: u64,
@@ -161,6 +159,8 @@ pub(super) struct Plan {
     /// It is slowed down until then.
     pub not_before: u64,
     pub here: bool,
+    /// It comes from another upstream, and has waited.
+    pub moved: bool,
     hard: bool,
     pub hard_money: bool,
     cuts: bool,
@@ -206,8 +206,8 @@ impl Plan {
 }
 
 impl Book {
-    /// Which buckets, and how much of each.
-    pub(super) fn plan(&mut self, ask: &Ask<'_>, now: Moment) -> Plan {
+    /// Which buckets, and how much of each. `moved`: what the call had at another upstream.
+    pub(super) fn plan(&mut self, ask: &Ask<'_>, moved: Option<&Grant>, now: Moment) -> Plan {
         let subject = &ask.subject;
         let agent = self.meet(subject.who, now);
         let model = self.name_hash(&subject.model);
@@ -225,6 +225,9 @@ impl Book {
         let input = prompt.likely;
         let mut plan = Plan {
             pool: ask.pool,
+            lane: ask.lane,
+            entrance: self.entrance_to(ask.pool, ask.lane),
+            moved: moved.is_some(),
             pace_key: (ask.credential, model),
             here: ask.here,
             need: Need { input_tokens: input, output_tokens: output },
@@ -253,9 +256,12 @@ impl Book {
             plan.obey(rule);
             if let Some(runaway) = &rule.runaway {
                 let caller = Caller { agent, session: self.session_hash(subject.who) };
-                let see = || self.guard.see(caller, ask.conversation, now.at);
-                seen.get_or_insert_with(see).judge(runaway);
                 plan.guarded = Some(caller);
+                // a call is judged once
+                if moved.is_none() {
+                    let see = || self.guard.see(caller, ask.conversation, now.at);
+                    seen.get_or_insert_with(see).judge(runaway);
+                }
             }
             let mut near = None;
             for limit in &rule.limits {
@@ -271,13 +277,10 @@ impl Book {
                 plan.parts.push(part);
             }
         }
-        plan.runaway = seen.and_then(|seen| self.guard.decide(&seen));
-        let wait = plan.runaway.map_or(0, |flag| flag.wait.as_nanos() as u64);
-        plan.not_before = if wait > 0 { now.at.saturating_add(wait) } else { 0 };
-        if plan.hard && ask.generates {
-            let known = ask.rate.and_then(|rate| rate.max_output);
-            plan.bound = Some(max_tokens.or(known).unwrap_or(UNBOUND).max(1));
-        }
+        let judged = |seen| self.guard.decide(&seen);
+        let known = |grant: &Grant| grant.runaway.map(Flag::known);
+        plan.flag(moved.map_or_else(|| seen.and_then(judged), known), now);
+        plan.bound = plan.assumed(ask);
         for part in &plan.parts {
             self.table.join(part.bucket, agent);
         }
@@ -289,6 +292,10 @@ impl Book {
         for part in &plan.parts {
             if let Some(entry) = self.table.get_mut(part.bucket) {
                 entry.users = entry.users.saturating_sub(1);
+                if part.paid.is_some_and(|paid| !paid.sunk) {
+                    entry.bucket.give_back(part.counted());
+                    entry.touch();
+                }
             }
         }
         self.recycle(plan);
@@ -301,17 +308,27 @@ impl Book {
         let output = clamp.map_or(plan.output, |clamp| {
             plan.output.min(clamp.tokens.saturating_mul(plan.answers))
         });
-        let pool = &mut self.pools[plan.pool];
-        pool.running += usize::from(!plan.here);
         let service = service(plan.input, output);
-        let flow: FlowId = pool.queue.flow(plan.agent, now.at);
-        pool.queue.start(flow, service, plan.weight);
-        let paced = (!plan.here).then_some(plan.need);
-        let pace = paced.and_then(|need| pool.paces.enter(plan.pace_key, need, now.at));
+        let entrance = &mut self.entrances[plan.entrance];
+        let flow: FlowId = entrance.queue.flow(plan.agent, now.at);
+        entrance.queue.start(flow, service, plan.weight);
+        let mut pace = None;
+        if !plan.here {
+            self.turns += 1;
+            entrance.enter(self.turns);
+            if let Some(lane) = plan.lane {
+                self.lanes[lane].running += 1;
+            }
+            let pool = &mut self.pools[plan.pool];
+            pool.running += 1;
+            pace = pool.paces.enter(plan.pace_key, plan.need, now.at);
+        }
         self.present(plan.agent, |agent| agent.running += 1);
         Box::new(Grant {
             parts,
             pool: plan.pool,
+            lane: plan.lane,
+            entrance: plan.entrance,
             flow,
             pace,
             pace_key: plan.pace_key,
@@ -343,6 +360,20 @@ fn count(of: u64) -> i64 {
 }
 
 impl Plan {
+    /// What the guard against loops makes of it.
+    fn flag(&mut self, flag: Option<Flag>, now: Moment) {
+        let wait = flag.map_or(0, |flag| flag.wait.as_nanos() as u64);
+        self.runaway = flag;
+        self.not_before = if wait > 0 { now.at.saturating_add(wait) } else { 0 };
+    }
+
+    /// Most tokens of each answer, where a hard limit must know them.
+    fn assumed(&self, ask: &Ask<'_>) -> Option<u64> {
+        let known = ask.rate.and_then(|rate| rate.max_output);
+        let bound = self.asked.or(known).unwrap_or(UNBOUND).max(1);
+        (self.hard && ask.generates).then_some(bound)
+    }
+
     /// A policy that matches.
     fn obey(&mut self, rule: &Rule) {
         self.weight = self.weight.max(rule.weight);

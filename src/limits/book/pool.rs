@@ -1,4 +1,4 @@
-//! What a queue stands before: an upstream's places, and the pace it lets us go at.
+//! What queues stand before: an upstream's places, and the pace it lets us go at.
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use slab::Slab;
 
 use super::super::pace::{Mode, Need, Pace, Sent, State};
 use super::super::prehashed::Prehashed;
-use super::super::queue::FairQueue;
+use super::entrance::{Entrance, EntranceId};
 use super::plan::Plan;
 
 /// Index of a pool; an upstream keeps its own for as long as the process lives.
@@ -31,7 +31,10 @@ pub struct PoolRule {
 pub(super) struct Pool {
     pub rule: PoolRule,
     pub running: usize,
-    pub queue: FairQueue,
+    /// Its own first.
+    pub entrances: Vec<EntranceId>,
+    /// What the entrance that had the last turn had been served.
+    pub served: u64,
     pub paces: Paces,
 }
 
@@ -50,30 +53,12 @@ struct Kept {
 }
 
 impl Pool {
-    pub fn new(rule: PoolRule) -> Self {
-        Self { rule, running: 0, queue: FairQueue::default(), paces: Paces::default() }
+    fn new(rule: PoolRule, own: EntranceId) -> Self {
+        Self { rule, running: 0, entrances: vec![own], served: 0, paces: Paces::default() }
     }
 
     pub fn has_slot(&self) -> bool {
         self.rule.slots.is_none_or(|slots| self.running < slots)
-    }
-
-    /// Whether a call may go as far as this pool is concerned.
-    pub fn has_room(&self, plan: &Plan, now: u64) -> bool {
-        let goes = plan.here || (self.has_slot() && self.paces.ready(plan, now).is_ok());
-        plan.not_before <= now && goes
-    }
-
-    /// Most calls at once of one agent: half as much again as an equal share.
-    pub fn share(&self) -> Option<u32> {
-        let slots = u64::try_from(self.rule.slots?).ok()?;
-        let active = u64::from(self.queue.active()).max(1);
-        u32::try_from((3 * slots).div_ceil(2 * active).max(1)).ok()
-    }
-
-    pub fn sweep(&mut self, now: u64) {
-        self.queue.sweep(now);
-        self.paces.sweep(now);
     }
 }
 
@@ -131,7 +116,7 @@ impl Paces {
         states
     }
 
-    fn sweep(&mut self, now: u64) {
+    pub fn sweep(&mut self, now: u64) {
         let by_key = &mut self.by_key;
         self.all.retain(|_, kept| {
             let stays = kept.running > 0 || now.saturating_sub(kept.used) < FORGET;
@@ -159,7 +144,19 @@ impl super::Book {
             self.pools[at].rule = rule;
             return at;
         }
-        self.pools.push(Pool::new(rule));
-        self.pools.len() - 1
+        let (pool, own) = (self.pools.len(), self.entrances.len());
+        self.entrances.push(Entrance::new(pool, None));
+        self.pools.push(Pool::new(rule, own));
+        pool
+    }
+
+    /// Whether a call may go as far as its upstream and its lane are concerned.
+    pub(super) fn has_room(&self, plan: &Plan, now: u64) -> bool {
+        let pool = &self.pools[plan.pool];
+        let goes = plan.here
+            || (pool.has_slot()
+                && self.lane_has_slot(plan.lane)
+                && pool.paces.ready(plan, now).is_ok());
+        plan.not_before <= now && goes
     }
 }

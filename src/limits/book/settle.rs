@@ -148,13 +148,22 @@ impl Book {
 
     /// The call is over: gives back what it held, and sets the count right.
     pub fn settle(&mut self, grant: Box<Grant>, end: &End, now: Moment) -> Settled {
+        let agent = grant.agent;
+        let settled = self.close(grant, end, now);
+        self.drain_waiting(agent, now);
+        settled
+    }
+
+    /// The same, and lets nobody go yet.
+    pub(super) fn close(&mut self, grant: Box<Grant>, end: &End, now: Moment) -> Settled {
         let settled = self.bill(&grant, end);
         let usage = &settled.usage;
         for part in &grant.parts {
             let Some(entry) = self.table.get_mut(part.bucket) else { continue };
             let limit = &entry.limit;
             entry.bucket.refill(&limit.shape, now);
-            let used = used(limit, end.fate, usage, settled.spend.unwrap_or(0));
+            let fate = if part.sunk { Fate::Rejected } else { end.fate };
+            let used = used(limit, fate, usage, settled.spend.unwrap_or(0));
             let correction = used.saturating_sub(part.counted);
             entry.bucket.leave(part.held, part.margin, part.speed, correction);
             entry.users = entry.users.saturating_sub(1);
@@ -164,9 +173,16 @@ impl Book {
             }
         }
         let pool = &mut self.pools[grant.pool];
-        pool.running = pool.running.saturating_sub(usize::from(!grant.here));
         let actual = service(usage.input, usage.output);
-        pool.queue.end(grant.flow, grant.service, actual, grant.weight, now.at);
+        let entrance = &mut self.entrances[grant.entrance];
+        entrance.queue.end(grant.flow, grant.service, actual, grant.weight, now.at);
+        if !grant.here {
+            entrance.leave(actual);
+            pool.running = pool.running.saturating_sub(1);
+            if let Some(lane) = grant.lane.and_then(|lane| self.lanes.get_mut(lane)) {
+                lane.running = lane.running.saturating_sub(1);
+            }
+        }
         if let Some(pace) = grant.pace {
             let need = Need { input_tokens: usage.input, output_tokens: usage.output };
             pool.paces.leave(pace, (end.fate == Fate::Answered).then_some(need), now.at);
@@ -193,7 +209,6 @@ impl Book {
         if self.spare.len() < super::SPARE {
             self.spare.push(parts);
         }
-        self.drain_waiting(grant.agent, now);
         settled
     }
 
@@ -229,13 +244,14 @@ impl Book {
     }
 
     /// Lets calls go that waited for what an agent has given back.
-    fn drain_waiting(&mut self, agent: u64, now: Moment) {
-        for at in 0..self.pools.len() {
-            if self.pools[at].queue.waiting() > 0 {
-                self.pools[at].queue.unpark(agent);
-                self.drain(at, now);
-            }
+    pub(super) fn drain_waiting(&mut self, agent: u64, now: Moment) {
+        if self.waits.is_empty() {
+            return;
         }
+        for entrance in self.entrances.iter_mut().filter(|one| one.waiting() > 0) {
+            entrance.queue.unpark(agent);
+        }
+        self.drain_each(now);
     }
 }
 

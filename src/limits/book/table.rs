@@ -162,8 +162,10 @@ impl Table {
     }
 
     /// A new round of turns: nobody is known to wait for anything.
-    pub fn begin_round(&mut self) {
+    /// Gives its number.
+    pub fn begin_round(&mut self) -> u64 {
         self.round += 1;
+        self.round
     }
 
     /// Somebody waits for a bucket: until the round is over it is not taken from under him.
@@ -176,7 +178,7 @@ impl Table {
     /// A bucket of these that somebody waits for, the agent's own first; and whether it is that.
     pub fn closed(&self, parts: &[PlanPart]) -> Option<(usize, bool)> {
         let mut found = None;
-        for part in parts {
+        for part in parts.iter().filter(|part| part.paid.is_none()) {
             let Some(entry) = self.entries.get(part.bucket) else { continue };
             if entry.closed == self.round && !entry.dead {
                 if entry.is_own() {
@@ -196,7 +198,7 @@ impl Table {
         for part in &plan.parts {
             let Some(entry) = self.entries.get_mut(part.bucket) else { continue };
             entry.bucket.refill(&entry.limit.shape, now);
-            if entry.dead {
+            if entry.dead || part.paid.is_some() {
                 continue;
             }
             let mode = entry.limit.shape.mode;
@@ -245,8 +247,8 @@ impl Table {
                 Mode::Hard => plan.worst(part, bound),
                 Mode::Soft | Mode::Observe => part.demand,
             };
-            if limit.shape.mode == Mode::Observe && bucket.fits(&limit.shape, &demand, now).is_err()
-            {
+            let observes = limit.shape.mode == Mode::Observe && part.paid.is_none();
+            if observes && bucket.fits(&limit.shape, &demand, now).is_err() {
                 would_refuse = Some(Arc::clone(limit));
                 limit.count.refused();
                 entry.would_refuse += 1;
@@ -260,7 +262,8 @@ impl Table {
                 held: demand.growth,
                 margin: demand.margin,
                 speed: demand.speed,
-                counted: demand.now,
+                counted: part.counted(),
+                sunk: part.paid.is_some_and(|paid| paid.sunk),
                 per_token: part.per_token,
             });
         }

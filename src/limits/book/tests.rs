@@ -1,5 +1,7 @@
 //! The book as a whole: what goes, what waits, what is refused, and that all is given back.
 mod kept;
+mod lanes;
+mod moved;
 mod random;
 mod turns;
 
@@ -54,7 +56,7 @@ impl Bench {
             PoolRule { name: "up".into(), slots, pacing: None, wait: Duration::from_secs(10) };
         let pool = book.pool_of(&rule.name);
         let rules = Rules::prepare(policies, &Metrics::new());
-        book.apply(Arc::new(rules), [rule], at(0.0));
+        book.apply(Arc::new(rules), [rule], [], at(0.0));
         Self { book, pool }
     }
 
@@ -75,6 +77,7 @@ impl Bench {
         let ask = Ask {
             subject,
             pool: self.pool,
+            lane: None,
             kind: 0,
             reasoning: false,
             counted: true,

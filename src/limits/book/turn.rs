@@ -1,4 +1,4 @@
-//! Whose turn it is: goes through a queue, and lets go who can.
+//! Whose turn it is: goes through the queues before an upstream, and lets go who can.
 use super::super::bucket::{Full, Moment};
 use super::super::queue::{CallId, Gate, LOOK_AGAIN, Look};
 use super::Book;
@@ -9,19 +9,38 @@ use super::table::Table;
 impl Book {
     pub(super) fn drain_all(&mut self, now: Moment) {
         self.wake_at = None;
+        self.drain_each(now);
+    }
+
+    /// Lets waiting calls go, as long as any can. Of a lane that leads to several upstreams, who has
+    /// been without a turn for longest comes first: the upstreams of the others are looked at again
+    /// when that one has gone, or could not.
+    pub(super) fn drain_each(&mut self, now: Moment) {
+        let mut gave_way = false;
         for pool in 0..self.pools.len() {
+            gave_way |= self.drain_in(pool, true, now);
+        }
+        for pool in (0..self.pools.len()).filter(|_| gave_way) {
             self.drain(pool, now);
         }
     }
 
-    /// Lets waiting calls of one pool go, as long as any can.
+    /// The same at one upstream.
     pub(super) fn drain(&mut self, at: PoolId, now: Moment) {
-        if self.pools[at].queue.waiting() == 0 {
-            return;
+        self.drain_in(at, false, now);
+    }
+
+    /// `polite`: it stops where a call is to give way to another of its lane, and says so.
+    fn drain_in(&mut self, at: PoolId, polite: bool, now: Moment) -> bool {
+        if self.waiting_at(&self.pools[at].entrances) == 0 {
+            return false;
         }
-        self.pools[at].queue.advance(now.at);
-        self.table.begin_round();
-        let mut held_up = HeldUp { paces: Vec::new(), wake: u64::MAX };
+        for entrance in &self.pools[at].entrances {
+            self.entrances[*entrance].queue.advance(now.at);
+        }
+        let round = self.table.begin_round();
+        let mut held_up =
+            HeldUp { round, polite, gave_way: false, paces: Vec::new(), wake: u64::MAX };
         while let Some((call, clamp)) = self.next(at, &mut held_up, now) {
             let waiting = &mut self.waits[call];
             let plan = std::mem::take(&mut waiting.plan);
@@ -32,10 +51,13 @@ impl Book {
             waiting.turn = Some(grant);
             self.woken.extend(waiting.waker.take());
         }
-        let wake = held_up.wake.min(self.pools[at].queue.wake_at().unwrap_or(u64::MAX));
+        let all = self.pools[at].entrances.iter();
+        let parked = all.filter_map(|entrance| self.entrances[*entrance].queue.wake_at()).min();
+        let wake = held_up.wake.min(parked.unwrap_or(u64::MAX));
         if wake < u64::MAX {
             self.wake_at = Some(self.wake_at.map_or(wake, |at| at.min(wake)));
         }
+        held_up.gave_way
     }
 
     /// The next call of a pool that may go, with its clamp.
@@ -45,30 +67,42 @@ impl Book {
         held_up: &mut HeldUp,
         now: Moment,
     ) -> Option<(CallId, Option<Clamp>)> {
-        let Self { pools, waits, table, .. } = self;
-        let pool = &mut pools[at];
-        if !pool.has_slot() {
-            return None;
-        }
-        let share = pool.share();
-        let paces = &pool.paces;
-        let mut clamp = None;
-        let (_, call) = pool.queue.take(now.at, share, |call| {
-            let Some(waiting) = waits.get(call) else { return Look::HeldByOwn(u64::MAX) };
-            match held_up.look(&waiting.plan, paces, table, now) {
-                Ok(found) => {
-                    clamp = found;
-                    Look::Go
-                }
-                Err(look) => look,
+        while self.pools[at].has_slot() {
+            let chosen = self.whose_turn(at, held_up.round)?;
+            if held_up.polite && self.gives_way(chosen) {
+                held_up.gave_way = true;
+                return None;
             }
-        })?;
-        Some((call, clamp))
+            let share = self.share(chosen);
+            let Self { pools, entrances, waits, table, .. } = self;
+            let paces = &pools[at].paces;
+            let mut clamp = None;
+            let taken = entrances[chosen].queue.take(now.at, share, |call| {
+                let Some(waiting) = waits.get(call) else { return Look::HeldByOwn(u64::MAX) };
+                match held_up.look(&waiting.plan, paces, table, now) {
+                    Ok(found) => {
+                        clamp = found;
+                        Look::Go
+                    }
+                    Err(look) => look,
+                }
+            });
+            if let Some((_, call)) = taken {
+                self.had_turn(chosen);
+                return Some((call, clamp));
+            }
+            entrances[chosen].passed = held_up.round;
+        }
+        None
     }
 }
 
-/// What one round through a queue has found full, beside the buckets that the table has closed.
+/// What one round through an upstream's queues has found full, beside the buckets that the table has closed.
 struct HeldUp {
+    /// The round's number.
+    round: u64,
+    polite: bool,
+    gave_way: bool,
     paces: Vec<(u64, u64)>,
     wake: u64,
 }

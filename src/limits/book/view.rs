@@ -7,6 +7,7 @@ use super::super::bucket::Moment;
 use super::super::pace::State;
 use super::super::rules::LimitOf;
 use super::super::runaway::Flag;
+use super::entrance::EntranceId;
 use super::{Book, Decision};
 use crate::config::{Measure, Mode, Per};
 use crate::identity::{Class, Identity};
@@ -67,7 +68,7 @@ pub struct LimitLine {
     pub would_refuse: u64,
 }
 
-/// One upstream's queue.
+/// One upstream's places, and who waits for them, in all lanes and in none.
 #[derive(Debug, Clone)]
 pub struct QueueLine {
     pub upstream: Arc<str>,
@@ -75,9 +76,22 @@ pub struct QueueLine {
     pub running: usize,
     /// By class.
     pub waiting: [usize; 3],
+    /// Agents that wait or run; one in two lanes counts twice.
     pub agents: u32,
     /// One for each credential and model that the upstream has spoken of its limits to.
     pub paces: Vec<State>,
+}
+
+/// One route's lane.
+#[derive(Debug, Clone)]
+pub struct LaneLine {
+    pub route: Arc<str>,
+    pub slots: Option<usize>,
+    /// Most that may wait.
+    pub depth: usize,
+    pub running: usize,
+    /// By class.
+    pub waiting: [usize; 3],
 }
 
 impl Book {
@@ -132,15 +146,37 @@ impl Book {
     }
 
     pub fn queues(&self, now: Moment) -> Vec<QueueLine> {
+        let agents = |at: &EntranceId| self.entrances[*at].queue.active();
         let line = |pool: &super::pool::Pool| QueueLine {
             upstream: Arc::clone(&pool.rule.name),
             slots: pool.rule.slots,
             running: pool.running,
-            waiting: Class::ALL.map(|class| pool.queue.waiting_of(class)),
-            agents: pool.queue.active(),
+            waiting: self.by_class(&pool.entrances),
+            agents: pool.entrances.iter().map(agents).sum(),
             paces: pool.paces.states(now.at),
         };
         self.pools.iter().map(line).collect()
+    }
+
+    /// The lanes of the policy, and those it has no more where calls still run or wait.
+    pub fn lanes(&self) -> Vec<LaneLine> {
+        let is_shown = |lane: &&super::lane::Lane| {
+            lane.in_force || lane.running > 0 || self.waiting_at(&lane.entrances) > 0
+        };
+        let line = |lane: &super::lane::Lane| LaneLine {
+            route: Arc::clone(&lane.rule.name),
+            slots: lane.rule.slots,
+            depth: lane.rule.depth,
+            running: lane.running,
+            waiting: self.by_class(&lane.entrances),
+        };
+        self.lanes.iter().filter(is_shown).map(line).collect()
+    }
+
+    fn by_class(&self, entrances: &[EntranceId]) -> [usize; 3] {
+        let waiting =
+            |class| entrances.iter().map(move |at| self.entrances[*at].queue.waiting_of(class));
+        Class::ALL.map(|class| waiting(class).sum())
     }
 
     /// What the guard against loops makes of a call that has asked to go.

@@ -1,4 +1,4 @@
-//! Whose turn it is: the search through the lanes.
+//! Whose turn it is: the search through the lines.
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::ops::Bound::{Excluded, Unbounded};
@@ -28,13 +28,13 @@ impl FairQueue {
             found = found.or_else(|| self.search(class, now, None, &mut false, &mut look));
         }
         let (flow, class, at) = found?;
-        let call = self.flows[flow].lanes[class].calls[at];
+        let call = self.flows[flow].lines[class].calls[at];
         self.take_out(flow, class, at);
         self.turns = self.turns.wrapping_add(1);
         Some((flow, call))
     }
 
-    /// The first call of a class that may go: its lane, and where it stands there.
+    /// The first call of a class that may go: its line, and where it stands there.
     fn search(
         &mut self,
         class: usize,
@@ -44,10 +44,10 @@ impl FairQueue {
         look: &mut impl FnMut(CallId) -> Look,
     ) -> Option<(FlowId, usize, usize)> {
         let firsts = self.ready[class].iter();
-        let firsts = firsts.filter_map(|(gate, lanes)| Some((*lanes.first()?, *gate)));
+        let firsts = firsts.filter_map(|(gate, lines)| Some((*lines.first()?, *gate)));
         let mut heads: BinaryHeap<_> = firsts.map(Reverse).collect();
-        while let Some(Reverse((lane, gate))) = heads.pop() {
-            let flow = lane.1;
+        while let Some(Reverse((line, gate))) = heads.pop() {
+            let flow = line.1;
             if share.is_some_and(|share| self.flows[flow].running >= share) {
                 *gave_way = true;
             } else {
@@ -58,14 +58,14 @@ impl FairQueue {
                     Err(place) => self.put(flow, class, place),
                 }
             }
-            let lanes = self.ready[class].get(&gate);
-            let next = lanes.and_then(|lanes| lanes.range((Excluded(lane), Unbounded)).next());
+            let lines = self.ready[class].get(&gate);
+            let next = lines.and_then(|lines| lines.range((Excluded(line), Unbounded)).next());
             heads.extend(next.map(|next| Reverse((*next, gate))));
         }
         None
     }
 
-    /// The first call of a lane that may go; else where the lane is to stand.
+    /// The first call of a line that may go; else where the line is to stand.
     fn look_at(
         &self,
         flow: FlowId,
@@ -76,7 +76,7 @@ impl FairQueue {
         let mut own = None::<u64>;
         let mut gate = None::<Gate>;
         let mut several = false;
-        for (at, call) in self.flows[flow].lanes[class].calls.iter().take(LOOKS).enumerate() {
+        for (at, call) in self.flows[flow].lines[class].calls.iter().take(LOOKS).enumerate() {
             match look(*call) {
                 Look::Go => return Ok(at),
                 Look::HeldByOwn(until) => own = Some(own.map_or(until, |own| own.min(until))),

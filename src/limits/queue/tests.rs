@@ -358,8 +358,8 @@ impl Model {
         assert_eq!(self.queue.active() as usize, here.len());
         let ready: usize =
             self.queue.ready.iter().flat_map(BTreeMap::values).map(BTreeSet::len).sum();
-        let lanes: HashSet<_> = self.waiting.iter().map(|one| (one.agent, one.class)).collect();
-        assert_eq!(ready + self.queue.parked.len(), lanes.len());
+        let lines: HashSet<_> = self.waiting.iter().map(|one| (one.agent, one.class)).collect();
+        assert_eq!(ready + self.queue.parked.len(), lines.len());
     }
 }
 

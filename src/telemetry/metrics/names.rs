@@ -132,6 +132,9 @@ names! {
     UPSTREAM_IN_FLIGHT = Gauge "tidegate_upstream_in_flight" "Calls sent to upstream and not finished";
     UPSTREAM_WAITING = Gauge "tidegate_upstream_waiting" "Calls that wait for a place at upstream";
     QUEUE_DEPTH = Gauge "tidegate_queue_depth" "Calls that wait in the fair queue, by class";
+    LANE_RUNNING = Gauge "tidegate_lane_running" "Calls that run in a route's own lane";
+    LANE_WAITING = Gauge "tidegate_lane_waiting" "Calls that wait in a route's own lane";
+    LANE_SLOTS = Gauge "tidegate_lane_slots" "Places of a route's own lane, where they are bounded";
     RATE_LIMITED = Counter "tidegate_upstream_rate_limited" "Answers of upstream that said 429";
     PAUSED = Gauge "tidegate_pace_paused"
         "Credentials and models of upstream that are held back until it lets them go on";

@@ -22,6 +22,7 @@ use super::process::Process;
 use super::tally::{Series, Tally};
 use super::{PoolGauges, Shared, TargetKey, Usage};
 use crate::identity::Class;
+use crate::telemetry::view::LaneView;
 
 /// The one collector of the registry.
 #[derive(Debug)]
@@ -46,6 +47,7 @@ impl Collector for Scrape {
             pools.iter().map(|(name, pool)| (Arc::clone(name), Arc::clone(pool))).collect()
         };
         encode_pools(&mut out, &pools)?;
+        encode_lanes(&mut out, &self.0.lanes.lock())?;
         encode_clients(&mut out, &self.0)?;
         encode_ourselves(&mut out, &self.0)?;
         encode_process(&mut out, &Process::read(), self.0.started_at)
@@ -328,6 +330,15 @@ fn encode_pools(out: &mut Out<'_>, pools: &Pools) -> fmt::Result {
     out.counters(&names::RETIRED, by(pools, "reason", |pool| pool.retired.read()))?;
     out.counters(&names::RETRIED, rows(pools, |pool| pool.retried.load(now)))?;
     out.counters(&names::DEADLINES, by(pools, "kind", |pool| pool.deadlines().read()))
+}
+
+fn encode_lanes(out: &mut Out<'_>, lanes: &[LaneView]) -> fmt::Result {
+    let rows = |of: fn(&LaneView) -> Option<u64>| {
+        lanes.iter().filter_map(move |lane| Some(([("route", &*lane.route)], of(lane)?)))
+    };
+    out.gauges(&names::LANE_RUNNING, rows(|lane| Some(lane.running)))?;
+    out.gauges(&names::LANE_WAITING, rows(|lane| Some(lane.waiting)))?;
+    out.gauges(&names::LANE_SLOTS, rows(|lane| lane.slots))
 }
 
 fn encode_clients(out: &mut Out<'_>, shared: &Shared) -> fmt::Result {

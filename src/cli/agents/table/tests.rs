@@ -51,11 +51,15 @@ fn a_table_says_it_all() {
         pace: Some(pace),
     };
     let idle = QueueView { upstream: "idle".to_owned(), ..QueueView::default() };
-    let view = AgentsView { agents: vec![one], queues: vec![queue, idle], ..AgentsView::default() };
+    let lane = LaneView { route: "chat".to_owned(), waiting: 3, running: 2, ..LaneView::default() };
+    let lanes = vec![LaneView { slots: Some(2), ..lane }, LaneView::default()];
+    let queues = vec![queue, idle];
+    let view = AgentsView { agents: vec![one], queues, lanes, ..AgentsView::default() };
     let text = Table::new("http://a".to_owned(), 9).of(&view, Instant::now());
     let want = "\
 http://a: agents 1, running 0, waiting 0
 openai: 3 wait, 8 of 8 run, 90k tokens/min, paused 1.2s
+lane chat: 3 wait, 2 of 2 run
 
 AGENT       TEAM    CLASS    RUN  WAIT  CALLS    IN   OUT  TOK/MIN  SPENT    SAVED  P50 WAIT  MAX WAIT  REFUSED  LIMITS
 researcher  growth  default    0     0   1.2k  1.2M  340k        –  $3.10  $0.0520         0      1.2s        0  \
@@ -98,10 +102,16 @@ fn names_move_no_cursor() {
     one.team.clone_from(&evil);
     one.class.clone_from(&evil);
     one.limits = vec![LimitView { measure: evil.clone(), ..LimitView::default() }];
-    let queue = QueueView { upstream: evil, depth: 1, ..QueueView::default() };
-    let view = AgentsView { agents: vec![one], queues: vec![queue], ..AgentsView::default() };
+    let queue = QueueView { upstream: evil.clone(), depth: 1, ..QueueView::default() };
+    let lane = LaneView { route: evil, waiting: 1, ..LaneView::default() };
+    let view = AgentsView {
+        agents: vec![one],
+        queues: vec![queue],
+        lanes: vec![lane],
+        ..AgentsView::default()
+    };
     let text = Table::new("a".to_owned(), 9).of(&view, Instant::now());
-    assert_eq!(text.lines().count(), 5);
+    assert_eq!(text.lines().count(), 6);
     assert!(!text.contains(['\x1b', '\u{202e}']), "{text:?}");
     assert!(text.lines().all(|line| line.chars().count() < 300), "{text}");
 }

@@ -1,9 +1,34 @@
 //! How much one bucket is asked for.
-use super::{Ask, Plan, PlanPart, Prompt, TOKEN, count};
+use super::{Ask, Plan, Prompt, TOKEN, count};
 use crate::config::{Measure, Mode};
 use crate::limits::bucket::Demand;
 use crate::limits::price::Rate;
 use crate::limits::rules::LimitOf;
+
+/// What is asked of one bucket.
+#[derive(Debug, Clone, Copy)]
+pub struct PlanPart {
+    pub bucket: usize,
+    pub demand: Demand,
+    /// What one token of output costs there.
+    pub per_token: i64,
+    /// The call has been charged already, as it moves from another upstream.
+    pub paid: Option<Paid>,
+}
+
+/// A request that an earlier attempt was charged.
+#[derive(Debug, Clone, Copy)]
+pub struct Paid {
+    /// That attempt was sent: it stays charged, whatever comes after.
+    pub sunk: bool,
+}
+
+impl PlanPart {
+    /// What the call is charged when it goes, and before.
+    pub fn counted(&self) -> i64 {
+        if self.paid.is_some() { TOKEN } else { self.demand.now }
+    }
+}
 
 /// What a call asks of one bucket.
 pub fn part(
@@ -54,5 +79,5 @@ pub fn part(
         growth: per_token.saturating_mul(output),
         speed: per_token.saturating_mul(speed).saturating_mul(count(plan.answers)),
     };
-    PlanPart { bucket, demand, per_token }
+    PlanPart { bucket, demand, per_token, paid: None }
 }

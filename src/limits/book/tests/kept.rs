@@ -255,7 +255,7 @@ fn a_limit_that_was_away_keeps_its_hard_budget() {
     let grant = bench.book.poll(call, Waker::noop()).unwrap();
     bench.book.settle(grant, &answered(0, 4_000), at(0.0));
     let apply = |bench: &mut Bench, policies: &[Policy]| {
-        bench.book.apply(Arc::new(Rules::prepare(policies, &Metrics::new())), [], at(1.0));
+        bench.book.apply(Arc::new(Rules::prepare(policies, &Metrics::new())), [], [], at(1.0));
         (0..10).for_each(|_| bench.book.sweep(at(1.0)));
     };
     apply(&mut bench, &[]);

@@ -14,6 +14,7 @@ enum Step {
     Ask {
         agent: usize,
         pool: usize,
+        lane: Option<usize>,
         bytes: u64,
         max: Option<u64>,
         answers: u64,
@@ -22,9 +23,17 @@ enum Step {
     Poll(usize),
     UseUp(usize, u64),
     Settle(usize, Fate, Option<u64>),
+    /// One that runs moves to another upstream.
+    Move {
+        nth: usize,
+        fate: Fate,
+        pool: usize,
+        patient: bool,
+    },
     Leave(usize),
     Pass(u64),
     Apply(usize),
+    Lanes(usize),
     Sweep,
     Write(usize),
     LoseStore,
@@ -39,18 +48,22 @@ fn step() -> impl Strategy<Value = Step> {
     ];
     let max = prop::option::of(prop_oneof![1..200_u64, Just(u64::MAX)]);
     let patience = prop::option::weighted(0.2, 0..3_u64);
-    let ask = (0..5_usize, 0..2_usize, 0..600_u64, max, 0..4_u64, patience);
+    let lane = prop::option::of(0..2_usize);
+    let ask = (0..5_usize, 0..2_usize, lane, 0..600_u64, max, 0..4_u64, patience);
     prop_oneof![
-        8 => ask.prop_map(|(agent, pool, bytes, max, answers, patience)| {
-            Step::Ask { agent, pool, bytes, max, answers, patience }
+        8 => ask.prop_map(|(agent, pool, lane, bytes, max, answers, patience)| {
+            Step::Ask { agent, pool, lane, bytes, max, answers, patience }
         }),
         3 => any::<usize>().prop_map(Step::Poll),
         2 => (any::<usize>(), 0..300_u64).prop_map(|(nth, tokens)| Step::UseUp(nth, tokens)),
-        4 => (any::<usize>(), fate, prop::option::of(0..300_u64))
+        4 => (any::<usize>(), fate.clone(), prop::option::of(0..300_u64))
             .prop_map(|(nth, fate, usage)| Step::Settle(nth, fate, usage)),
+        2 => (any::<usize>(), fate, 0..2_usize, any::<bool>())
+            .prop_map(|(nth, fate, pool, patient)| Step::Move { nth, fate, pool, patient }),
         2 => any::<usize>().prop_map(Step::Leave),
         3 => (0..5_000_u64).prop_map(Step::Pass),
         1 => (0..RULES).prop_map(Step::Apply),
+        1 => (0..LANES.len()).prop_map(Step::Lanes),
         1 => Just(Step::Sweep),
         3 => any::<usize>().prop_map(Step::Write),
         1 => prop::bool::weighted(0.1).prop_map(|lost| if lost { Step::LoseStore } else { Step::Sweep }),
@@ -58,6 +71,10 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 const RULES: usize = 5;
+
+/// Places of the lanes, one set after the other; without a number the lane is not in the policy.
+const LANES: [[Option<usize>; 2]; 4] =
+    [[Some(2), Some(3)], [Some(1), Some(1)], [None, Some(3)], [None, None]];
 
 /// Policies of which one follows the other.
 fn rules(which: usize) -> Vec<Policy> {
@@ -88,6 +105,8 @@ fn rules(which: usize) -> Vec<Policy> {
     all
 }
 
+const LANE_NAMES: [&str; 2] = ["chat", "tools"];
+
 /// As the book hands them out.
 #[allow(clippy::vec_box)]
 type Grants = Vec<Box<Grant>>;
@@ -96,6 +115,9 @@ type Grants = Vec<Box<Grant>>;
 struct World {
     book: Book,
     pools: [PoolId; 2],
+    lanes: [LaneId; 2],
+    /// Which policies are in force, and which lanes.
+    in_force: (usize, usize),
     waiting: Vec<CallId>,
     running: Grants,
     unsaved: Vec<Unsaved>,
@@ -115,6 +137,7 @@ impl World {
             wait: Duration::from_secs(5),
         };
         let pools = [pool("one", Some(3)), pool("two", None)].map(|rule| book.pool(rule));
+        let lanes = LANE_NAMES.map(|name| book.lane_of(&name.into()));
         book.restore([]);
         let team = |nth: usize| (nth.is_multiple_of(2)).then(|| "team".into());
         let session = |nth: usize| (nth.is_multiple_of(3)).then(|| "session".into());
@@ -128,6 +151,8 @@ impl World {
         let mut world = Self {
             book,
             pools,
+            lanes,
+            in_force: (0, 0),
             waiting: Vec::new(),
             running: Vec::new(),
             unsaved: Vec::new(),
@@ -136,42 +161,82 @@ impl World {
             agents: agents.collect(),
             rate: PriceList::default().of("gpt-4o"),
         };
-        world.apply(0);
+        world.apply(0, 0);
         world
     }
 
-    fn apply(&mut self, which: usize) {
+    fn apply(&mut self, which: usize, lanes: usize) {
+        self.in_force = (which, lanes);
         let rules = Rules::prepare(&rules(which), &self.metrics);
-        self.book.apply(Arc::new(rules), [], self.now);
+        let wait = Duration::from_secs(5);
+        let lane = |(name, slots): (&str, Option<usize>)| {
+            Some(LaneRule { name: name.into(), slots: Some(slots?), depth: 20, wait })
+        };
+        let lanes = LANE_NAMES.into_iter().zip(LANES[lanes]).filter_map(lane);
+        self.book.apply(Arc::new(rules), [], lanes, self.now);
+    }
+
+    fn ask(&self, agent: usize, pool: usize, lane: Option<usize>) -> Ask<'_> {
+        let who = &self.agents[agent];
+        Ask {
+            subject: Subject { who, model: "m", route: "r", upstream: "up" },
+            pool: self.pools[pool],
+            lane: lane.map(|lane| self.lanes[lane]),
+            kind: 0,
+            reasoning: false,
+            counted: true,
+            generates: true,
+            prompt_bytes: 40,
+            max_tokens: None,
+            least: 0,
+            answers: 1,
+            rate: Some(self.rate),
+            credential: 0,
+            patience: None,
+            here: false,
+            conversation: None,
+        }
+    }
+
+    fn decided(&mut self, decision: Decision) {
+        match decision {
+            Decision::Go(grant) => self.running.push(grant),
+            Decision::Wait { call, .. } => self.waiting.push(call),
+            Decision::No(_) => {}
+        }
+    }
+
+    /// Places that are taken, and how many there are: of pools, and of lanes.
+    fn places(&self) -> Vec<(usize, Option<usize>)> {
+        let pools = self.book.pools.iter().map(|pool| (pool.running, pool.rule.slots));
+        pools.chain(self.book.lanes.iter().map(|lane| (lane.running, lane.rule.slots))).collect()
     }
 
     fn step(&mut self, step: &Step) {
+        let before = self.places();
+        self.take_step(step);
+        for ((was, _), (is, slots)) in before.into_iter().zip(self.places()) {
+            // what ran before a bound was lowered goes on
+            assert!(is <= was || slots.is_none_or(|slots| is <= slots), "{was} {is} {slots:?}");
+        }
+    }
+
+    fn take_step(&mut self, step: &Step) {
         match *step {
-            Step::Ask { agent, pool, bytes, max, answers, patience } => {
-                let subject =
-                    Subject { who: &self.agents[agent], model: "m", route: "r", upstream: "up" };
+            Step::Ask { agent, pool, lane, bytes, max, answers, patience } => {
+                let mut book = std::mem::take(&mut self.book);
                 let ask = Ask {
-                    subject,
-                    pool: self.pools[pool],
-                    kind: 0,
-                    reasoning: false,
                     counted: !bytes.is_multiple_of(7),
                     generates: !bytes.is_multiple_of(5),
                     prompt_bytes: bytes,
                     max_tokens: max,
-                    least: 0,
                     answers,
-                    rate: Some(self.rate),
-                    credential: 0,
                     patience: patience.map(Duration::from_secs),
-                    here: false,
-                    conversation: None,
+                    ..self.ask(agent, pool, lane)
                 };
-                match self.book.ask(&ask, self.now) {
-                    Decision::Go(grant) => self.running.push(grant),
-                    Decision::Wait { call, .. } => self.waiting.push(call),
-                    Decision::No(_) => {}
-                }
+                let decision = book.ask(&ask, self.now);
+                self.book = book;
+                self.decided(decision);
             }
             Step::Poll(nth) => {
                 let Some(at) = nth.checked_rem(self.waiting.len()) else { return };
@@ -192,12 +257,29 @@ impl World {
                 let end = End { fate, usage, produced: nth as u64 % 100, ..answered(0, 0) };
                 self.book.settle(grant, &end, self.now);
             }
+            Step::Move { nth, fate, pool, patient } => {
+                let Some(at) = nth.checked_rem(self.running.len()) else { return };
+                let grant = self.running.swap_remove(at);
+                let lane = self.lanes.iter().position(|lane| grant.lane == Some(*lane));
+                let hash = grant.agent;
+                let mut book = std::mem::take(&mut self.book);
+                let whose = |who: &Identity| book.name_hash(&(&who.team, &who.agent)) == hash;
+                let agent = self.agents.iter().position(whose).unwrap();
+                let patience = (!patient).then_some(Duration::ZERO);
+                let ask = Ask { patience, ..self.ask(agent, pool, lane) };
+                let end = End { fate, ..answered(0, 0) };
+                let (_, decision) = book.exchange(grant, &end, &ask, self.now);
+                assert!(patient || !matches!(decision, Decision::Wait { .. }));
+                self.book = book;
+                self.decided(decision);
+            }
             Step::Leave(nth) => {
                 let Some(at) = nth.checked_rem(self.waiting.len()) else { return };
                 self.book.leave(self.waiting.remove(at), self.now);
             }
             Step::Pass(ms) => self.pass(ms),
-            Step::Apply(which) => self.apply(which),
+            Step::Apply(which) => self.apply(which, self.in_force.1),
+            Step::Lanes(which) => self.apply(self.in_force.0, which),
             Step::Sweep => {
                 self.book.sweep(self.now);
                 self.unsaved.extend(self.book.take_unsaved(true, self.now));
@@ -250,11 +332,14 @@ impl World {
         assert!(of.is_empty());
         for (at, pool) in book.pools.iter().enumerate() {
             assert_eq!(pool.running, grants.iter().filter(|grant| grant.pool == at).count());
-            let waits = |one: &&Waiting| one.plan.pool == at && one.turn.is_none();
-            assert_eq!(
-                pool.queue.waiting(),
-                book.waits.iter().map(|(_, one)| one).filter(waits).count()
-            );
+        }
+        for (at, lane) in book.lanes.iter().enumerate() {
+            assert_eq!(lane.running, grants.iter().filter(|grant| grant.lane == Some(at)).count());
+        }
+        for (at, entrance) in book.entrances.iter().enumerate() {
+            let waits = |one: &&Waiting| one.plan.entrance == at && one.turn.is_none();
+            let all = book.waits.iter().map(|(_, one)| one);
+            assert_eq!(entrance.waiting(), all.filter(waits).count());
         }
         for (hash, present) in &book.agents {
             assert_eq!(
@@ -329,6 +414,7 @@ proptest! {
         for queue in world.book.queues(world.now) {
             prop_assert_eq!((queue.running, queue.waiting, queue.agents), (0, [0; 3], 0));
         }
+        prop_assert!(world.book.lanes.iter().all(|lane| lane.running == 0));
         prop_assert!(world.book.waits.is_empty());
         // what is empty and written down is forgotten
         for _ in 0..4 {

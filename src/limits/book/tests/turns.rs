@@ -32,7 +32,7 @@ impl Bench {
     }
 
     fn again(&mut self, policies: &[Policy], now: f64) {
-        self.book.apply(Arc::new(Rules::prepare(policies, &Metrics::new())), [], at(now));
+        self.book.apply(Arc::new(Rules::prepare(policies, &Metrics::new())), [], [], at(now));
     }
 }
 

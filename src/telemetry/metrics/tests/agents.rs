@@ -1,5 +1,6 @@
 //! Agents, money and limits.
 use super::*;
+use crate::telemetry::view::LaneView;
 
 fn by<'a>(agent: &'a str, team: &'a str) -> Who<'a> {
     Who { agent, team, rung: Some(Rung::Header), ..Who::default() }
@@ -171,6 +172,15 @@ fn limits_queues_and_pace_are_told() {
     limit.refused();
     metrics.limit("everyone", "tokens", "hard");
     metrics.runaway("slow");
+    let lane = |route: &str, slots| LaneView {
+        route: route.to_owned(),
+        running: 2,
+        slots,
+        waiting: 5,
+        depth: 9,
+    };
+    metrics.lanes_are(vec![lane("gone", None)]);
+    metrics.lanes_are(vec![lane("chat", Some(2)), lane("free", None)]);
     let pool = metrics.pool("u");
     pool.queued(Class::Batch).store(7, Ordering::Relaxed);
     pool.rate_limited.store(3, Ordering::Relaxed);
@@ -185,6 +195,11 @@ fn limits_queues_and_pace_are_told() {
     assert_eq!((queue("interactive"), queue("batch")), (Some(0.0), Some(7.0)));
     assert_eq!(at("tidegate_upstream_rate_limited_total", &[("upstream", "u")]), Some(3.0));
     assert_eq!(at("tidegate_pace_paused", &[("upstream", "u")]), Some(1.0));
+    let lane = |what, route| value(&text, &format!("tidegate_lane_{what}"), &[("route", route)]);
+    let all = |route| ["running", "waiting", "slots"].map(|what| lane(what, route));
+    assert_eq!(all("chat"), [Some(2.0), Some(5.0), Some(2.0)]);
+    assert_eq!(all("free"), [Some(2.0), Some(5.0), None]);
+    assert_eq!(all("gone"), [None; 3]);
 }
 
 #[test]
