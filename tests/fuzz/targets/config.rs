@@ -77,7 +77,7 @@ fn reads_back(config: &Config) {
 fn planted(mut config: Config) -> Config {
     let secret = || Secret::new(PLANTED);
     for upstream in &mut config.upstreams {
-        upstream.key = upstream.key.as_ref().map(|_| secret());
+        upstream.keys.iter_mut().for_each(|key| *key = secret());
         for (name, value) in &mut upstream.headers {
             assert!(value.is_sensitive(), "{name} would be shown");
             *value = HeaderValue::from_static(PLANTED);

@@ -11,7 +11,9 @@ use std::time::Duration;
 use libfuzzer_sys::fuzz_target;
 use tidegate::config::{Calendar, Limit, Measure, Mode, Per, Policy, Queue, Window};
 use tidegate::identity::{Class, Identity, Rung};
-use tidegate::limits::book::{Ask, Book, Decision, End, Fate, Grant, PoolId, PoolRule, Unsaved};
+use tidegate::limits::book::{
+    Ask, Book, Decision, End, Fate, Grant, LaneId, LaneRule, PoolId, PoolRule, Unsaved,
+};
 use tidegate::limits::bucket::{Moment, SECOND};
 use tidegate::limits::price::{PriceList, Rate};
 use tidegate::limits::rules::{Rules, Subject};
@@ -81,15 +83,28 @@ fn policies(which: usize) -> Vec<Policy> {
     all
 }
 
-/// A call that runs, and the most that it may use.
+/// Places of the lanes; without a number the policy has no such lane.
+const LANES: [[Option<usize>; 2]; 3] = [[Some(2), Some(3)], [Some(1), Some(1)], [None, Some(3)]];
+
+fn lanes(which: usize) -> impl Iterator<Item = LaneRule> {
+    let wait = Duration::from_secs(5);
+    ["chat", "tools"].into_iter().zip(LANES[which]).filter_map(move |(name, slots)| {
+        Some(LaneRule { name: name.into(), slots: Some(slots?), depth: 20, wait })
+    })
+}
+
+/// A call that runs.
 struct Running {
     grant: Box<Grant>,
     asked: Asked,
-    pool: PoolId,
 }
 
 #[derive(Clone, Copy)]
 struct Asked {
+    agent: usize,
+    pool: PoolId,
+    lane: Option<LaneId>,
+    prompt_bytes: u64,
     max: Option<u64>,
     answers: u64,
     counted: bool,
@@ -101,12 +116,14 @@ struct Asked {
 struct Waiting {
     call: usize,
     asked: Asked,
-    pool: PoolId,
 }
 
 struct World {
     book: Book,
     pools: [PoolId; 2],
+    lanes: [LaneId; 2],
+    /// Which policies are in force, and which lanes.
+    in_force: (usize, usize),
     waiting: Vec<Waiting>,
     running: Vec<Running>,
     unsaved: Vec<Unsaved>,
@@ -117,6 +134,8 @@ struct World {
     liar: bool,
     /// The policies always had the same hard limits.
     bounded: bool,
+    /// Both lanes always had a bound.
+    laned: bool,
     /// Tokens, by a count of our own.
     spent: u64,
 }
@@ -131,6 +150,7 @@ impl World {
             wait: Duration::from_secs(5),
         };
         let pools = [pool("one", Some(SLOTS)), pool("two", None)].map(|rule| book.pool(rule));
+        let lane_ids = ["chat", "tools"].map(|name| book.lane_of(&name.into()));
         book.restore([]);
         let classes = [Class::Interactive, Class::Default, Class::Batch];
         let agents = (0..AGENTS).map(|nth| Identity {
@@ -145,10 +165,12 @@ impl World {
             grant: None,
         });
         let now = Moment { at: 0, wall: BEGIN };
-        book.apply(Arc::clone(&RULES[0]), [], now);
+        book.apply(Arc::clone(&RULES[0]), [], lanes(0), now);
         Self {
             book,
             pools,
+            lanes: lane_ids,
+            in_force: (0, 0),
             waiting: Vec::new(),
             running: Vec::new(),
             unsaved: Vec::new(),
@@ -157,12 +179,13 @@ impl World {
             rate: PriceList::default().of("gpt-4o"),
             liar: false,
             bounded: true,
+            laned: true,
             spent: 0,
         }
     }
 
     fn step(&mut self, dice: &mut Dice<'_>) {
-        match dice.byte() % 16 {
+        match dice.byte() % 18 {
             0..=4 => self.ask(dice),
             5 | 6 => self.poll(dice),
             7 => self.use_up(dice),
@@ -175,8 +198,14 @@ impl World {
             13 => {
                 let which = dice.below(RULES.len() as u64) as usize;
                 self.bounded &= ![2, 3].contains(&which);
-                self.book.apply(Arc::clone(&RULES[which]), [], self.now);
+                self.apply(which, self.in_force.1);
             }
+            15 => {
+                let which = dice.below(LANES.len() as u64) as usize;
+                self.laned &= LANES[which].iter().all(Option::is_some);
+                self.apply(self.in_force.0, which);
+            }
+            16 => self.exchange(dice),
             14 => {
                 let some = dice.below(self.unsaved.len() as u64 + 1) as usize;
                 let done: Vec<_> = self.unsaved.drain(..some).collect();
@@ -196,38 +225,51 @@ impl World {
         self.unsaved.extend(self.book.take_unsaved(false, self.now));
     }
 
+    fn apply(&mut self, rules: usize, which: usize) {
+        self.in_force = (rules, which);
+        self.book.apply(Arc::clone(&RULES[rules]), [], lanes(which), self.now);
+    }
+
     fn ask(&mut self, dice: &mut Dice<'_>) {
-        let who = &self.agents[dice.below(AGENTS as u64) as usize];
+        let agent = dice.below(AGENTS as u64) as usize;
         let pool = self.pools[dice.below(2) as usize];
         let bits = dice.byte();
-        let max = if bits & 128 != 0 { Some(u64::MAX) } else { dice.maybe(200).map(|max| max + 1) };
         let asked = Asked {
-            max,
+            agent,
+            pool,
+            lane: dice.maybe(2).map(|lane| self.lanes[lane as usize]),
+            prompt_bytes: dice.below(600),
+            max: if bits & 128 != 0 { Some(u64::MAX) } else { dice.maybe(200).map(|max| max + 1) },
             answers: dice.below(4),
             counted: bits & 7 != 0,
             generates: bits & 0x38 != 0,
             here: bits == 33,
         };
-        let ask = Ask {
-            subject: Subject { who, model: "m", route: "r", upstream: "up" },
-            pool,
-            kind: 0,
-            reasoning: false,
-            counted: asked.counted,
-            generates: asked.generates,
-            prompt_bytes: dice.below(600),
-            max_tokens: max,
-            least: 0,
-            answers: asked.answers,
-            rate: Some(self.rate),
-            credential: 0,
-            patience: (bits & 64 != 0).then(|| Duration::from_secs(dice.below(3))),
-            here: asked.here,
-            conversation: None,
-        };
-        match self.book.ask(&ask, self.now) {
-            Decision::Go(grant) => self.running.push(Running { grant, asked, pool }),
-            Decision::Wait { call, .. } => self.waiting.push(Waiting { call, asked, pool }),
+        let patience = (bits & 64 != 0).then(|| Duration::from_secs(dice.below(3)));
+        let decision = self.book.ask(&asked.ask(&self.agents, self.rate, patience), self.now);
+        self.decided(decision, asked);
+    }
+
+    /// A call moves to another backend.
+    fn exchange(&mut self, dice: &mut Dice<'_>) {
+        let Some(at) = some(dice, self.running.len()) else { return };
+        let Running { grant, asked } = self.running.swap_remove(at);
+        let counted = asked.counted;
+        let asked = Asked { pool: self.pools[dice.below(2) as usize], ..asked };
+        let patience = (dice.byte() & 1 == 0).then_some(Duration::ZERO);
+        let fates = [Fate::Unsent, Fate::Rejected, Fate::Failed, Fate::Answered];
+        let end = End { fate: fates[dice.below(4) as usize], ..End::unsent() };
+        let ask = asked.ask(&self.agents, self.rate, patience);
+        let (settled, decision) = self.book.exchange(grant, &end, &ask, self.now);
+        assert!(patience.is_none() || !matches!(decision, Decision::Wait { .. }), "it waits");
+        self.count(counted, &settled.usage);
+        self.decided(decision, asked);
+    }
+
+    fn decided(&mut self, decision: Decision, asked: Asked) {
+        match decision {
+            Decision::Go(grant) => self.running.push(Running { grant, asked }),
+            Decision::Wait { call, .. } => self.waiting.push(Waiting { call, asked }),
             Decision::No(_) => {}
         }
     }
@@ -235,8 +277,8 @@ impl World {
     fn poll(&mut self, dice: &mut Dice<'_>) {
         let Some(at) = some(dice, self.waiting.len()) else { return };
         if let Some(grant) = self.book.poll(self.waiting[at].call, Waker::noop()) {
-            let Waiting { asked, pool, .. } = self.waiting.remove(at);
-            self.running.push(Running { grant, asked, pool });
+            let Waiting { asked, .. } = self.waiting.remove(at);
+            self.running.push(Running { grant, asked });
         }
     }
 
@@ -249,7 +291,7 @@ impl World {
 
     fn settle(&mut self, dice: &mut Dice<'_>) {
         let Some(at) = some(dice, self.running.len()) else { return };
-        let Running { grant, asked, .. } = self.running.swap_remove(at);
+        let Running { grant, asked } = self.running.swap_remove(at);
         let most = most(&grant, asked).min(60_000);
         let fates = [Fate::Unsent, Fate::Rejected, Fate::Failed, Fate::Answered, Fate::Spared];
         let fate = fates[dice.below(fates.len() as u64) as usize];
@@ -274,8 +316,12 @@ impl World {
 
     fn end(&mut self, grant: Box<Grant>, asked: Asked, end: &End) {
         let settled = self.book.settle(grant, end, self.now);
-        if asked.counted {
-            self.spent += settled.usage.input + settled.usage.output;
+        self.count(asked.counted, &settled.usage);
+    }
+
+    fn count(&mut self, counted: bool, usage: &Usage) {
+        if counted {
+            self.spent += usage.input + usage.output;
         }
     }
 
@@ -290,14 +336,18 @@ impl World {
     fn check(&mut self) {
         for (line, pool) in self.book.queues(self.now).iter().zip(self.pools) {
             assert!(line.slots.is_none_or(|slots| line.running <= slots), "{line:?}");
-            let of_pool = |asked: &Asked, other: PoolId| other == pool && !asked.here;
-            let waiting = self.waiting.iter().filter(|one| of_pool(&one.asked, one.pool)).count();
-            let running = self.running.iter().filter(|one| of_pool(&one.asked, one.pool)).count();
+            let of_pool = |asked: &Asked| asked.pool == pool && !asked.here;
+            let waiting = self.waiting.iter().filter(|one| of_pool(&one.asked)).count();
+            let running = self.running.iter().filter(|one| of_pool(&one.asked)).count();
             // these stand in line, and then need no place
-            let here = self.waiting.iter().filter(|one| one.pool == pool && one.asked.here).count();
+            let here = |one: &&Waiting| one.asked.pool == pool && one.asked.here;
+            let here = self.waiting.iter().filter(here).count();
             let total = line.running + line.waiting.iter().sum::<usize>();
             let expected = running + waiting..=running + waiting + here;
             assert!(expected.contains(&total), "{expected:?} in {line:?}");
+        }
+        for (line, most) in self.book.lanes().iter().zip([2, 3]) {
+            assert!(!self.laned || line.running <= most, "{line:?}");
         }
         for line in self.book.limits(self.now) {
             assert!(line.held >= 0 && line.used >= 0 && line.remaining >= 0, "{line:?}");
@@ -321,7 +371,7 @@ impl World {
     /// Drives it to its end, as the program would: all that runs ends, all that waits goes or leaves.
     fn finish(&mut self) {
         for _ in 0..64 {
-            while let Some(Running { grant, asked, .. }) = self.running.pop() {
+            while let Some(Running { grant, asked }) = self.running.pop() {
                 let usage = Some(Usage { output: most(&grant, asked).min(20), ..Usage::default() });
                 let end = End { usage, fate: Fate::Answered, complete: true, ..End::unsent() };
                 self.end(grant, asked, &end);
@@ -334,8 +384,8 @@ impl World {
                 let Some(grant) = self.book.poll(self.waiting[at].call, Waker::noop()) else {
                     continue;
                 };
-                let Waiting { asked, pool, .. } = self.waiting.remove(at);
-                self.running.push(Running { grant, asked, pool });
+                let Waiting { asked, .. } = self.waiting.remove(at);
+                self.running.push(Running { grant, asked });
             }
             self.check();
             if self.running.is_empty() && self.waiting.is_empty() {
@@ -360,6 +410,7 @@ impl World {
         for line in self.book.queues(self.now) {
             assert_eq!((line.running, line.waiting, line.agents), (0, [0; 3], 0), "{line:?}");
         }
+        assert!(self.book.lanes().iter().all(|line| line.running == 0));
         assert!(self.book.agents(self.now).iter().all(|line| line.running + line.waiting == 0));
     }
 
@@ -367,6 +418,29 @@ impl World {
     fn impossible(&mut self) -> bool {
         let calls: Vec<_> = self.waiting.iter().map(|one| one.call).collect();
         calls.iter().any(|call| self.book.waits_for(*call, self.now).is_some())
+    }
+}
+
+impl Asked {
+    fn ask(self, agents: &[Identity], rate: Rate, patience: Option<Duration>) -> Ask<'_> {
+        Ask {
+            subject: Subject { who: &agents[self.agent], model: "m", route: "r", upstream: "up" },
+            pool: self.pool,
+            lane: self.lane,
+            kind: 0,
+            reasoning: false,
+            counted: self.counted,
+            generates: self.generates,
+            prompt_bytes: self.prompt_bytes,
+            max_tokens: self.max,
+            least: 0,
+            answers: self.answers,
+            rate: Some(rate),
+            credential: 0,
+            patience,
+            here: self.here,
+            conversation: None,
+        }
     }
 }
 
