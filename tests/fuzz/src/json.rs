@@ -7,7 +7,7 @@ use std::fmt;
 pub enum Tree {
     Null,
     Bool(bool),
-    /// Written in digits alone.
+    /// A whole number that is not negative, however it is written.
     Count(u64),
     Number(f64),
     Text(String),
@@ -56,14 +56,9 @@ impl Tree {
         }
     }
 
-    /// A whole number that is not negative.
     pub fn count(&self) -> Option<u64> {
         match self {
             Self::Count(count) => Some(*count),
-            Self::Number(number) => {
-                let whole = (0.0..=9.0e15).contains(number) && number.fract() == 0.0;
-                whole.then_some(*number as u64)
-            }
             _ => None,
         }
     }
@@ -116,7 +111,8 @@ impl<'de> serde::de::Visitor<'de> for Reader {
     }
 
     fn visit_f64<E>(self, value: f64) -> Result<Tree, E> {
-        Ok(Tree::Number(value))
+        let whole = (0.0..=9.0e15).contains(&value) && value.fract() == 0.0;
+        Ok(if whole { Tree::Count(value as u64) } else { Tree::Number(value) })
     }
 
     fn visit_str<E>(self, value: &str) -> Result<Tree, E> {
