@@ -297,6 +297,25 @@ impl Refusal {
         Self::new(StatusCode::BAD_GATEWAY, "answer_lost", Source::Us, message)
     }
 
+    /// Every backend that may take the call is in trouble, and is spared.
+    pub fn unavailable(wait: Duration) -> Self {
+        let message = "The backends for this call are failing, and get no new calls for a moment.";
+        let mut refusal = Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "upstream_unavailable",
+            Source::Upstream,
+            message,
+        );
+        refusal.retry = Retry::After(wait);
+        refusal
+    }
+
+    /// The call has been tried more than once: its caller need not do the same.
+    pub fn after_retries(mut self) -> Self {
+        self.retry = Retry::No;
+        self
+    }
+
     pub fn limit(&self) -> Option<&Arc<str>> {
         self.limit.as_ref()
     }
