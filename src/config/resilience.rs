@@ -132,9 +132,6 @@ pub struct Retry {
     pub in_place: bool,
     /// A call whose deadline has passed is tried elsewhere, although it may have been billed.
     pub on_timeout: bool,
-    /// An upstream with one address and one key is asked again itself; its callers' SDKs do that
-    /// already.
-    pub in_place: bool,
 }
 
 impl Default for Retry {
@@ -148,7 +145,6 @@ impl Default for Retry {
             slow: None,
             in_place: false,
             on_timeout: false,
-            in_place: false,
         }
     }
 }
