@@ -127,11 +127,11 @@ pub struct Retry {
     pub hold: Duration,
     /// A stream without content by then is given up for another target. `None`: it is waited for.
     pub slow: Option<Duration>,
+    /// A call whose deadline has passed is tried elsewhere, although it may have been billed.
+    pub on_timeout: bool,
     /// An upstream with one address and one key is asked again itself. Its callers' SDKs do that
     /// already.
     pub in_place: bool,
-    /// A call whose deadline has passed is tried elsewhere, although it may have been billed.
-    pub on_timeout: bool,
 }
 
 impl Default for Retry {
@@ -143,8 +143,8 @@ impl Default for Retry {
             longest: Duration::from_secs(5),
             hold: Duration::from_secs(2),
             slow: None,
-            in_place: false,
             on_timeout: false,
+            in_place: false,
         }
     }
 }

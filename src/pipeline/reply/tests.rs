@@ -28,8 +28,8 @@ use crate::telemetry::access::AccessLog;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::Upstream;
 use crate::upstream::call::{Outbound, send};
-use crate::upstream::visit::Spread;
 use crate::upstream::outgoing::Outgoing;
+use crate::upstream::visit::Spread;
 
 const SSE: &str =
     "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
@@ -186,6 +186,7 @@ fn nobody() -> Identity {
         class: Class::Default,
         credential: None,
         grant: None,
+    }
 }
 
 /// Where every call of these tests goes.
@@ -347,7 +348,7 @@ fn a_refusal_is_recorded_as_what_it_was() {
             let mut record = world.record();
             let snapshot = world.worker.snapshot();
             let Match { route, endpoint, .. } = route(&snapshot);
-            record.routed(route, endpoint.kind);
+            record.routed(&Aim::new(route, 0), endpoint.kind);
             let refusal = Refusal::expired(expired);
             drop(refusal.answer(Dialect::OpenAi, record));
             let lines = world.lines();

@@ -1,9 +1,9 @@
-use std::future::poll_fn;
-use std::task::Poll;
-use std::time::Instant;
 use crate::upstream::visit::Spread;
+use std::future::poll_fn;
 use std::path::PathBuf;
+use std::task::Poll;
 use std::time::Duration;
+use std::time::Instant;
 
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
