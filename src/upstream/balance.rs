@@ -90,10 +90,7 @@ pub fn least_busy(
 }
 
 /// One after the other. `turn`: a number that grows by one with each call.
-pub fn round_robin(
-    candidates: impl Iterator<Item = usize> + Clone,
-    turn: usize,
-) -> Option<usize> {
+pub fn round_robin(candidates: impl Iterator<Item = usize> + Clone, turn: usize) -> Option<usize> {
     let count = candidates.clone().count();
     candidates.clone().nth(turn % count.max(1)).or_else(|| candidates.clone().next())
 }
@@ -106,9 +103,8 @@ pub fn rendezvous(
     busy: impl Fn(usize) -> usize,
     key: u64,
 ) -> Option<usize> {
-    let (count, total) = candidates
-        .clone()
-        .fold((0, 0), |(count, total), at| (count + 1, total + busy(at)));
+    let (count, total) =
+        candidates.clone().fold((0, 0), |(count, total), at| (count + 1, total + busy(at)));
     let has_room = |at: &usize| 4 * busy(*at) * count <= BOUND * total + 4 * count;
     let weight = |at: &usize| mix(key ^ mix(identity(*at)));
     let best = candidates.clone().filter(has_room).max_by_key(weight);

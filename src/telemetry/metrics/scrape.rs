@@ -289,6 +289,15 @@ fn code_label(status: u16) -> String {
     if status == 0 { super::tally::OTHER.to_owned() } else { status.to_string() }
 }
 
+fn encode_lanes(out: &mut Out<'_>, lanes: &[LaneView]) -> fmt::Result {
+    let rows = |of: fn(&LaneView) -> Option<u64>| {
+        lanes.iter().filter_map(move |lane| Some(([("route", &*lane.route)], of(lane)?)))
+    };
+    out.gauges(&names::LANE_RUNNING, rows(|lane| Some(lane.running)))?;
+    out.gauges(&names::LANE_WAITING, rows(|lane| Some(lane.waiting)))?;
+    out.gauges(&names::LANE_SLOTS, rows(|lane| lane.slots))
+}
+
 fn encode_clients(out: &mut Out<'_>, shared: &Shared) -> fmt::Result {
     let now = Ordering::Relaxed;
     let reason = |rows: Vec<([&'static str; 1], u64)>| {

@@ -99,7 +99,11 @@ fn a_smaller_share_does_not() {
 fn a_share_of_long_ago_says_nothing() {
     let mut world = World::new();
     for visit in 0..18 {
-        if visit % 2 == 0 { world.bad(0.0) } else { world.good(0.0) };
+        if visit % 2 == 0 {
+            world.bad(0.0)
+        } else {
+            world.good(0.0)
+        };
     }
     assert_eq!(world.bad(11.0), None);
     assert_eq!(world.bad(11.0), None);
@@ -225,7 +229,11 @@ fn a_changed_rule_is_in_force_at_once_and_forgets_nothing() {
     assert_eq!(world.bad(0.0), Some(Change::Opened { why: Why::Row, pause: OPEN }));
     let mut world = World::new();
     for visit in 0..19 {
-        if visit % 2 == 0 { world.bad(0.0) } else { world.good(0.0) };
+        if visit % 2 == 0 {
+            world.bad(0.0)
+        } else {
+            world.good(0.0)
+        };
     }
     world.rule.window = Duration::from_mins(1);
     assert_eq!(world.bad(9.0), Some(Change::Opened { why: Why::Share, pause: OPEN }));

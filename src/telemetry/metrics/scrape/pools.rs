@@ -56,12 +56,3 @@ pub(super) fn encode(out: &mut Out<'_>, pools: &Pools) -> fmt::Result {
     out.gauges(&names::KEYS_ASIDE, rows(pools, |pool| pool.keys_aside.load(now)))?;
     out.counters(&names::DEADLINES, by(pools, "kind", |pool| pool.deadlines().read()))
 }
-
-fn encode_lanes(out: &mut Out<'_>, lanes: &[LaneView]) -> fmt::Result {
-    let rows = |of: fn(&LaneView) -> Option<u64>| {
-        lanes.iter().filter_map(move |lane| Some(([("route", &*lane.route)], of(lane)?)))
-    };
-    out.gauges(&names::LANE_RUNNING, rows(|lane| Some(lane.running)))?;
-    out.gauges(&names::LANE_WAITING, rows(|lane| Some(lane.waiting)))?;
-    out.gauges(&names::LANE_SLOTS, rows(|lane| lane.slots))
-}
