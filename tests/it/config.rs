@@ -78,6 +78,16 @@ fn right(text: &str) -> Config {
     parse(text).unwrap_or_else(|faults| panic!("{faults}"))
 }
 
+fn exposed(upstream: &Upstream) -> Vec<&str> {
+    upstream.keys.iter().map(Secret::expose).collect()
+}
+
+/// The one upstream that a route leads to.
+fn only(route: &Route) -> usize {
+    assert_eq!(route.to, [Goal::new(route.to[0].to)]);
+    route.to[0].to
+}
+
 fn url(text: &str) -> (String, String) {
     let config = right(&format!("upstreams: {{ a: {text} }}"));
     let upstream = &config.upstreams[0];
@@ -97,12 +107,12 @@ fn without_a_file_vendors_come_by_prefix_and_sdk_paths_by_dialect() {
     assert_eq!(config.listen[0].at, Address::Tcp(([127, 0, 0, 1], 8080).into()));
     for name in ["openai", "anthropic", "gemini", "groq", "mistral", "openrouter", "ollama"] {
         let route = config.routes.iter().find(|route| *route.path == format!("/{name}"));
-        let to = route.expect(name).to;
+        let to = route.expect(name).to[0].to;
         assert_eq!(&*config.upstreams[to].name, name);
     }
     let bare: Vec<_> = config.routes.iter().filter(|route| route.path.is_empty()).collect();
     let bare: Vec<_> =
-        bare.iter().map(|route| (route.dialect, &*config.upstreams[route.to].name)).collect();
+        bare.iter().map(|route| (route.dialect, &*config.upstreams[route.to[0].to].name)).collect();
     assert_eq!(
         bare,
         [
@@ -115,7 +125,7 @@ fn without_a_file_vendors_come_by_prefix_and_sdk_paths_by_dialect() {
     let first_bare = config.routes.iter().position(|route| route.path.is_empty());
     assert!(config.routes[first_bare.expect("some")..].iter().all(|route| route.path.is_empty()));
     for upstream in &config.upstreams {
-        assert_eq!(upstream.key, None, "the caller's credential passes through");
+        assert_eq!(upstream.keys, [], "the caller's credential passes through");
     }
 }
 
@@ -153,7 +163,7 @@ fn a_preset_goes_by_host_and_then_by_name() {
     assert_eq!(mine.dialect, Dialect::Anthropic);
     assert_eq!(mine.auth, Auth::Header("x-api-key".parse().expect("a name")));
     assert_eq!(&*mine.provider, "anthropic");
-    assert_eq!(mine.key.as_ref().map(Secret::expose), Some(&*format!("sk-{CANARY}")));
+    assert_eq!(exposed(mine), [format!("sk-{CANARY}")]);
     assert_eq!(named.dialect, Dialect::Anthropic);
     assert_eq!((plain.dialect, &*plain.provider), (Dialect::OpenAi, "plain"));
     assert!(!format!("{config:?}").contains(CANARY));
@@ -164,7 +174,7 @@ fn a_preset_goes_by_host_and_then_by_name() {
 fn upstreams_without_routes_get_their_prefix_and_the_bare_paths() {
     let config = right("upstreams: { a: http://a, b: http://b, ollama: {} }");
     let routes: Vec<_> =
-        config.routes.iter().map(|route| (&*route.path, route.dialect, route.to)).collect();
+        config.routes.iter().map(|route| (&*route.path, route.dialect, only(route))).collect();
     assert_eq!(
         routes,
         [
@@ -192,7 +202,7 @@ fn every_form_is_understood() {
     assert_eq!((config.server.max_body, config.server.drain_delay), (1_000_000, Duration::ZERO));
 
     let local = &config.upstreams[0];
-    assert_eq!(local.key.as_ref().map(Secret::expose), Some("from-a-file"));
+    assert_eq!(exposed(local), ["from-a-file"]);
     assert_eq!(local.concurrency, Some(64), "digits from the environment");
     assert_eq!((local.pool.max_idle, local.pool.warm), (8, 4), "merged from the anchor");
     assert_eq!(local.timeouts.total, Duration::from_mins(5));
@@ -210,7 +220,7 @@ fn every_form_is_understood() {
     let routes: Vec<_> = config
         .routes
         .iter()
-        .map(|route| (&*route.path, route.model.as_deref(), route.to, &*route.name))
+        .map(|route| (&*route.path, route.model.as_deref(), only(route), &*route.name))
         .collect();
     assert_eq!(
         routes,
@@ -481,7 +491,7 @@ fn no_secret_of_agents_is_ever_shown() {
 #[test]
 fn routes_may_name_known_vendors_without_upstreams() {
     let config = right("routes: [{ path: /x, to: anthropic }]");
-    assert_eq!(&*config.upstreams[config.routes[0].to].name, "anthropic");
+    assert_eq!(&*config.upstreams[only(&config.routes[0])].name, "anthropic");
 }
 
 #[test]
@@ -503,7 +513,7 @@ fn load_knows_what_to_watch_and_when_nothing_changed() {
     fs::write(&file, "upstreams: { a: { url: http://a, key: 'file:secret' } }\n").expect("written");
     let first = config::load(&file).expect("right");
     assert_eq!(first.files, [file.clone(), secret.clone()]);
-    assert_eq!(first.config.upstreams[0].key.as_ref().map(Secret::expose), Some("one"));
+    assert_eq!(exposed(&first.config.upstreams[0]), ["one"]);
     assert_eq!(config::load(&file).expect("right").digest, first.digest);
     fs::write(&secret, "two\n").expect("written");
     assert_ne!(config::load(&file).expect("right").digest, first.digest);
