@@ -3,6 +3,7 @@
 //! A [`Visit`] is got by [`super::Upstream::choose`] and lives as long as the answer: it counts the
 //! address as busy, holds the probe of a breaker that is half open, and says at the end how it went.
 //! Dropped without a word (the client has left, our own deadline of the caller's making) it is neutral.
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -28,7 +29,6 @@ pub enum Closed {
 }
 
 /// One attempt at one address.
-#[derive(Debug)]
 pub struct Visit {
     /// Index of the address in its upstream.
     pub at: usize,
@@ -100,6 +100,15 @@ impl Visit {
             latency.failed(now.saturating_duration_since(self.sent), now);
         }
         self.roster.failed(self.at, self.over, self.own, now);
+    }
+}
+
+impl fmt::Debug for Visit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Visit")
+            .field("at", &self.at)
+            .field("begun", &self.begun)
+            .finish_non_exhaustive()
     }
 }
 
