@@ -80,7 +80,7 @@ impl World {
 
     /// Connections and calls that are counted.
     fn counted(&self) -> (i64, usize) {
-        let busy = self.upstream.addresses.iter().map(|address| address.busy.load(Relaxed)).sum();
+        let busy = self.upstream.roster.seen(Instant::now()).map(|seen| seen.busy).sum();
         (self.upstream.shared.gauges.open.load(Relaxed), busy)
     }
 }
