@@ -154,6 +154,7 @@ fn edited(to: &Prepared<'_>, lease: &Lease, call: &Call) -> Result<(Option<Bytes
         include_usage: call.stream && lease.counts_tokens() && !call.asks.usage,
         max_tokens: lease.clamp().map(|clamp| clamp.tokens),
         completion_tokens: &*to.upstream.config.provider == "openai",
+        ..Wish::default()
     };
     if wish == (Wish { completion_tokens: wish.completion_tokens, ..Wish::default() }) {
         return Ok((None, false));
