@@ -57,6 +57,7 @@ impl World {
             first_byte: Duration::from_secs(30),
             idle: Duration::from_secs(30),
             total: Duration::from_secs(30),
+            ..Limits::UNBOUNDED
         };
         let about = About::new(RequestIds::new().next(), "");
         self.flights.begin(&self.pools.clock, limits, about)
