@@ -20,6 +20,7 @@ use slab::Slab;
 use tokio::sync::Notify;
 
 use crate::clock::{Clock, Tick};
+use crate::pressure::{CALL, Pressure};
 use crate::request_id::RequestId;
 
 /// How often deadlines are looked at.
@@ -63,6 +64,8 @@ pub enum Expired {
     FirstByte,
     Idle,
     Total,
+    /// It held most when there was no memory left.
+    Overrun,
 }
 
 impl Expired {
@@ -73,6 +76,7 @@ impl Expired {
             Self::FirstByte => "first_byte",
             Self::Idle => "idle",
             Self::Total => "total",
+            Self::Overrun => "overrun",
         }
     }
 }
@@ -100,6 +104,10 @@ pub struct Flight {
     fate: Cell<Option<Expired>>,
     waker: RefCell<Option<Waker>>,
     bytes: Cell<u64>,
+    /// Bytes of the request's body, held until the answer begins.
+    body: Cell<u64>,
+    /// Bytes of the answer that are held.
+    log: Cell<u64>,
     about: RefCell<About>,
 }
 
@@ -141,6 +149,22 @@ impl Flight {
         self.bytes.set(self.bytes.get() + bytes as u64);
     }
 
+    /// So many bytes of the request's body are held.
+    pub fn holds_body(&self, bytes: u64) {
+        self.body.set(bytes);
+    }
+
+    /// So many bytes of its answer are held.
+    pub fn holds_answer(&self, bytes: u64) {
+        self.log.set(bytes);
+    }
+
+    /// What would be free without it, about. In bytes.
+    fn held(&self) -> u64 {
+        let body = if self.stage.get() == Stage::Answering { 0 } else { self.body.get() };
+        body + self.log.get()
+    }
+
     pub fn set_limits(&self, limits: Limits) {
         self.limits.set(limits);
     }
@@ -172,6 +196,29 @@ impl Flight {
             None => *waker = Some(cx.waker().clone()),
         }
         None
+    }
+
+    /// Whether it was cut for what it holds; otherwise this task is woken when it is. For who waits
+    /// for readers, whom no deadline of a backend concerns.
+    pub fn poll_cut(&self, cx: &mut Context<'_>) -> Option<Expired> {
+        let fate = self.poll_expired(cx);
+        if fate.is_some() && !self.was_cut() {
+            *self.waker.borrow_mut() = Some(cx.waker().clone());
+            return None;
+        }
+        fate
+    }
+
+    pub fn was_cut(&self) -> bool {
+        self.fate.get() == Some(Expired::Overrun)
+    }
+
+    /// Ends it, whatever was to become of it.
+    fn cut(&self, why: Expired) {
+        self.fate.set(Some(why));
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
     }
 
     /// Runs a step of the call under its deadlines.
@@ -235,9 +282,15 @@ pub struct Flights {
     /// When the sweep came by last.
     swept: Cell<Tick>,
     wake: Notify,
+    pressure: Arc<Pressure>,
 }
 
 impl Flights {
+    /// Each call counts there.
+    pub fn new(pressure: Arc<Pressure>) -> Self {
+        Self { pressure, ..Self::default() }
+    }
+
     /// A new call, in stage [`Stage::Reading`].
     pub fn begin(self: &Rc<Self>, clock: &Clock, limits: Limits, about: About) -> Ticket {
         if self.asleep.replace(false) {
@@ -255,9 +308,12 @@ impl Flights {
             fate: Cell::new(None),
             waker: RefCell::new(None),
             bytes: Cell::new(0),
+            body: Cell::new(0),
+            log: Cell::new(0),
             about: RefCell::new(about),
         });
         let key = self.all.borrow_mut().insert(Rc::clone(&flight));
+        self.pressure.add(CALL);
         Ticket { flight, key, flights: Rc::clone(self) }
     }
 
@@ -279,12 +335,26 @@ impl Flights {
             if flight.fate.get().is_none()
                 && let Some(why) = flight.overdue(now)
             {
-                flight.fate.set(Some(why));
-                if let Some(waker) = flight.waker.take() {
-                    waker.wake();
-                }
+                flight.cut(why);
             }
         }
+    }
+
+    /// What the call holds that holds most, about; zero when none holds anything. In bytes.
+    pub fn largest(&self) -> u64 {
+        let all = self.all.borrow();
+        let left = all.iter().filter(|(_, flight)| !flight.was_cut());
+        left.map(|(_, flight)| flight.held()).max().unwrap_or(0)
+    }
+
+    /// Ends the call that holds most. Gives what it held.
+    pub fn cut_largest(&self) -> u64 {
+        let all = self.all.borrow();
+        let left = all.iter().filter(|(_, flight)| !flight.was_cut());
+        let holding = left.map(|(_, flight)| (flight.held(), flight)).filter(|(held, _)| *held > 0);
+        let Some((held, flight)) = holding.max_by_key(|(held, _)| *held) else { return 0 };
+        flight.cut(Expired::Overrun);
+        held
     }
 
     pub fn list(&self) -> Vec<Seen> {
@@ -319,6 +389,7 @@ impl std::ops::Deref for Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         self.flights.all.borrow_mut().remove(self.key);
+        self.flights.pressure.give_back(CALL);
     }
 }
 

@@ -15,6 +15,7 @@ use crate::limits::book::PoolRule;
 use crate::limits::pace;
 use crate::limits::price::{PriceError, PriceList};
 use crate::limits::rules::Rules;
+use crate::pressure::{Pressure, cgroup};
 use crate::route::{Route, Routes};
 use crate::semantic;
 use crate::store::Store;
@@ -40,6 +41,7 @@ pub struct Snapshot {
     pub prices: PriceList,
     limits: Arc<Limits>,
     cache: Arc<Cache>,
+    pressure: Arc<Pressure>,
 }
 
 /// What outlives every snapshot.
@@ -48,6 +50,7 @@ pub struct Lasting {
     pub limits: Arc<Limits>,
     pub agents: Arc<agents::Shared>,
     pub cache: Arc<Cache>,
+    pub pressure: Arc<Pressure>,
     /// `None`: state is in memory only.
     pub store: Option<Arc<Store>>,
 }
@@ -64,6 +67,7 @@ impl Lasting {
             limits: Arc::default(),
             agents,
             cache: Arc::new(cache),
+            pressure: Arc::new(Pressure::new(cgroup::ceiling().unwrap_or(u64::MAX))),
             store,
         }
     }
@@ -111,6 +115,7 @@ impl Snapshot {
             prices: PriceList::prepare(&config.prices)?,
             limits: Arc::clone(&lasting.limits),
             cache: Arc::clone(&lasting.cache),
+            pressure: Arc::clone(&lasting.pressure),
             routes: Routes::new(routes),
             upstreams,
             config,
@@ -119,6 +124,12 @@ impl Snapshot {
 
     /// What takes effect at once, also for calls that are already going on: limits and places.
     fn take_effect(&self) {
+        let wanted = self.config.server.memory;
+        let budget = self.pressure.set_budget(wanted);
+        if budget < wanted {
+            let why = "the control group allows less memory than server.memory wants for calls";
+            tracing::warn!(wanted, budget, "{why}");
+        }
         let pools: Vec<_> = self.upstreams.iter().map(|one| pool(&one.config)).collect();
         self.limits.with(|book, now| book.apply(Arc::clone(&self.rules), pools, [], now));
         let caches = self.config.policies.iter().filter_map(|policy| match &policy.cache {
@@ -146,6 +157,7 @@ fn pool(upstream: &config::Upstream) -> PoolRule {
 pub struct Live {
     pub limits: Arc<Limits>,
     pub cache: Arc<Cache>,
+    pub pressure: Arc<Pressure>,
     current: ArcSwap<Snapshot>,
 }
 
@@ -155,6 +167,7 @@ impl Live {
         Self {
             limits: Arc::clone(&snapshot.limits),
             cache: Arc::clone(&snapshot.cache),
+            pressure: Arc::clone(&snapshot.pressure),
             current: ArcSwap::from_pointee(snapshot),
         }
     }

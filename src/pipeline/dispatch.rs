@@ -99,7 +99,7 @@ pub async fn dispatch(
     to.rewrite(head, None);
     let model = call.shared_model();
     let (body, hides_usage) = edited(&to, lease, &call)?;
-    let body = match (body, call.body) {
+    let body = match (body.map(|edited| worker.counted(edited)), call.body) {
         (Some(edited), _) | (None, Sending::Whole(edited)) => Outgoing::whole(edited),
         (None, Sending::Streaming(body)) => body,
     };

@@ -227,7 +227,9 @@ impl Answering {
         }
         if self.lead.poll_room(cx).is_pending() {
             self.held_up = true;
-            return Poll::Pending;
+            let cut = self.ticket.poll_cut(cx);
+            return cut
+                .map_or(Poll::Pending, |cut| Poll::Ready(Step::Broken(Refusal::expired(cut))));
         }
         if std::mem::take(&mut self.held_up) {
             // it was the readers who had stood still
@@ -299,10 +301,14 @@ impl Answering {
 
     fn forward(&mut self, data: Bytes) {
         let at_ms = u32::try_from(self.begun.elapsed().as_millis()).unwrap_or(u32::MAX);
-        let Some(hiding) = &mut self.hiding else { return self.lead.push(data, at_ms) };
+        let Some(hiding) = &mut self.hiding else {
+            let held = self.lead.push(data, at_ms);
+            return self.ticket.holds_answer(held as u64);
+        };
         hiding.take(data, self.body.ended());
         for piece in hiding.ready.drain(..) {
-            self.lead.push(piece, at_ms);
+            let held = self.lead.push(piece, at_ms);
+            self.ticket.holds_answer(held as u64);
         }
     }
 
@@ -352,7 +358,9 @@ impl Answering {
             Some(hiding) => hiding.hide.between(),
             None => self.meter.as_ref().is_none_or(Meter::between_events),
         };
-        self.lead.fail(Failure { refusal, between });
+        let cut = self.ticket.was_cut();
+        let failure = Failure { refusal, between };
+        if cut { self.lead.discard(failure) } else { self.lead.fail(failure) }
     }
 
     /// Settles what the call has cost, once.

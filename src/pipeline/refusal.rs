@@ -4,6 +4,7 @@
 //! the cause for our own log. What the client is told never holds a secret, an address of a backend
 //! or anything the client sent.
 mod limits;
+mod overload;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -118,7 +119,7 @@ impl Refusal {
         self
     }
 
-    fn closing(mut self) -> Self {
+    pub fn closing(mut self) -> Self {
         self.close = true;
         self
     }
@@ -229,6 +230,7 @@ impl Refusal {
                 Deadline::Total,
                 "The call took longer than the policy allows.",
             ),
+            Expired::Overrun => return Self::overloaded(),
         };
         let mut refusal = Self::new(status, code, source, message);
         refusal.outcome = Outcome::Deadline(which);
@@ -248,6 +250,9 @@ impl Refusal {
     }
 
     fn connect(error: ConnectError) -> Self {
+        if overload::ran_out(&error) {
+            return Self::no_descriptors().because(error);
+        }
         if let ConnectError::TimedOut { .. } = error {
             let message = "No connection to the upstream could be made in time.";
             let mut refusal = Self::new(
