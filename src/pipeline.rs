@@ -9,6 +9,7 @@
 //! only `admit` gives, and the [`lookup::Miss`] that only `lookup` gives. [`refusal::Refusal`] is the path's one error and the only place that knows
 //! status codes. A call's [`record::Record`] is closed exactly once, by the reply's body or here.
 pub mod admit;
+mod attempts;
 mod cached;
 pub mod call;
 mod control;
@@ -17,6 +18,7 @@ mod embedder;
 mod embeddings;
 mod follow;
 pub mod gate;
+mod hold;
 mod identify;
 mod local;
 pub mod lookup;
@@ -28,6 +30,7 @@ pub mod reply;
 pub mod shared;
 mod similar;
 mod status;
+mod stub;
 mod told;
 mod upgrade;
 pub mod worker;
@@ -37,11 +40,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use http::{HeaderMap, Method, Request, Response, request};
+use http::{Method, Request, Response, request};
 use hyper::body::{Body as _, Incoming};
 
 use self::cached::Asking;
 use self::call::Call;
+use self::dispatch::Going;
 use self::gate::{Bounds, Cleared, HeadFacts};
 use self::lookup::Planned;
 use self::record::Record;
@@ -51,7 +55,7 @@ use self::worker::Worker;
 use crate::agents::Seen;
 use crate::drain::Stage;
 use crate::flight::{About, Limits, Ticket};
-use crate::route::{Asked, Match};
+use crate::route::{Aim, Asked, Match};
 use crate::snapshot::Snapshot;
 use crate::wire::{Dialect, Endpoint, Kind};
 
@@ -129,7 +133,7 @@ async fn run(
     let (identity, ours) = identify::identify(worker, snapshot, caller, head, query)?;
     record.identified(&identity);
     ours.strip(&mut head.headers);
-    let asked = Asked { method: &method, path: &path, anthropic: speaks_anthropic(&head.headers) };
+    let asked = Asked { method: &method, path: &path, who: &identity, headers: &head.headers };
     let first = snapshot.routes.first(asked).ok_or_else(|| Refusal::no_route(&path))?;
     let endpoint = first.endpoint;
     let dialect = endpoint.dialect;
@@ -159,20 +163,21 @@ async fn run(
     let Some(Match { route, endpoint, rest }) = chosen else {
         return Err(in_dialect(Refusal::no_route_for_model(call.model())));
     };
-    record.routed(route, endpoint.kind);
-    ticket.set_limits(limits(snapshot, &route.upstream.config.timeouts));
-    ticket.describe(|about| about.upstream = Some(Arc::clone(&route.upstream.config.name)));
+    let aim = Aim::new(route, route.pick_by(attempts::dice));
+    let upstream = aim.upstream();
+    record.routed(&aim, endpoint.kind);
+    ticket.set_limits(limits(snapshot, &upstream.config.timeouts));
+    ticket.describe(|about| about.upstream = Some(Arc::clone(&upstream.config.name)));
 
-    let dialect = endpoint.dialect.or(Some(route.upstream.config.dialect));
+    let dialect = endpoint.dialect.or(Some(upstream.config.dialect));
     let in_dialect = |refusal| Refused { refusal, dialect };
-    let who = identify::allow(snapshot, identity, route, &call).map_err(in_dialect)?;
+    let who = identify::allow(snapshot, Rc::clone(&identity), route, &call).map_err(in_dialect)?;
     record.identified(&who);
     ticket.describe(|about| about.agent = Some(Arc::clone(&who.agent)));
-    let query = identify::without_keys(ours, query, route.upstream.credential.is_some());
-    let to = dispatch::Prepared::new(route, &endpoint, rest, query.as_deref());
+    let to = dispatch::Prepared::new(aim, &endpoint, rest, ours, query);
     let who = &who;
     let dialect = dialect.unwrap_or(Dialect::Http);
-    let asking = Asking { worker, snapshot, ticket, who, route, to, head, call, dialect, record };
+    let asking = Asking { worker, snapshot, ticket, who, to, head, call, dialect, record };
     answer(asking, upgrade.is_some()).await.map_err(in_dialect)
 }
 
@@ -190,17 +195,17 @@ async fn answer(asking: Asking<'_>, upgrade: bool) -> Result<reply::Reply, Refus
         },
         planned => planned.uncached(),
     };
-    let Asking { worker, snapshot, ticket, who, route, to, head, call, dialect, record } = asking;
+    let Asking { worker, snapshot, ticket, who, to, head, call, dialect, record } = asking;
     if status.is_some() {
         record.looked("bypass");
     }
-    let mut lease = admit::admit(worker, snapshot, &ticket, who, route, &call, record).await?;
+    let mut lease = admit::admit(worker, snapshot, &ticket, who, &to.aim, &call, record).await?;
     record.admitted(&lease);
     if upgrade {
         return Box::pin(upgrade::upgrade(worker, ticket, lease, to, head, record)).await;
     }
-    let sent =
-        dispatch::dispatch(worker, &ticket, (&mut lease, miss), to, head, call, record).await?;
+    let going = Going { worker, snapshot, flight: &ticket, who };
+    let sent = dispatch::dispatch(going, (&mut lease, miss), to, head, call, record).await?;
     let mut reply = sent.reply(ticket, lease, dialect);
     if let Some(status) = status {
         reply.headers.append(status::CACHE_STATUS, status);
@@ -246,8 +251,4 @@ fn caller_dialect(path: &str) -> Dialect {
     let of = |path| crate::wire::endpoint(&Method::POST, path).dialect;
     let below_prefix = || path.get(1..).and_then(|path| path.find('/').map(|at| &path[at..]));
     of(path).or_else(|| below_prefix().and_then(of)).unwrap_or(Dialect::Http)
-}
-
-fn speaks_anthropic(headers: &HeaderMap) -> bool {
-    headers.contains_key("anthropic-version")
 }

@@ -6,6 +6,7 @@
 //! connection. [`call::send`] makes one call.
 //!
 //! Nothing here knows about dialects or status codes for clients.
+pub mod answer;
 pub mod call;
 pub mod connect;
 mod dial;

@@ -34,7 +34,7 @@ impl Crew {
             connections: AtomicUsize::new(0),
             last_beat: AtomicU64::new(0),
             largest: AtomicU64::new(0),
-            pub mailbox: Mutex::new(None),
+            mailbox: Mutex::new(None),
         };
         let members = (0..workers.max(1)).map(member).collect();
         Self { members, begun: Instant::now(), descriptors }

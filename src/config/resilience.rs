@@ -114,6 +114,9 @@ pub struct Retry {
     pub hold: Duration,
     /// A stream without content by then is given up for another target. `None`: it is waited for.
     pub slow: Option<Duration>,
+    /// An upstream with one address and one key is asked again itself. Its callers' SDKs do that
+    /// already.
+    pub in_place: bool,
     /// A call whose deadline has passed is tried elsewhere, although it may have been billed.
     pub on_timeout: bool,
 }
@@ -127,6 +130,7 @@ impl Default for Retry {
             longest: Duration::from_secs(5),
             hold: Duration::from_secs(2),
             slow: None,
+            in_place: false,
             on_timeout: false,
         }
     }

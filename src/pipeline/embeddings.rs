@@ -15,7 +15,7 @@ use http::{HeaderName, StatusCode, header};
 
 use super::admit::Came;
 use super::call::Sending;
-use super::dispatch;
+use super::dispatch::{self, Going};
 use super::lookup::{Answered, Found, Hit, Lookup, Tier};
 use super::produce::{Production, unless_deserted};
 use super::refusal::Refusal;
@@ -26,7 +26,7 @@ use super::worker::{self, Worker};
 use crate::cache::{Entry, Keeping, Recorded, Vectors};
 use crate::flight::Flight;
 use crate::telemetry::metrics::Outcome;
-use crate::upstream::call::AnswerBody;
+use crate::upstream::answer::AnswerBody;
 use crate::wire::embed::batch;
 use crate::wire::{Form, Meter, Usage};
 
@@ -116,10 +116,12 @@ pub async fn fewer(mut production: Production) -> Option<Production> {
     let only = batch(production.call.kind, body).map(|batch| batch.only(&asked));
     let Some(only) = only.filter(|_| !asked.is_empty()) else { return Some(production) };
     let part = production.call.with_body(only);
-    let Production { worker, lead, miss, tab, ticket, lease, to, head, .. } = &mut production;
+    let Production { worker, snapshot, who, lead, miss, tab, ticket, lease, to, head, .. } =
+        &mut production;
+    let going = Going { worker, snapshot, flight: ticket, who };
     let (mut head, to, mut watch) = (head.clone(), to.clone(), &**tab);
     let leave = (lease, miss.part());
-    let sent = dispatch::dispatch(worker, ticket, leave, to, &mut head, part, &mut watch);
+    let sent = dispatch::dispatch(going, leave, to, &mut head, part, &mut watch);
     match unless_deserted(lead, Box::pin(sent)).await {
         Some(Ok(sent)) => Box::pin(answered(production, sent, &asked)).await,
         Some(Err(refusal)) => {

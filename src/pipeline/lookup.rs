@@ -134,7 +134,7 @@ pub fn plan(worker: &Worker, snapshot: &Snapshot, facts: &Facts<'_>) -> Planned 
     if !snapshot.rules.has_caches() || !call.kind.reads_body() {
         return Planned::Off;
     }
-    let upstream = &route.upstream.config.name;
+    let upstream = &route.primary().upstream.config.name;
     let model = call.model().unwrap_or("");
     let subject = Subject { who, model, route: &route.name, upstream };
     let Some((policy, rule)) = snapshot.rules.cache_of(&subject) else { return Planned::Off };
@@ -152,7 +152,7 @@ pub fn plan(worker: &Worker, snapshot: &Snapshot, facts: &Facts<'_>) -> Planned 
     };
     let asked = Asked::of(call, facts.target);
     let key = question.form(asked.number());
-    let judged = route.upstream.credential.is_none() && rule.scope != Scope::Credential;
+    let judged = route.passes_credentials() && rule.scope != Scope::Credential;
     Planned::Look(Box::new(Lookup {
         key,
         flight: if judged { key.beside(own_credentials(who, &facts.head.headers)) } else { key },

@@ -13,22 +13,24 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{StatusCode, header, request};
+use http::{HeaderValue, StatusCode, header, request};
 use tokio::time::{Sleep, sleep};
 
 use super::admit::{Came, Lease};
 use super::call::Call;
-use super::dispatch::{self, Prepared};
+use super::dispatch::{self, Going, Prepared};
 use super::embeddings;
 use super::lookup::{Answered, Lookup, Miss};
 use super::refusal::Refusal;
-use super::reply::{CLAMPED, Hiding, Sent, outcome, pass_head};
+use super::reply::{CLAMPED, Hiding, SHOULD_RETRY, Sent, outcome, pass_head, went};
 use super::shared::{Ended, Failure, Head, Lead, Tab};
 use super::worker::Worker;
 use crate::cache::Vectors;
 use crate::flight::Ticket;
+use crate::identity::Identity;
+use crate::snapshot::Snapshot;
 use crate::telemetry::metrics::Outcome;
-use crate::upstream::call::AnswerBody;
+use crate::upstream::answer::AnswerBody;
 use crate::wire::{Dialect, Form, Kind, Meter, Usage};
 
 /// How long the end of an answer is waited for behind its terminal event, when nobody reads any more.
@@ -37,6 +39,8 @@ const LINGER: Duration = Duration::from_secs(1);
 /// An upstream call to be made.
 pub struct Production {
     pub worker: Rc<Worker>,
+    pub snapshot: Arc<Snapshot>,
+    pub who: Rc<Identity>,
     pub lead: Lead,
     pub miss: Miss,
     pub tab: Rc<Tab>,
@@ -69,20 +73,14 @@ impl Production {
 
     /// As it came.
     async fn whole(self) {
-        let Self { worker, lead, miss, tab, ticket, mut lease, to, .. } = self;
+        let Self { worker, snapshot, who, lead, miss, tab, ticket, mut lease, to, .. } = self;
         let Self { mut head, call, dialect, lookup, spent, .. } = self;
         let clamped = lease.clamp().is_some();
         let sent = {
             let mut watch = &*tab;
-            let asked = dispatch::dispatch(
-                &worker,
-                &ticket,
-                (&mut lease, miss),
-                to,
-                &mut head,
-                call,
-                &mut watch,
-            );
+            let going = Going { worker: &worker, snapshot: &snapshot, flight: &ticket, who: &who };
+            let asked =
+                dispatch::dispatch(going, (&mut lease, miss), to, &mut head, call, &mut watch);
             unless_deserted(&lead, asked).await
         };
         match sent {
@@ -128,6 +126,8 @@ struct Answering {
     spent: Option<Usage>,
     hiding: Option<Hiding>,
     begun: Instant,
+    /// Not of the model that the caller named: nothing to be kept under its question.
+    substituted: bool,
     untouched: bool,
     /// There was no room for more.
     held_up: bool,
@@ -161,9 +161,12 @@ impl Answering {
         sent: Sent,
         dialect: Dialect,
     ) -> Self {
-        let Sent { answer, kind, metered, hides_usage, .. } = sent;
+        let Sent { answer, kind, metered, hides_usage, retried, substituted, .. } = sent;
         let (status, mut headers, body) = (answer.status, answer.headers, answer.body);
         let form = pass_head(&mut headers, metered);
+        if retried && !status.is_success() {
+            headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+        }
         let streaming = matches!(form, Form::Sse | Form::NdJson);
         if streaming {
             ticket.set_streaming();
@@ -194,6 +197,7 @@ impl Answering {
             spent: None,
             hiding: hides.then(Hiding::default),
             begun,
+            substituted,
             untouched: true,
             held_up: false,
             linger: Linger::No,
@@ -295,6 +299,7 @@ impl Answering {
             let now = Instant::now();
             trace.first_token = Some(now);
             lease.first_token(now);
+            self.body.began(now);
         }
         lease.produced(meter.produced()) || self.body.ended()
     }
@@ -318,6 +323,7 @@ impl Answering {
             meter.finish();
         }
         let outcome = outcome(self.head.status, self.meter.as_ref());
+        self.body.told(went(outcome));
         self.bill(outcome == Outcome::Complete);
         let usage = self.tab.trace.borrow().usage;
         // the first end is the only one
@@ -334,7 +340,8 @@ impl Answering {
             }
         }
         let Some(&Ended { outcome, usage }) = self.head.end.get() else { return };
-        let whole = outcome == Outcome::Complete && self.head.status == StatusCode::OK;
+        let status = self.head.status;
+        let whole = outcome == Outcome::Complete && status == StatusCode::OK && !self.substituted;
         if whole && let Some(recorded) = self.lead.recorded() {
             let content_type = self.head.headers.get(header::CONTENT_TYPE);
             let answered = Answered {
@@ -353,6 +360,7 @@ impl Answering {
     /// The answer will not end by itself.
     fn fail(mut self, refusal: Refusal) {
         self.bill(false);
+        self.body.told(went(refusal.outcome()));
         self.body.abandon();
         let between = match &self.hiding {
             Some(hiding) => hiding.hide.between(),

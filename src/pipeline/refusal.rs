@@ -6,6 +6,8 @@
 mod limits;
 mod overload;
 
+pub use self::overload::ran_out;
+
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
@@ -250,7 +252,7 @@ impl Refusal {
     }
 
     fn connect(error: ConnectError) -> Self {
-        if overload::ran_out(&error) {
+        if ran_out(&error) {
             return Self::no_descriptors().because(error);
         }
         if let ConnectError::TimedOut { .. } = error {
@@ -300,6 +302,25 @@ impl Refusal {
     pub fn lost() -> Self {
         let message = "The answer could not be read to its end.";
         Self::new(StatusCode::BAD_GATEWAY, "answer_lost", Source::Us, message)
+    }
+
+    /// Every backend that may take the call is in trouble, and is spared.
+    pub fn unavailable(wait: Duration) -> Self {
+        let message = "The backends for this call are failing, and get no new calls for a moment.";
+        let mut refusal = Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "upstream_unavailable",
+            Source::Upstream,
+            message,
+        );
+        refusal.retry = Retry::After(wait);
+        refusal
+    }
+
+    /// The call has been tried more than once: its caller need not do the same.
+    pub fn after_retries(mut self) -> Self {
+        self.retry = Retry::No;
+        self
     }
 
     pub fn limit(&self) -> Option<&Arc<str>> {

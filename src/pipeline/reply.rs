@@ -29,14 +29,16 @@ use super::told;
 use super::upgrade::Tunnel;
 use crate::clock::Clock;
 use crate::flight::Ticket;
-use crate::telemetry::metrics::Outcome;
-use crate::upstream::call::{Answer, AnswerBody};
+use crate::telemetry::metrics::{Deadline, Outcome};
+use crate::upstream::answer::{Answer, AnswerBody, Went};
 use crate::wire::{Dialect, Ending, Form, Kind, Meter, form};
 
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-tidegate-request-id");
 pub const SOURCE: HeaderName = HeaderName::from_static("x-tidegate-source");
 /// The bound on its output that a hard limit put into the call.
 pub const CLAMPED: HeaderName = HeaderName::from_static("x-tidegate-max-tokens");
+/// What the SDKs obey: no more attempts, there have been some.
+pub const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 const SOURCE_UPSTREAM: HeaderValue = HeaderValue::from_static("upstream");
 const SOURCE_POLICY: HeaderValue = HeaderValue::from_static("policy");
@@ -67,13 +69,27 @@ pub struct Sent {
     /// The stream reports its usage because we asked, and the client did not.
     pub hides_usage: bool,
     pub clock: Arc<Clock>,
+    /// It was sent more than once.
+    pub retried: bool,
+    /// The answer of another model than the one the caller named.
+    pub substituted: bool,
 }
 
 impl Sent {
+    /// How its body is written, as far as we look into it.
+    pub fn form(&self) -> Form {
+        let value = |name| self.answer.headers.get(name).map(HeaderValue::as_bytes);
+        let (kind, coding) = (value(header::CONTENT_TYPE), value(header::CONTENT_ENCODING));
+        if self.metered { form(kind, coding) } else { Form::Opaque }
+    }
+
     pub fn reply(self, ticket: Ticket, lease: Lease, dialect: Dialect) -> Reply {
-        let Self { answer, kind, metered, hides_usage, clock } = self;
+        let Self { answer, kind, metered, hides_usage, clock, retried, .. } = self;
         let Answer { status, mut headers, body, .. } = answer;
         let form = pass_head(&mut headers, metered);
+        if retried && !status.is_success() {
+            headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+        }
         let streaming = matches!(form, Form::Sse | Form::NdJson);
         if streaming {
             ticket.set_streaming();
@@ -128,6 +144,17 @@ pub fn outcome(status: StatusCode, meter: Option<&Meter>) -> Outcome {
         Some(Ending::Failed) if status.is_success() => Outcome::UpstreamError,
         Some(Ending::Open) if status.is_success() => Outcome::Truncated,
         _ => Outcome::Complete,
+    }
+}
+
+/// What an outcome says of the backend.
+pub fn went(outcome: Outcome) -> Went {
+    match outcome {
+        Outcome::Complete => Went::Well,
+        Outcome::UpstreamError | Outcome::UpstreamBroken | Outcome::Truncated => Went::Badly,
+        Outcome::Deadline(Deadline::Total | Deadline::Queue | Deadline::Body) => Went::Unjudged,
+        Outcome::Deadline(_) => Went::Badly,
+        _ => Went::Unjudged,
     }
 }
 
@@ -263,6 +290,7 @@ impl Streamed {
                     let now = Instant::now();
                     record.content_started(now);
                     lease.first_token(now);
+                    self.body.began(now);
                 }
                 goes_on = lease.produced(meter.produced());
             }
@@ -287,6 +315,7 @@ impl Streamed {
             meter.finish();
         }
         let outcome = outcome(self.status, self.meter.as_ref());
+        self.body.told(went(outcome));
         self.bill(outcome == Outcome::Complete);
         if let Some(record) = self.record.take() {
             record.close(outcome);
@@ -317,6 +346,7 @@ impl Streamed {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, BrokenOff>>> {
         self.bill(false);
+        self.body.told(went(refusal.outcome()));
         self.failing = Failing::Flush;
         // the client may be slow to take the rest: the upstream call does not wait for that
         self.body.abandon();

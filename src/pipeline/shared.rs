@@ -9,8 +9,9 @@ use super::record::{Record, Trace, Watch};
 use super::refusal::Refusal;
 use crate::cache;
 use crate::limits::book::Settled;
+use crate::route::Aim;
 use crate::telemetry::metrics::Outcome;
-use crate::upstream::call::Answer;
+use crate::upstream::answer::Answer;
 use crate::wire::{Dialect, Form, Usage};
 
 /// All calls in flight that others may join; one for all workers.
@@ -68,6 +69,10 @@ pub struct Tab {
 impl Watch for &Tab {
     fn sent(&mut self, at: Instant) {
         self.trace.borrow_mut().sent(at);
+    }
+
+    fn moved(&mut self, aim: &Aim) {
+        self.trace.borrow_mut().moved(aim);
     }
 
     fn answered(&mut self, answer: &Answer) {
