@@ -60,6 +60,7 @@ impl std::convert::From<DialError> for CallError {
 }
 
 /// An attempt that got no answer.
+#[derive(Debug)]
 pub struct Missed {
     pub error: CallError,
     pub visit: Visit,

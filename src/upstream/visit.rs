@@ -27,6 +27,7 @@ pub enum Closed {
 }
 
 /// One attempt at one address.
+#[derive(Debug)]
 pub struct Visit {
     /// Index of the address in its upstream.
     pub at: usize,
