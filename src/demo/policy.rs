@@ -90,7 +90,7 @@ mod tests {
         assert!(cache.canonical && semantic.mode == SemanticMode::On);
         assert!(semantic.explore <= 0.0, "every show is the same");
         for route in &config.routes {
-            let places = config.upstreams[route.to].concurrency;
+            let places = config.upstreams[route.to[0].to].concurrency;
             assert_eq!(places, (&*route.path == SMALL).then_some(PLACES), "{route:?}");
         }
     }

@@ -348,7 +348,7 @@ fn a_refusal_is_recorded_as_what_it_was() {
             let mut record = world.record();
             let snapshot = world.worker.snapshot();
             let Match { route, endpoint, .. } = route(&snapshot);
-            record.routed(route, endpoint.kind);
+            record.routed(&Aim::new(route, 0), endpoint.kind);
             let refusal = Refusal::expired(expired);
             drop(refusal.answer(Dialect::OpenAi, record));
             let lines = world.lines();
