@@ -9,6 +9,7 @@
 //! is in `app/life.rs`.
 mod agents;
 mod cache;
+mod checks;
 mod crew;
 mod descriptors;
 mod keep;

@@ -167,6 +167,7 @@ async fn run(
     let upstream = aim.upstream();
     record.routed(&aim, endpoint.kind);
     ticket.set_limits(limits(snapshot, &upstream.config.timeouts));
+    ticket.set_wants_stream(call.stream);
     ticket.describe(|about| about.upstream = Some(Arc::clone(&upstream.config.name)));
 
     let dialect = endpoint.dialect.or(Some(upstream.config.dialect));
@@ -230,8 +231,11 @@ fn limits(snapshot: &Snapshot, timeouts: &crate::config::Timeouts) -> Limits {
         reading: snapshot.config.server.body_timeout,
         queued: timeouts.queue,
         first_byte: timeouts.first_byte,
+        first_content: timeouts.first_content,
         idle: timeouts.idle,
+        between_tokens: timeouts.between_tokens,
         total: timeouts.total,
+        heartbeat: snapshot.config.server.heartbeat,
     }
 }
 

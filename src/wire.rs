@@ -21,8 +21,10 @@ mod json;
 mod meter;
 mod ollama;
 mod openai;
+mod prefix;
 mod question;
 mod quota;
+mod repeat;
 mod seek;
 mod splice;
 mod split;
@@ -36,12 +38,14 @@ pub use endpoint::{Endpoint, Kind, endpoint};
 pub use fault::{Fault, FaultKind, error_body, error_event};
 pub use hide::Hide;
 pub use meter::{Ending, Form, Meter, form};
+pub use prefix::prefix;
 pub use question::{
     NotAlike, Question, Turn, Unasked, changing_headers, header_changes_answer,
     header_is_a_condition, header_may_authorize, question,
 };
 pub use quota::{Allowance, Quota, quota};
-pub use splice::{Edits, Wish};
+pub use repeat::{Repeat, repeat};
+pub use splice::{Edits, Wish, path_with_model};
 pub use split::{Event, Line, MAX_EVENT, NdJsonSplit, SseSplit};
 pub use tools::{Conversation, ToolCall, conversation, last_tool_call};
 pub use usage::Usage;

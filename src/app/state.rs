@@ -1,7 +1,7 @@
 //! What the admin listener shows: readiness, liveness, and the state of everything as JSON.
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -20,6 +20,7 @@ use crate::snapshot::Live;
 use crate::store::Store;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::Upstream;
+use crate::upstream::breaker::Status;
 
 /// How long a worker may take to say what it has in flight.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -159,18 +160,23 @@ fn store(store: &Store) -> Value {
 }
 
 fn upstream(upstream: &Upstream) -> Value {
+    let now = Instant::now();
     let gauges = &upstream.shared.gauges;
-    let addresses: Vec<_> = upstream
-        .addresses
-        .iter()
-        .map(|address| {
+    let seen = upstream.addresses.iter().zip(upstream.roster.seen(now));
+    let addresses: Vec<_> = seen
+        .map(|(address, seen)| {
             json!({
-                "host": address.host.to_str().unwrap_or(""),
+                "host": seen.address,
                 "tls": address.origin.tls,
-                "in_flight": address.busy.load(Relaxed),
+                "in_flight": seen.busy,
+                "state": seen.state,
+                "left_ms": seen.left.map(millis),
+                "latency_ms": seen.latency.map(millis),
             })
         })
         .collect();
+    let breaker = upstream.roster.breaker(now);
+    let left = if let Status::Open(left) = breaker { Some(millis(left)) } else { None };
     json!({
         "name": &*upstream.config.name,
         "in_flight": gauges.in_flight.load(Relaxed),
@@ -183,8 +189,15 @@ fn upstream(upstream: &Upstream) -> Value {
             "reused": gauges.reused.load(Relaxed),
             "retried": gauges.retried.load(Relaxed),
         },
+        "breaker": { "state": breaker.as_str(), "left_ms": left },
+        "retries_left": upstream.retries_left(now),
+        "keys": { "held": upstream.keys.len(), "aside": upstream.keys_aside(now) },
         "addresses": addresses,
     })
+}
+
+fn millis(time: Duration) -> u64 {
+    time.as_millis() as u64
 }
 
 fn call(seen: &Report) -> Value {

@@ -17,6 +17,7 @@ use tokio::runtime::LocalRuntime;
 use tokio::sync::{mpsc, oneshot};
 
 use super::agents::show_queues;
+use super::checks::Checks;
 use super::crew::Crew;
 use super::state::Report;
 use crate::drain::{Drain, Stage};
@@ -275,6 +276,7 @@ impl Shift {
         let mut last_slow = None::<Instant>;
         let mut last_cache = Instant::now();
         let mut known: Option<Arc<Snapshot>> = None;
+        let mut checks = Checks::default();
         loop {
             let now = worker.clock.advance();
             worker.flights.sweep(now);
@@ -286,6 +288,9 @@ impl Shift {
                 self.beat();
                 self.door.connections.sweep(now, &self.bounds(&snapshot));
                 worker.pools.sweep();
+                if self.seat.me == 0 {
+                    checks.follow(&snapshot, &worker.pools);
+                }
                 self.follow(&mut known, &snapshot);
             }
             if self.seat.me == 0 && last_cache.elapsed() >= CACHE_SWEEP {

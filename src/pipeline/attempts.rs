@@ -251,7 +251,7 @@ impl<'c, 'p, W: Watch> Run<'c, 'p, W> {
             self.call.body = Sending::Streaming(body);
         }
         let why = match &error {
-            CallError::Expired(Expired::FirstByte) => Why::TimedOut,
+            CallError::Expired(Expired::FirstByte | Expired::FirstContent) => Why::TimedOut,
             // the whole time of the call is up, or its caller's doing
             CallError::Expired(_) | CallError::Request(_) => Why::Final,
             CallError::H1(H1Error::RequestBody(_)) => Why::Final,

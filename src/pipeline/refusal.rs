@@ -3,6 +3,7 @@
 //! A refusal says whose fault it was, what the client is told, whether trying again helps, and keeps
 //! the cause for our own log. What the client is told never holds a secret, an address of a backend
 //! or anything the client sent.
+mod expired;
 mod limits;
 mod overload;
 
@@ -19,7 +20,6 @@ use super::gate::GateFault;
 use super::record::Record;
 use super::reply::{Reply, ReplyBody};
 use super::told;
-use crate::flight::Expired;
 use crate::limits::book::Standing;
 use crate::telemetry::metrics::{Deadline, Outcome};
 use crate::upstream::call::CallError;
@@ -198,48 +198,6 @@ impl Refusal {
     pub fn upgrade_not_possible() -> Self {
         let message = "The connection cannot be upgraded.";
         Self::new(StatusCode::BAD_REQUEST, "upgrade_not_possible", Source::Agent, message)
-    }
-
-    /// A deadline, told apart from all others by its code.
-    pub fn expired(expired: Expired) -> Self {
-        let (status, code, source, which, message) = match expired {
-            Expired::Reading => return Self::body_timeout(),
-            Expired::Queued => (
-                StatusCode::REQUEST_TIMEOUT,
-                "queue_timeout",
-                Source::Us,
-                Deadline::Queue,
-                "The upstream had no free place for this call in time.",
-            ),
-            Expired::FirstByte => (
-                StatusCode::GATEWAY_TIMEOUT,
-                "upstream_first_byte_timeout",
-                Source::Upstream,
-                Deadline::FirstByte,
-                "The upstream did not begin to answer in time.",
-            ),
-            Expired::Idle => (
-                StatusCode::GATEWAY_TIMEOUT,
-                "upstream_idle_timeout",
-                Source::Upstream,
-                Deadline::Idle,
-                "The upstream fell silent in the middle of its answer.",
-            ),
-            Expired::Total => (
-                StatusCode::GATEWAY_TIMEOUT,
-                "upstream_total_timeout",
-                Source::Upstream,
-                Deadline::Total,
-                "The call took longer than the policy allows.",
-            ),
-            Expired::Overrun => return Self::overloaded(),
-        };
-        let mut refusal = Self::new(status, code, source, message);
-        refusal.outcome = Outcome::Deadline(which);
-        if expired == Expired::Queued {
-            refusal.retry = Retry::After(Duration::from_secs(1));
-        }
-        refusal
     }
 
     /// A call that got no answer.

@@ -50,6 +50,7 @@ pub(super) fn event(tally: &mut Tally, event: Event<'_>) {
     };
     match name {
         b"content_block_delta" => tally.said(content(event)),
+        b"content_block_start" | b"content_block_stop" => tally.stepped(),
         b"message_start" => {
             let Some(message) = Raw(event.data).get(b"message") else { return };
             if let Some(model) = message.get(b"model") {

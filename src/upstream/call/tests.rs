@@ -57,6 +57,7 @@ impl World {
             first_byte: Duration::from_secs(30),
             idle: Duration::from_secs(30),
             total: Duration::from_secs(30),
+            ..Limits::UNBOUNDED
         };
         let about = About::new(RequestIds::new().next(), "");
         self.flights.begin(&self.pools.clock, limits, about)
@@ -80,7 +81,7 @@ impl World {
 
     /// Connections and calls that are counted.
     fn counted(&self) -> (i64, usize) {
-        let busy = self.upstream.addresses.iter().map(|address| address.busy.load(Relaxed)).sum();
+        let busy = self.upstream.roster.seen(Instant::now()).map(|seen| seen.busy).sum();
         (self.upstream.shared.gauges.open.load(Relaxed), busy)
     }
 }
@@ -145,7 +146,7 @@ fn a_reused_connection_that_died_is_tried_once_more() {
             second.reused
         };
         let (again, tried) = tokio::join!(backend, calls);
-        assert_eq!(tried, (2, false));
+        assert_eq!(tried, false);
         assert!(again.starts_with("POST /v1/x HTTP/1.1\r\nhost: localhost\r\n"), "{again:?}");
         assert!(again.ends_with("\r\n\r\n{\"a\":1}"), "the body is sent whole again: {again:?}");
         assert_eq!(world.upstream.shared.gauges.retried.load(Relaxed), 1);
