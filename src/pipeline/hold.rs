@@ -55,6 +55,9 @@ pub async fn until_content(
     mut meter: Meter,
     retry: &Retry,
 ) -> Held {
+    if meter.sees_events() {
+        flight.await_content();
+    }
     let mut pieces = VecDeque::new();
     let (mut held, begun) = (0, Instant::now());
     let until = begun + retry.slow.unwrap_or(retry.hold);

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::{Failed, Run, Why};
 use crate::config::Exhausted;
+use crate::flight::Stage;
 use crate::identity::Identity;
 use crate::pipeline::call::{Call, Sending};
 use crate::pipeline::dispatch::Going;
@@ -32,7 +33,8 @@ impl<W: Watch> Run<'_, '_, W> {
         let upstream = Arc::clone(self.to.aim.upstream());
         let free = matches!(failed.why, Why::Closed | Why::Unbegun) || about_key(failed.why);
         let retry = &upstream.config.retry;
-        if !free && (self.tried.attempts >= retry.attempts || !upstream.spend_retry(now)) {
+        let may = || self.going.worker.may_repeat() && upstream.spend_retry(now);
+        if !free && (self.tried.attempts >= retry.attempts || !may()) {
             return false;
         }
         if about_key(failed.why) && upstream.holds_key() {
@@ -213,8 +215,11 @@ impl<W: Watch> Run<'_, '_, W> {
         let least = hint.unwrap_or_default();
         let jitter = doubled.min(longest).mul_f64(0.5 + (dice() % 1000) as f64 / 2000.0);
         let wait = if hint.is_some() { least } else { jitter };
-        // a deadline of the call ends the pause; the next attempt says which
-        let _ = self.going.flight.guard(tokio::time::sleep(wait)).await;
+        let Going { flight, worker, .. } = self.going;
+        // the last attempt's deadline is none of the pause
+        flight.enter(Stage::Connecting, worker.clock.now());
+        // the call's own ends it; the next attempt says so
+        let _ = flight.guard(tokio::time::sleep(wait)).await;
     }
 
     pub(super) fn waits_or_downgrades(&self) -> bool {
