@@ -113,6 +113,10 @@ impl Flight {
         self.forgive(|fate| fate != Expired::Total);
     }
 
+    pub fn stage(&self) -> Stage {
+        self.stage.get()
+    }
+
     /// Bytes of the answer came.
     pub fn moved(&self, bytes: usize, now: Tick) {
         self.moved.set(now);
