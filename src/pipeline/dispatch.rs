@@ -210,6 +210,7 @@ pub fn edited(aim: &Aim, lease: &Lease, call: &Call) -> Result<(Option<Bytes>, b
         include_usage: call.stream && lease.counts_tokens() && !call.asks.usage,
         max_tokens: lease.clamp().map(|clamp| clamp.tokens),
         completion_tokens: &*upstream.config.provider == "openai",
+        model: aim.model(call.model()).filter(|model| Some(*model) != call.model()),
     };
     if wish == (Wish { completion_tokens: wish.completion_tokens, ..Wish::default() }) {
         return Ok((None, false));
