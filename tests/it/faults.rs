@@ -9,6 +9,7 @@
 //! `LONG=1` in the environment takes the real numbers where a test usually takes smaller ones.
 mod after;
 mod client;
+mod environment;
 mod frames;
 mod input;
 mod smuggling;

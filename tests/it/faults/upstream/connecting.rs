@@ -11,7 +11,6 @@ use tokio::net::TcpListener;
 
 use super::{CHAT, MESSAGES, PLAIN, SAID, TOUCHY, after, answering, ask, falling_back, limited};
 use super::tripped;
-use crate::support::app::App;
 use crate::support::client::{Client, End, post};
 use crate::support::h2::{Connection, origin as h2_origin, reply};
 use crate::support::origin::{self, Origin, whole};

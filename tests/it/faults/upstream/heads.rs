@@ -80,7 +80,7 @@ async fn a72_empty_answers() {
             let lines = app.lines(2).await;
             let outcome = lines[0]["outcome"].as_str().unwrap().to_owned();
             assert!(["complete", "truncated"].contains(&&*outcome), "{lines:#?}");
-            after::over(&app, &[(status, &outcome); 2]).await;
+            after::over(&app, &[(status, outcome.as_str()); 2]).await;
             after::let_go(&app, &origin).await;
         }
     }
