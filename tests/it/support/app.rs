@@ -107,7 +107,7 @@ impl App {
     }
 
     /// How it ended, once it has, and all that it wrote is read.
-    pub async fn ended(&mut self) -> ExitStatus {
+    pub async fn exited(&mut self) -> ExitStatus {
         until("it ends", async || self.has_ended()).await;
         for reader in self.readers.drain(..) {
             reader.join().expect("its output is read");

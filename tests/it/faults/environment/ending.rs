@@ -46,7 +46,7 @@ async fn a86_streams_outlive_the_signal() {
     }
     assert_eq!(cut, 0, "of {streams}");
     drop((running, idle));
-    let status = app.ended().await;
+    let status = app.exited().await;
     assert_eq!(status.code(), Some(0));
     let lines = app.written();
     let count = |outcome: &str| lines.iter().filter(|line| line["outcome"] == outcome).count();
@@ -67,7 +67,7 @@ async fn a87_a_second_signal() {
         until("it drains", async || app.page("/readyz").contains("drain")).await;
         let from = Instant::now();
         app.signal(second);
-        assert_eq!(app.ended().await.code(), Some(0));
+        assert_eq!(app.exited().await.code(), Some(0));
         assert!(from.elapsed() < Duration::from_secs(5), "{:?}", from.elapsed());
         let mut said = Vec::new();
         let end = loop {
