@@ -6,7 +6,18 @@ use crate::source::{Breach, Source};
 
 /// The rooms, lowest layer first. A file may use its own room and those of lower layers.
 pub const LAYERS: [&[&str]; 10] = [
-    &["wire", "semantic", "clock", "flight", "identity", "request_id", "units", "drain", "io"],
+    &[
+        "wire",
+        "semantic",
+        "clock",
+        "flight",
+        "identity",
+        "request_id",
+        "sync",
+        "units",
+        "drain",
+        "io",
+    ],
     &["config"],
     &["telemetry", "store"],
     &["upstream", "route", "limits", "agents", "cache"],
