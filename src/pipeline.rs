@@ -9,6 +9,7 @@
 //! only `admit` gives, and the [`lookup::Miss`] that only `lookup` gives. [`refusal::Refusal`] is the path's one error and the only place that knows
 //! status codes. A call's [`record::Record`] is closed exactly once, by the reply's body or here.
 pub mod admit;
+mod attempts;
 mod cached;
 pub mod call;
 mod control;
@@ -17,6 +18,7 @@ mod embedder;
 mod embeddings;
 mod follow;
 pub mod gate;
+mod hold;
 mod identify;
 mod local;
 pub mod lookup;
@@ -28,6 +30,7 @@ pub mod reply;
 pub mod shared;
 mod similar;
 mod status;
+mod stub;
 mod told;
 mod upgrade;
 pub mod worker;
@@ -35,13 +38,14 @@ pub mod worker;
 use std::borrow::Cow;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
-use http::{HeaderMap, Method, Request, Response, request};
-use hyper::body::Incoming;
+use http::{Method, Request, Response, request};
+use hyper::body::{Body as _, Incoming};
 
 use self::cached::Asking;
 use self::call::Call;
+use self::dispatch::Going;
 use self::gate::{Bounds, Cleared, HeadFacts};
 use self::lookup::Planned;
 use self::record::Record;
@@ -51,7 +55,7 @@ use self::worker::Worker;
 use crate::agents::Seen;
 use crate::drain::Stage;
 use crate::flight::{About, Limits, Ticket};
-use crate::route::{Asked, Match};
+use crate::route::{Aim, Asked, Match};
 use crate::snapshot::Snapshot;
 use crate::wire::{Dialect, Endpoint, Kind};
 
@@ -129,7 +133,7 @@ async fn run(
     let (identity, ours) = identify::identify(worker, snapshot, caller, head, query)?;
     record.identified(&identity);
     ours.strip(&mut head.headers);
-    let asked = Asked { method: &method, path: &path, anthropic: speaks_anthropic(&head.headers) };
+    let asked = Asked { method: &method, path: &path, who: &identity, headers: &head.headers };
     let first = snapshot.routes.first(asked).ok_or_else(|| Refusal::no_route(&path))?;
     let endpoint = first.endpoint;
     let dialect = endpoint.dialect;
@@ -137,10 +141,14 @@ async fn run(
     if unexpected_body && endpoint.kind != Kind::Other {
         return Err(in_dialect(Refusal::unexpected_body()));
     }
-    let max_body = snapshot.config.server.max_body;
+    let max_body = snapshot.config.server.max_body.min(worker.pressure.largest_body());
     if endpoint.kind.reads_body() && body_len.is_some_and(|length| length > max_body) {
         return Err(in_dialect(Refusal::body_too_large(max_body)));
     }
+    worker.takes(identity.class).map_err(|_| {
+        let refusal = Refusal::overloaded();
+        in_dialect(if body.is_end_stream() { refusal } else { refusal.closing() })
+    })?;
 
     let ticket = begin(worker, snapshot, &endpoint, record);
     let call = Call::read(worker, snapshot, &ticket, &head.headers, &endpoint, body, body_len)
@@ -155,40 +163,50 @@ async fn run(
     let Some(Match { route, endpoint, rest }) = chosen else {
         return Err(in_dialect(Refusal::no_route_for_model(call.model())));
     };
-    record.routed(route, endpoint.kind);
-    ticket.set_limits(limits(snapshot, &route.upstream.config.timeouts));
-    ticket.describe(|about| about.upstream = Some(Arc::clone(&route.upstream.config.name)));
+    let aim = Aim::new(route, route.pick_by(attempts::dice));
+    let upstream = aim.upstream();
+    record.routed(&aim, endpoint.kind);
+    ticket.set_limits(limits(snapshot, &upstream.config.timeouts));
+    ticket.set_wants_stream(call.stream);
+    ticket.describe(|about| about.upstream = Some(Arc::clone(&upstream.config.name)));
 
-    let dialect = endpoint.dialect.or(Some(route.upstream.config.dialect));
+    let dialect = endpoint.dialect.or(Some(upstream.config.dialect));
     let in_dialect = |refusal| Refused { refusal, dialect };
-    let who = identify::allow(snapshot, identity, route, &call).map_err(in_dialect)?;
+    let who = identify::allow(snapshot, Rc::clone(&identity), route, &call).map_err(in_dialect)?;
     record.identified(&who);
     ticket.describe(|about| about.agent = Some(Arc::clone(&who.agent)));
-    let query = identify::without_keys(ours, query, route.upstream.credential.is_some());
-    let to = dispatch::Prepared::new(route, &endpoint, rest, query.as_deref());
+    let to = dispatch::Prepared::new(aim, &endpoint, rest, ours, query);
     let who = &who;
     let dialect = dialect.unwrap_or(Dialect::Http);
-    let asking = Asking { worker, snapshot, ticket, who, route, to, head, call, dialect, record };
+    let asking = Asking { worker, snapshot, ticket, who, to, head, call, dialect, record };
     answer(asking, upgrade.is_some()).await.map_err(in_dialect)
 }
 
 /// The rest of the path, now that all is known of a call that can be known of it.
 async fn answer(asking: Asking<'_>, upgrade: bool) -> Result<reply::Reply, Refusal> {
     let (miss, status) = match lookup::plan(asking.worker, asking.snapshot, &asking.facts()) {
-        Planned::Look(lookup) if !upgrade => return Box::pin(asking.look(lookup)).await,
+        Planned::Look(_) if upgrade => Planned::Off.uncached(),
+        Planned::Look(lookup) if asking.worker.pressure.may_share() => {
+            return Box::pin(asking.look(lookup)).await;
+        }
+        Planned::Look(mut lookup) => match lookup.peek(asking.worker, SystemTime::now()) {
+            Some(found) => return Box::pin(asking.spared(found, &lookup)).await,
+            None if lookup.only_if_cached() => return Err(Refusal::not_kept()),
+            None => Planned::Bypass("pressure").uncached(),
+        },
         planned => planned.uncached(),
     };
-    let Asking { worker, snapshot, ticket, who, route, to, head, call, dialect, record } = asking;
+    let Asking { worker, snapshot, ticket, who, to, head, call, dialect, record } = asking;
     if status.is_some() {
         record.looked("bypass");
     }
-    let mut lease = admit::admit(worker, snapshot, &ticket, who, route, &call, record).await?;
+    let mut lease = admit::admit(worker, snapshot, &ticket, who, &to.aim, &call, record).await?;
     record.admitted(&lease);
     if upgrade {
         return Box::pin(upgrade::upgrade(worker, ticket, lease, to, head, record)).await;
     }
-    let sent =
-        dispatch::dispatch(worker, &ticket, (&mut lease, miss), to, head, call, record).await?;
+    let going = Going { worker, snapshot, flight: &ticket, who };
+    let sent = dispatch::dispatch(going, (&mut lease, miss), to, head, call, record).await?;
     let mut reply = sent.reply(ticket, lease, dialect);
     if let Some(status) = status {
         reply.headers.append(status::CACHE_STATUS, status);
@@ -213,8 +231,11 @@ fn limits(snapshot: &Snapshot, timeouts: &crate::config::Timeouts) -> Limits {
         reading: snapshot.config.server.body_timeout,
         queued: timeouts.queue,
         first_byte: timeouts.first_byte,
+        first_content: timeouts.first_content,
         idle: timeouts.idle,
+        between_tokens: timeouts.between_tokens,
         total: timeouts.total,
+        heartbeat: snapshot.config.server.heartbeat,
     }
 }
 
@@ -234,8 +255,4 @@ fn caller_dialect(path: &str) -> Dialect {
     let of = |path| crate::wire::endpoint(&Method::POST, path).dialect;
     let below_prefix = || path.get(1..).and_then(|path| path.find('/').map(|at| &path[at..]));
     of(path).or_else(|| below_prefix().and_then(of)).unwrap_or(Dialect::Http)
-}
-
-fn speaks_anthropic(headers: &HeaderMap) -> bool {
-    headers.contains_key("anthropic-version")
 }

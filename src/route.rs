@@ -1,11 +1,15 @@
 //! Which call goes where. Routes are tried in the order of the policy file; the first that matches
-//! wins. A route sees the path, the dialect that the path speaks, and the model if one is named.
+//! wins. A route sees the path, the dialect that the path speaks, who calls and with which headers,
+//! and the model if one is named. It leads to one or more [`Target`]s: those that share its calls by
+//! their weights, and behind them those that calls fall back to.
 use std::sync::Arc;
+use std::time::Instant;
 
-use http::Method;
+use http::{HeaderMap, HeaderName, Method};
 
-use crate::config;
-use crate::telemetry::metrics::Target;
+use crate::config::{self, Exhausted};
+use crate::identity::{Class, Identity};
+use crate::telemetry::metrics;
 use crate::units::glob_matches;
 use crate::upstream::Upstream;
 use crate::wire::{self, Dialect, Endpoint, Kind};
@@ -17,20 +21,79 @@ pub struct Route {
     prefix: Arc<str>,
     dialect: Option<Dialect>,
     model: Option<Arc<str>>,
+    agent: Option<Arc<str>>,
+    class: Option<Class>,
+    headers: Vec<(HeaderName, Arc<str>)>,
+    /// At least one; the first `spread` share its calls.
+    pub targets: Vec<Target>,
+    spread: usize,
+    models: Vec<(Arc<str>, Arc<str>)>,
+    pub on_exhausted: Exhausted,
+    /// Its own places and queue, by their number in the book of limits.
+    pub lane: Option<usize>,
+    /// A hash of all that it leads to: answers from elsewhere are others.
+    pub wall: [u8; 32],
+}
+
+/// An upstream, and what it is asked for.
+pub struct Target {
     pub upstream: Arc<Upstream>,
-    pub metrics: Arc<Target>,
+    weight: u32,
+    /// The model to ask it for. `None`: the one the call names.
+    pub model: Option<Arc<str>>,
+    pub metrics: Arc<metrics::Target>,
+}
+
+impl Target {
+    pub fn new(
+        goal: &config::Goal,
+        upstream: Arc<Upstream>,
+        metrics: Arc<metrics::Target>,
+    ) -> Self {
+        Self { upstream, weight: goal.weight.max(1), model: goal.model.clone(), metrics }
+    }
+}
+
+/// A route, and which of its targets a call goes to.
+#[derive(Clone)]
+pub struct Aim {
+    pub route: Arc<Route>,
+    pub at: usize,
+    /// The model it is asked for because the one it named cannot be had.
+    pub instead: Option<Arc<str>>,
+}
+
+impl Aim {
+    pub fn target(&self) -> &Target {
+        &self.route.targets[self.at]
+    }
+
+    pub fn upstream(&self) -> &Arc<Upstream> {
+        &self.target().upstream
+    }
+
+    pub fn new(route: &Arc<Route>, at: usize) -> Self {
+        Self { route: Arc::clone(route), at, instead: None }
+    }
+
+    /// The model that the backend is asked for.
+    pub fn model<'a>(&'a self, said: Option<&'a str>) -> Option<&'a str> {
+        let said = self.instead.as_deref().or(said);
+        let alias = || said.and_then(|model| self.route.alias(model)).map(|name| &**name);
+        self.target().model.as_deref().or_else(alias).or(said)
+    }
 }
 
 /// All routes of a policy.
 pub struct Routes {
-    all: Vec<Route>,
+    all: Vec<Arc<Route>>,
     /// Some route asks for the model, so bodies that name one must be readable.
     by_model: bool,
 }
 
 /// A route that matches a call, and what is left of its path.
 pub struct Match<'r, 'p> {
-    pub route: &'r Route,
+    pub route: &'r Arc<Route>,
     pub endpoint: Endpoint<'p>,
     /// The path below the route's prefix; begins with `/`.
     pub rest: &'p str,
@@ -38,26 +101,75 @@ pub struct Match<'r, 'p> {
 
 /// What routes look at.
 #[derive(Clone, Copy)]
-pub struct Asked<'p> {
-    pub method: &'p Method,
+pub struct Asked<'p, 'h> {
+    pub method: &'h Method,
     pub path: &'p str,
-    /// The caller speaks Anthropic's dialect where the path alone does not tell (`/v1/models`).
-    pub anthropic: bool,
+    /// As far as the head tells.
+    pub who: &'h Identity,
+    pub headers: &'h HeaderMap,
 }
 
 impl Route {
-    pub fn new(config: &config::Route, upstream: Arc<Upstream>, metrics: Arc<Target>) -> Self {
+    /// `targets`: those of `to`, then those of `fallback`; at least one of the first.
+    pub fn new(config: &config::Route, targets: Vec<Target>, lane: Option<usize>) -> Self {
+        let spread = config.to.len().clamp(1, targets.len().max(1));
+        let wall = wall(config, &targets);
         Self {
             name: Arc::clone(&config.name),
             prefix: Arc::clone(&config.path),
             dialect: config.dialect,
             model: config.model.clone(),
-            upstream,
-            metrics,
+            agent: config.agent.clone(),
+            class: config.class,
+            headers: config.headers.clone(),
+            targets,
+            spread,
+            models: config.models.clone(),
+            on_exhausted: config.on_exhausted.clone(),
+            lane,
+            wall,
         }
     }
 
-    fn matches_path<'p>(&self, asked: Asked<'p>) -> Option<(Endpoint<'p>, &'p str)> {
+    /// The first of its targets: what policies and the cache take it for.
+    pub fn primary(&self) -> &Target {
+        &self.targets[0]
+    }
+
+    /// Whether some backend of it judges the callers' own credentials.
+    pub fn passes_credentials(&self) -> bool {
+        self.targets.iter().any(|target| !target.upstream.holds_key())
+    }
+
+    /// The target that a call goes to first, by the weights; one whose upstream takes no calls is
+    /// passed over while another does. `dice`: gives any number.
+    pub fn pick_by(&self, dice: impl FnOnce() -> u64) -> usize {
+        if self.spread == 1 {
+            return 0;
+        }
+        let now = Instant::now();
+        let shared = &self.targets[..self.spread];
+        let open: Vec<_> = shared.iter().map(|target| target.upstream.is_open_for(now)).collect();
+        let counts = |at: usize| !open.contains(&true) || open[at];
+        let weight = |at: usize| u64::from(shared[at].weight);
+        let total: u64 = (0..self.spread).filter(|at| counts(*at)).map(weight).sum();
+        let mut left = dice() % total.max(1);
+        for at in (0..self.spread).filter(|at| counts(*at)) {
+            if left < weight(at) {
+                return at;
+            }
+            left -= weight(at);
+        }
+        0
+    }
+
+    /// The name that the policy has for a model.
+    pub fn alias(&self, model: &str) -> Option<&Arc<str>> {
+        let found = self.models.iter().find(|(glob, _)| glob_matches(glob, model));
+        found.map(|(_, name)| name).filter(|name| ***name != *model)
+    }
+
+    fn matches<'p>(&self, asked: Asked<'p, '_>) -> Option<(Endpoint<'p>, &'p str)> {
         let rest = asked.path.strip_prefix(&*self.prefix)?;
         let rest = match rest.as_bytes().first() {
             Some(b'/') => rest,
@@ -65,18 +177,48 @@ impl Route {
             // `/openai` is no prefix of `/openaix`
             Some(_) => return None,
         };
+        if !self.matches_caller(asked) {
+            return None;
+        }
         let mut endpoint = wire::endpoint(asked.method, rest);
-        if endpoint.kind == Kind::Models && asked.anthropic {
+        // the path alone does not tell (`/v1/models`)
+        if endpoint.kind == Kind::Models && asked.headers.contains_key("anthropic-version") {
             endpoint.dialect = Some(Dialect::Anthropic);
         }
         (self.dialect.is_none() || self.dialect == endpoint.dialect).then_some((endpoint, rest))
     }
+
+    fn matches_caller(&self, asked: Asked<'_, '_>) -> bool {
+        let agent = self.agent.as_ref().is_none_or(|glob| glob_matches(glob, &asked.who.agent));
+        let class = self.class.is_none_or(|class| class == asked.who.class);
+        let has = |(name, glob): &(HeaderName, Arc<str>)| {
+            let mut values = asked.headers.get_all(name).iter().filter_map(|v| v.to_str().ok());
+            values.any(|value| glob_matches(glob, value))
+        };
+        agent && class && self.headers.iter().all(has)
+    }
+}
+
+fn wall(config: &config::Route, targets: &[Target]) -> [u8; 32] {
+    let mut hash = blake3::Hasher::new();
+    let mut part = |part: &[u8]| {
+        hash.update(&(part.len() as u64).to_le_bytes()).update(part);
+    };
+    for target in targets {
+        part(&target.upstream.wall);
+        part(target.model.as_deref().unwrap_or("").as_bytes());
+    }
+    for (glob, name) in &config.models {
+        part(glob.as_bytes());
+        part(name.as_bytes());
+    }
+    *hash.finalize().as_bytes()
 }
 
 impl Routes {
     pub fn new(all: Vec<Route>) -> Self {
-        let by_model = all.iter().any(|route| route.model.is_some());
-        Self { all, by_model }
+        let by_model = all.iter().any(|route| route.model.is_some() || !route.models.is_empty());
+        Self { all: all.into_iter().map(Arc::new).collect(), by_model }
     }
 
     pub fn need_model(&self) -> bool {
@@ -85,9 +227,9 @@ impl Routes {
 
     /// The first route whose path matches: it says what the path means before the body has been
     /// read, and is the call's route unless routes ask for the model.
-    pub fn first<'r, 'p>(&'r self, asked: Asked<'p>) -> Option<Match<'r, 'p>> {
+    pub fn first<'r, 'p>(&'r self, asked: Asked<'p, '_>) -> Option<Match<'r, 'p>> {
         self.all.iter().find_map(|route| {
-            let (endpoint, rest) = route.matches_path(asked)?;
+            let (endpoint, rest) = route.matches(asked)?;
             Some(Match { route, endpoint, rest })
         })
     }
@@ -95,11 +237,11 @@ impl Routes {
     /// The route of a call.
     pub fn select<'r, 'p>(
         &'r self,
-        asked: Asked<'p>,
+        asked: Asked<'p, '_>,
         model: Option<&str>,
     ) -> Option<Match<'r, 'p>> {
         self.all.iter().find_map(|route| {
-            let (endpoint, rest) = route.matches_path(asked)?;
+            let (endpoint, rest) = route.matches(asked)?;
             let fits = match (&route.model, model) {
                 (None, _) => true,
                 (Some(glob), Some(model)) => glob_matches(glob, model),

@@ -11,15 +11,19 @@ use crate::agents::{self, Ladder};
 use crate::cache::Cache;
 use crate::config::{self, CacheRule, Config, Pacing};
 use crate::limits::Limits;
-use crate::limits::book::PoolRule;
+use crate::limits::book::{LaneRule, PoolRule};
 use crate::limits::pace;
 use crate::limits::price::{PriceError, PriceList};
 use crate::limits::rules::Rules;
-use crate::route::{Route, Routes};
+use crate::pressure::{Pressure, cgroup};
+use crate::route::{Route, Routes, Target};
 use crate::semantic;
 use crate::store::Store;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::{self, Registry, Upstream};
+
+/// Most calls that wait in one route's lane.
+const LANE_DEPTH: usize = 1_000;
 
 /// Why a policy cannot take effect.
 #[derive(Debug, Error)]
@@ -40,6 +44,7 @@ pub struct Snapshot {
     pub prices: PriceList,
     limits: Arc<Limits>,
     cache: Arc<Cache>,
+    pressure: Arc<Pressure>,
 }
 
 /// What outlives every snapshot.
@@ -48,6 +53,7 @@ pub struct Lasting {
     pub limits: Arc<Limits>,
     pub agents: Arc<agents::Shared>,
     pub cache: Arc<Cache>,
+    pub pressure: Arc<Pressure>,
     /// `None`: state is in memory only.
     pub store: Option<Arc<Store>>,
 }
@@ -64,6 +70,7 @@ impl Lasting {
             limits: Arc::default(),
             agents,
             cache: Arc::new(cache),
+            pressure: Arc::new(Pressure::new(cgroup::ceiling().unwrap_or(u64::MAX))),
             store,
         }
     }
@@ -99,10 +106,18 @@ impl Snapshot {
             .routes
             .iter()
             .filter_map(|route| {
-                let upstream = upstreams.get(route.to)?;
-                let of = &upstream.config;
-                let handles = metrics.target(&route.name, &of.name, &of.provider);
-                Some(Route::new(route, Arc::clone(upstream), handles))
+                let target = |goal: &config::Goal| {
+                    let upstream = upstreams.get(goal.to)?;
+                    let of = &upstream.config;
+                    let handles = metrics.target(&route.name, &of.name, &of.provider);
+                    Some(Target::new(goal, Arc::clone(upstream), handles))
+                };
+                let targets: Vec<_> =
+                    route.to.iter().chain(&route.fallback).filter_map(target).collect();
+                let lane = route
+                    .concurrency
+                    .map(|_| lasting.limits.with(|book, _| book.lane_of(&route.name)));
+                (!targets.is_empty()).then(|| Route::new(route, targets, lane))
             })
             .collect();
         Ok(Self {
@@ -111,6 +126,7 @@ impl Snapshot {
             prices: PriceList::prepare(&config.prices)?,
             limits: Arc::clone(&lasting.limits),
             cache: Arc::clone(&lasting.cache),
+            pressure: Arc::clone(&lasting.pressure),
             routes: Routes::new(routes),
             upstreams,
             config,
@@ -119,13 +135,33 @@ impl Snapshot {
 
     /// What takes effect at once, also for calls that are already going on: limits and places.
     fn take_effect(&self) {
+        let wanted = self.config.server.memory;
+        let budget = self.pressure.set_budget(wanted);
+        if budget < wanted {
+            let why = "the control group allows less memory than server.memory wants for calls";
+            tracing::warn!(wanted, budget, "{why}");
+        }
         let pools: Vec<_> = self.upstreams.iter().map(|one| pool(&one.config)).collect();
-        self.limits.with(|book, now| book.apply(Arc::clone(&self.rules), pools, [], now));
+        let lanes: Vec<_> = self.config.routes.iter().filter_map(|one| self.lane(one)).collect();
+        self.limits.with(|book, now| book.apply(Arc::clone(&self.rules), pools, lanes, now));
         let caches = self.config.policies.iter().filter_map(|policy| match &policy.cache {
             Some(CacheRule::On(cache)) => Some((Arc::clone(&policy.name), &**cache)),
             Some(CacheRule::Off) | None => None,
         });
         self.cache.spaces.apply(&caches.collect::<Vec<_>>());
+    }
+
+    /// The lane of a route that has one. Its calls wait as long as for the most patient of the
+    /// upstreams that it leads to.
+    fn lane(&self, route: &config::Route) -> Option<LaneRule> {
+        let goals = route.to.iter().chain(&route.fallback);
+        let upstreams = goals.filter_map(|goal| self.upstreams.get(goal.to));
+        Some(LaneRule {
+            name: Arc::clone(&route.name),
+            slots: Some(route.concurrency?),
+            depth: LANE_DEPTH,
+            wait: upstreams.map(|one| one.config.timeouts.queue).max().unwrap_or_default(),
+        })
     }
 }
 
@@ -146,6 +182,7 @@ fn pool(upstream: &config::Upstream) -> PoolRule {
 pub struct Live {
     pub limits: Arc<Limits>,
     pub cache: Arc<Cache>,
+    pub pressure: Arc<Pressure>,
     current: ArcSwap<Snapshot>,
 }
 
@@ -155,6 +192,7 @@ impl Live {
         Self {
             limits: Arc::clone(&snapshot.limits),
             cache: Arc::clone(&snapshot.cache),
+            pressure: Arc::clone(&snapshot.pressure),
             current: ArcSwap::from_pointee(snapshot),
         }
     }
@@ -171,5 +209,35 @@ impl Live {
     pub fn swap(&self, snapshot: Snapshot) {
         snapshot.take_effect();
         self.current.store(Arc::new(snapshot));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::book::LaneLine;
+
+    /// The lanes of a policy whose first route has such a bound.
+    fn lanes(lasting: &Lasting, slots: Option<usize>) -> (String, Vec<LaneLine>) {
+        let text = "upstreams: { ollama: {} }\nroutes: [{ to: ollama }]";
+        let mut config = config::parse("test.yaml", text, &|_| None).unwrap();
+        config.routes[0].concurrency = slots;
+        let name = config.routes[0].name.to_string();
+        let snapshot = Snapshot::prepare(config, lasting, &Metrics::new(), &|_| None).unwrap();
+        let _live = Live::new(snapshot);
+        (name, lasting.limits.with(|book, _| book.lanes()))
+    }
+
+    #[test]
+    fn a_route_has_a_lane_as_long_as_the_policy_bounds_it() {
+        let lasting = Lasting::default();
+        assert!(lanes(&lasting, None).1.is_empty());
+        for slots in [2, 3] {
+            let (name, lanes) = lanes(&lasting, Some(slots));
+            let one = |lane: &LaneLine| (lane.route.to_string(), lane.slots, lane.depth);
+            let want = (name, Some(slots), LANE_DEPTH);
+            assert_eq!(lanes.iter().map(one).collect::<Vec<_>>(), [want]);
+        }
+        assert!(lanes(&lasting, None).1.is_empty());
     }
 }

@@ -6,6 +6,8 @@
 mod agents;
 mod cache;
 mod policies;
+mod resilience;
+mod route;
 mod upstream;
 
 pub(super) use agents::{ACCESS, AGENT_KEY, AGENTS, CERTIFICATE, PEER, RUNGS, STATE};
@@ -13,6 +15,8 @@ pub(super) use cache::{CACHE, EMBEDDER, MODES, REPLAYS, SCOPES, SEMANTIC};
 pub(super) use policies::{
     ACTIONS, CLASSES, LIMITS, MATCH, PERS, POLICY, PRICE, QUEUE, RUNAWAY, TOKEN_WEIGHTS,
 };
+pub(super) use resilience::{BALANCES, BREAKER, HEALTH, HEDGE, RETRY, WEBSOCKET};
+pub(super) use route::{EXHAUSTED, GOAL, ROUTE};
 pub(super) use upstream::{POOL, TIMEOUTS, UPSTREAM, UPSTREAM_TLS};
 
 /// A mapping with a fixed set of keys.
@@ -219,6 +223,20 @@ pub(super) static SERVER: Section = Section {
             "60s",
             "Longest time a client may leave our bytes unread.",
         ),
+        key(
+            "memory",
+            &Shape::Size,
+            "512MiB",
+            "Most that is held of bodies, answers and streams at once; near it, new work is \
+             refused. At least `max_body`; without it, never less than four of those.",
+        ),
+        key(
+            "heartbeat",
+            &Shape::AnyOf(&[&cache::OFF, &Shape::Duration]),
+            "15s",
+            "A client that waits for its stream gets a comment this often, which SDKs skip; or \
+             `off`.",
+        ),
         optional("drain", &Shape::Section(&DRAIN), "How the process ends."),
     ],
     required: &[],
@@ -238,26 +256,6 @@ pub(super) static DRAIN: Section = Section {
     ],
     required: &[],
     later: &[],
-};
-
-pub(super) static ROUTE: Section = Section {
-    title: "One rule: which call goes where",
-    keys: &[
-        optional(
-            "path",
-            &Shape::Text("a path that starts with /"),
-            "Prefix to match, on a segment boundary; it is stripped. Without it: any path.",
-        ),
-        optional("model", &Shape::Text("a glob like gpt-*"), "Only calls for such a model."),
-        optional("to", &Shape::Text("the name of an upstream"), "The upstream."),
-        optional(
-            "name",
-            &Shape::Text("a name"),
-            "How logs and metrics call it. Without it: path and model.",
-        ),
-    ],
-    required: &["to"],
-    later: &["fallback", "cache", "limits", "queue", "weight", "match"],
 };
 
 pub(super) static TELEMETRY: Section = Section {

@@ -98,6 +98,19 @@ pub enum Balance {
     RoundRobin,
 }
 
+impl Balance {
+    pub const ALL: [Self; 4] = [Self::LeastBusy, Self::Prefix, Self::Session, Self::RoundRobin];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::LeastBusy => "least_busy",
+            Self::Prefix => "prefix",
+            Self::Session => "session",
+            Self::RoundRobin => "round_robin",
+        }
+    }
+}
+
 /// Trying again.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Retry {
@@ -116,6 +129,9 @@ pub struct Retry {
     pub slow: Option<Duration>,
     /// A call whose deadline has passed is tried elsewhere, although it may have been billed.
     pub on_timeout: bool,
+    /// An upstream with one address and one key is asked again itself. Its callers' SDKs do that
+    /// already.
+    pub in_place: bool,
 }
 
 impl Default for Retry {
@@ -128,7 +144,15 @@ impl Default for Retry {
             hold: Duration::from_secs(2),
             slow: None,
             on_timeout: false,
+            in_place: false,
         }
+    }
+}
+
+impl Retry {
+    /// A call is sent once, and nothing of its answer is kept back.
+    pub fn off() -> Self {
+        Self { attempts: 1, hold: Duration::ZERO, ..Self::default() }
     }
 }
 
@@ -174,6 +198,19 @@ pub struct HealthCheck {
     pub successes: u32,
 }
 
+impl HealthCheck {
+    /// With everything else at its default.
+    pub fn new(path: &str) -> Self {
+        Self {
+            path: Arc::from(path),
+            every: Duration::from_secs(10),
+            timeout: Duration::from_secs(2),
+            failures: 3,
+            successes: 2,
+        }
+    }
+}
+
 /// A second request when the first token is late.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Hedge {
@@ -181,6 +218,12 @@ pub struct Hedge {
     pub after: Option<Duration>,
     /// Of requests and of tokens, in percent.
     pub budget: f64,
+}
+
+impl Default for Hedge {
+    fn default() -> Self {
+        Self { after: None, budget: 5.0 }
+    }
 }
 
 /// Sessions over WebSocket.

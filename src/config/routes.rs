@@ -1,18 +1,28 @@
 //! `routes`: first match wins. Those that were written, or else those that follow from the
 //! upstreams: `/NAME` for each, and the bare paths of the SDKs to the first of each dialect.
+mod goals;
+mod matching;
+
+use std::fmt::Write as _;
 use std::sync::Arc;
 
-use super::fault::nearest;
-use super::keys::ROUTE;
-use super::read::{At, Reader, words};
-use super::{Route, Upstream};
-use crate::units::glob_covers;
+use super::file::{Kind, Node};
+use super::keys::{CLASSES, ROUTE};
+use super::read::{At, Reader};
+use super::{Exhausted, Route, Upstream};
+use crate::identity::Class;
 use crate::wire::Dialect;
+use goals::Backends;
+
+const GLOB: &str = "a glob like gpt-*";
+/// Most places of a route.
+const MOST: u64 = 1_000_000;
 
 /// Prefixes first: a prefix is what the caller chose, a bare path only tells the dialect.
 pub(super) fn standard(upstreams: &[Upstream]) -> Vec<Route> {
     let prefixes = upstreams.iter().enumerate().map(|(to, upstream)| Route {
         path: Arc::from(format!("/{}", upstream.name)),
+        name: Arc::clone(&upstream.name),
         ..Route::new(&upstream.name, to)
     });
     let bare = [
@@ -28,6 +38,24 @@ pub(super) fn standard(upstreams: &[Upstream]) -> Vec<Route> {
     prefixes.chain(bare).collect()
 }
 
+/// Whether calls of some route may wait for an upstream that has no bound of its own. Looks at the
+/// tree alone: routes are read after the upstreams. In doubt a yes.
+pub(super) fn some_wait(node: &Node) -> bool {
+    let Kind::List(items) = &node.kind else { return false };
+    items
+        .iter()
+        .filter_map(|item| match &item.kind {
+            Kind::Map(entries) => Some(entries),
+            _ => None,
+        })
+        .flatten()
+        .any(|entry| match (entry.key.as_str(), &entry.value.kind) {
+            ("concurrency", _) => true,
+            ("on_exhausted", Kind::Text(word)) => word != "refuse",
+            _ => false,
+        })
+}
+
 /// Reads `routes`; `names` are the upstreams as written, also those that are at fault.
 pub(super) fn routes(
     reader: &Reader<'_>,
@@ -35,10 +63,11 @@ pub(super) fn routes(
     upstreams: &[Upstream],
     names: &[&str],
 ) -> Vec<Route> {
+    let backends = Backends { sound: upstreams, names };
     let mut routes: Vec<Route> = Vec::new();
     for item in reader.list(at, "a list of rules like { path: /v1, to: openai }") {
-        let Some(route) = route(reader, &item, upstreams, names) else { continue };
-        if let Some(earlier) = routes.iter().find(|earlier| shadows(earlier, &route)) {
+        let Some(route) = route(reader, &item, &backends) else { continue };
+        if let Some(earlier) = routes.iter().find(|earlier| matching::shadows(earlier, &route)) {
             let found =
                 format!("a rule that is never reached: `{}` takes all its calls", earlier.name);
             reader.wrong(&item, found, "the narrower rule before the wider one");
@@ -52,84 +81,48 @@ pub(super) fn routes(
     routes
 }
 
-fn route(
-    reader: &Reader<'_>,
-    at: &At<'_>,
-    upstreams: &[Upstream],
-    names: &[&str],
-) -> Option<Route> {
+fn route<'r>(reader: &'r Reader<'r>, at: &At<'_>, backends: &Backends<'_>) -> Option<Route> {
     let fields = reader.section(at, &ROUTE)?;
-    let path = fields.maybe("path", path);
-    let model = fields.maybe("model", |r, at| {
-        r.text(at, "a glob over names of models, like gpt-*")
-            .map(|text| Arc::<str>::from(text.value))
-    });
-    let name =
-        fields.maybe("name", |r, at| r.text(at, "a name").map(|text| Arc::<str>::from(text.value)));
-    let to = fields.needed("to", "the key `to` with the name of an upstream");
-    let to = to.and_then(|at| target(reader, &at, upstreams, names));
+    let path = fields.maybe("path", matching::path);
+    let model =
+        fields.maybe("model", |r, at| r.shared(at, "a glob over names of models, like gpt-*"));
+    let name = fields.maybe("name", |r, at| r.shared(at, "a name"));
+    let concurrency = fields.maybe("concurrency", |r, at| r.count(at, 1, MOST));
+    let (to, fallback) = goals::goals(reader, &fields, backends);
+    let mut route = Route {
+        agent: fields.maybe("agent", |r, at| r.shared(at, GLOB)),
+        class: fields.maybe("class", |r, at| r.choice(at, CLASSES, &Class::ALL)),
+        headers: fields.read("headers", Vec::new(), |r, at| Some(matching::headers(r, at))),
+        to,
+        fallback,
+        models: fields
+            .read("models", Vec::new(), |r, at| Some(goals::models(r, at, model.as_deref()))),
+        model,
+        concurrency: concurrency.map(|places| places as usize),
+        on_exhausted: fields.read("on_exhausted", Exhausted::Refuse, goals::exhausted),
+        ..Route::new("", 0)
+    };
     // the rest was read for its faults
-    let to = to?;
-    let path = if fields.get("path").is_some() { path? } else { Arc::from("") };
-    let name = name.unwrap_or_else(|| match (&*path, &model) {
-        ("", None) => Arc::from("*"),
-        ("", Some(model)) => Arc::clone(model),
-        (_, None) => Arc::clone(&path),
-        (path, Some(model)) => Arc::from(format!("{path} {model}")),
-    });
-    Some(Route { path, model, ..Route::new(&name, to) })
-}
-
-/// The index of the upstream that is named.
-fn target(
-    reader: &Reader<'_>,
-    at: &At<'_>,
-    upstreams: &[Upstream],
-    names: &[&str],
-) -> Option<usize> {
-    let expected = format!("an upstream: {}", words(names.iter().copied()));
-    let text = reader.text(at, &expected)?;
-    if !names.contains(&text.value.as_ref()) {
-        let hint = nearest(&text.value, names.iter().copied());
-        let found = format!("{}, which is no upstream", text.shown());
-        reader.fault_near(at.node.place, &at.path, found, &expected, hint);
+    if route.to.is_empty() {
+        return None;
     }
-    upstreams.iter().position(|upstream| *upstream.name == *text.value)
+    route.path = if fields.get("path").is_some() { path? } else { route.path };
+    route.name = name.unwrap_or_else(|| own_name(&route));
+    Some(route)
 }
 
-/// Normalised as the gate normalises the paths of requests, so that the two can meet.
-fn path(reader: &Reader<'_>, at: &At<'_>) -> Option<Arc<str>> {
-    const EXPECTED: &str = "a path that starts with /, like /v1";
-    let text = reader.text(at, EXPECTED)?;
-    let path = text.value.as_ref();
-    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"/-._~!$&'()*+,;=:@".contains(&b);
-    let expected = if !path.starts_with('/') {
-        EXPECTED
-    } else if path.contains(['?', '#']) {
-        "a path without query or fragment: rules look at the path alone"
-    } else if path.contains('*') {
-        "a prefix without `*`: it matches all that is under it"
-    } else if !path.bytes().all(allowed) {
-        "a path of plain ASCII characters, without % and spaces"
-    } else if path.split('/').any(|segment| segment == "." || segment == "..") {
-        "a path without `.` and `..`"
-    } else {
-        let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
-        let joined: String = segments.iter().flat_map(|segment| ["/", segment]).collect();
-        return Some(Arc::from(joined));
-    };
-    reader.wrong(at, text.shown(), expected);
-    None
-}
-
-/// Does `early` take every call that `late` would?
-fn shadows(early: &Route, late: &Route) -> bool {
-    let path = late.path.strip_prefix(&*early.path);
-    let path = path.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-    let model = match (&early.model, &late.model) {
-        (None, _) => true,
-        (Some(wide), Some(narrow)) => glob_covers(wide, narrow),
-        (Some(_), None) => false,
-    };
-    path && model && early.dialect.is_none()
+/// What the rule asks for, in few words.
+fn own_name(route: &Route) -> Arc<str> {
+    let mut name = route.path.to_string();
+    let more = route.model.as_deref().map(str::to_owned).into_iter();
+    let more = more
+        .chain(route.agent.as_deref().map(|agent| format!("agent:{agent}")))
+        .chain(route.class.map(|class| format!("class:{}", class.as_str())))
+        .chain(route.headers.iter().map(|(header, glob)| format!("{header}:{glob}")));
+    for word in more {
+        let gap = if name.is_empty() { "" } else { " " };
+        // writing to a String cannot fail
+        let _ = write!(name, "{gap}{word}");
+    }
+    if name.is_empty() { Arc::from("*") } else { Arc::from(name) }
 }

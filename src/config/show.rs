@@ -5,16 +5,20 @@
 mod agents;
 mod cache;
 mod policies;
+mod resilience;
+mod route;
+mod upstream;
 
 use std::fmt::{self, Display, Write as _};
 use std::time::Duration;
 
 use agents::write_agents;
 use policies::{write_policies, write_prices};
+use route::write_route;
+use upstream::write_upstream;
 
 use super::{
-    AccessLog, Address, Auth, Config, Host, Http2, Listen, LogForm, Origin, Pacing, ProxyRule,
-    Route, Server, Upstream,
+    AccessLog, Address, Config, Exhausted, Host, Listen, LogForm, Origin, Pacing, Server, Upstream,
 };
 use crate::units::{show_duration, show_size};
 use crate::wire::Dialect;
@@ -43,7 +47,7 @@ fn write_config(out: &mut String, config: &Config) -> fmt::Result {
     }
     writeln!(out, "upstreams:")?;
     for upstream in &config.upstreams {
-        write_upstream(out, upstream)?;
+        write_upstream(out, upstream, waits(config, upstream))?;
     }
     writeln!(out, "routes:")?;
     for route in &config.routes {
@@ -65,6 +69,16 @@ fn write_config(out: &mut String, config: &Config) -> fmt::Result {
         AccessLog::Stderr => "stderr",
     };
     writeln!(out, "  form: {form}\n  access_log: {access}")
+}
+
+/// Whether a call may wait for this upstream: `timeouts.queue` says how long.
+fn waits(config: &Config, upstream: &Upstream) -> bool {
+    upstream.concurrency.is_some()
+        || upstream.pacing != Pacing::Off
+        || config
+            .routes
+            .iter()
+            .any(|route| route.concurrency.is_some() || route.on_exhausted == Exhausted::Queue)
 }
 
 fn write_listen(out: &mut String, listen: &Listen) -> fmt::Result {
@@ -98,113 +112,13 @@ fn write_server(out: &mut String, server: &Server) -> fmt::Result {
             ("write_timeout", server.write_timeout),
         ],
     )?;
+    writeln!(out, "  memory: {}", show_size(server.memory))?;
+    match server.heartbeat {
+        Some(time) => writeln!(out, "  heartbeat: {}", show_duration(time))?,
+        None => writeln!(out, "  heartbeat: off")?,
+    }
     writeln!(out, "  drain:")?;
     times(out, "    ", &[("delay", server.drain_delay), ("timeout", server.drain_timeout)])
-}
-
-fn write_upstream(out: &mut String, upstream: &Upstream) -> fmt::Result {
-    writeln!(out, "  {}:", quoted(&upstream.name))?;
-    writeln!(out, "    dialect: {}", dialect(upstream.dialect))?;
-    if upstream.builtin {
-        writeln!(out, "    builtin: simulator")?;
-    } else {
-        writeln!(out, "    urls:")?;
-        for origin in &upstream.urls {
-            writeln!(out, "      - {}", quoted(Url(origin, &upstream.api_prefix)))?;
-        }
-    }
-    if !upstream.keys.is_empty() {
-        writeln!(out, "    key: {REDACTED:?}")?;
-        match &upstream.auth {
-            Auth::Bearer => writeln!(out, "    auth: bearer")?,
-            Auth::Header(name) => writeln!(out, "    auth: {}", quoted(name))?,
-        }
-    }
-    if !upstream.headers.is_empty() {
-        writeln!(out, "    headers:")?;
-        for (name, _) in &upstream.headers {
-            writeln!(out, "      {}: {REDACTED:?}", quoted(name))?;
-        }
-    }
-    if let Some(concurrency) = upstream.concurrency {
-        writeln!(out, "    concurrency: {concurrency}")?;
-    }
-    write_transport(out, upstream)
-}
-
-fn write_transport(out: &mut String, upstream: &Upstream) -> fmt::Result {
-    let (pool, timeouts, tls) = (&upstream.pool, &upstream.timeouts, &upstream.tls);
-    writeln!(out, "    pool:\n      max_idle: {}\n      warm: {}", pool.max_idle, pool.warm)?;
-    times(
-        out,
-        "      ",
-        &[
-            ("connect_timeout", pool.connect_timeout),
-            ("idle_timeout", pool.idle_timeout),
-            ("max_age", pool.max_age),
-        ],
-    )?;
-    writeln!(out, "    timeouts:")?;
-    if upstream.concurrency.is_some() {
-        times(out, "      ", &[("queue", timeouts.queue)])?;
-    }
-    times(
-        out,
-        "      ",
-        &[("first_byte", timeouts.first_byte), ("idle", timeouts.idle), ("total", timeouts.total)],
-    )?;
-    let files = [("ca", &tls.ca), ("cert", &tls.cert), ("key", &tls.key)];
-    if files.iter().any(|(_, file)| file.is_some()) {
-        writeln!(out, "    tls:")?;
-        for (name, file) in files {
-            if let Some(file) = file {
-                writeln!(out, "      {name}: {}", quoted(file.display()))?;
-            }
-        }
-    }
-    let pacing = match upstream.pacing {
-        Pacing::Auto => "auto",
-        Pacing::Latency => "latency",
-        Pacing::Off => "off",
-    };
-    writeln!(out, "    pacing: {pacing}")?;
-    if upstream.builtin {
-        return Ok(());
-    }
-    let http2 = match upstream.http2 {
-        Http2::Auto => "auto",
-        Http2::Never => "never",
-        Http2::Always => "always",
-    };
-    writeln!(out, "    http2: {http2}")?;
-    if !upstream.urls.iter().any(|origin| origin.tls) {
-        return Ok(());
-    }
-    match &upstream.proxy {
-        ProxyRule::Environment => writeln!(out, "    proxy: env"),
-        ProxyRule::Never => writeln!(out, "    proxy: off"),
-        ProxyRule::Through { host, port, authorization } => {
-            let bracketed = if host.contains(':') { format!("[{host}]") } else { host.to_string() };
-            let user = if authorization.is_some() { "<redacted>@" } else { "" };
-            writeln!(out, "    proxy: {}", quoted(format!("http://{user}{bracketed}:{port}")))
-        }
-    }
-}
-
-fn write_route(out: &mut String, route: &Route, config: &Config) -> fmt::Result {
-    let first = route.to.first().and_then(|goal| config.upstreams.get(goal.to));
-    let to = first.map_or("", |upstream| &*upstream.name);
-    if let Some(told) = route.dialect {
-        // made for the bare paths of the SDKs; no file can say this
-        let told = dialect(told);
-        return writeln!(out, "  # bare paths of the {told} SDKs: {to} ({})", route.name);
-    }
-    let path = if route.path.is_empty() { "/" } else { &route.path };
-    write!(out, "  - {{ path: {}, to: {}", quoted(path), quoted(to))?;
-    if let Some(model) = &route.model {
-        write!(out, ", model: {}", quoted(model))?;
-    }
-    writeln!(out, ", name: {} }}", quoted(&route.name))
 }
 
 fn times(out: &mut String, indent: &str, all: &[(&str, Duration)]) -> fmt::Result {
@@ -214,7 +128,7 @@ fn times(out: &mut String, indent: &str, all: &[(&str, Duration)]) -> fmt::Resul
     Ok(())
 }
 
-fn dialect(dialect: Dialect) -> &'static str {
+pub(super) fn dialect(dialect: Dialect) -> &'static str {
     match dialect {
         Dialect::OpenAi => "openai",
         Dialect::Anthropic => "anthropic",
@@ -250,15 +164,5 @@ impl Display for Origin {
             }
             Host::Name(host) => write!(f, "{scheme}://{host}:{}{}", self.port, self.path),
         }
-    }
-}
-
-/// An origin with the API's prefix, as a file would give it.
-struct Url<'u>(&'u Origin, &'u str);
-
-impl Display for Url<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let prefix = if matches!(self.0.host, Host::Unix(_)) { "" } else { self.1 };
-        write!(f, "{}{prefix}", self.0)
     }
 }

@@ -14,8 +14,9 @@ const EXAMPLE: &str = include_str!("../../config.example.yaml");
 const SCHEMA: &str = include_str!("../../packaging/config.schema.json");
 
 #[expect(clippy::unnecessary_wraps, reason = "stands in for the environment")]
-fn any_variable(_: &str) -> Option<String> {
-    Some("some-value".to_owned())
+fn any_variable(name: &str) -> Option<String> {
+    // no two keys of an upstream may be alike
+    Some(format!("some-value-of-{name}"))
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "stands in for a reader of files")]
@@ -52,6 +53,13 @@ fn the_example_in_full_is_right_and_shows_the_defaults() {
     assert_eq!(config.telemetry, Telemetry::default());
     let local = config.upstreams.iter().find(|u| &*u.name == "local").expect("there");
     let plain = Upstream::new("local");
+    let slow = Some(Duration::from_secs(20));
+    assert_eq!(local.retry, Retry { slow, ..plain.retry });
+    assert_eq!((local.breaker, local.balance), (plain.breaker, plain.balance));
+    assert_eq!(local.health, Some(HealthCheck::new("/health")));
+    let after = Some(Duration::from_secs(3));
+    assert_eq!(local.hedge, Some(Hedge { after, ..Hedge::default() }));
+    assert_eq!(local.websocket, WebSocket { sessions: Some(100), ..plain.websocket });
     assert_eq!(local.pool, plain.pool);
     assert_eq!(local.timeouts, plain.timeouts);
     assert_eq!((&local.auth, local.http2, &local.proxy), (&plain.auth, plain.http2, &plain.proxy));
@@ -91,7 +99,8 @@ fn used_keys(node: &Node, path: &str, chosen: bool, out: &mut BTreeSet<String>) 
         Kind::Map(entries) => {
             for entry in entries {
                 let path = format!("{path}/{}", entry.key);
-                let chosen = ["upstreams", "headers", "prices"].contains(&entry.key.as_str());
+                let chosen = ["upstreams", "headers", "prices", "models", "to"];
+                let chosen = chosen.contains(&entry.key.as_str());
                 used_keys(&entry.value, &path, chosen, out);
                 out.insert(path);
             }
@@ -126,7 +135,7 @@ enum Inside {
 fn inside(key: &str) -> Inside {
     match key {
         "upstreams" | "prices" => Inside::Names,
-        "routes" | "policies" | "keys" | "certificates" | "peers" => Inside::List,
+        "routes" | "policies" | "keys" | "certificates" | "peers" | "fallback" => Inside::List,
         _ => Inside::Keys,
     }
 }
@@ -188,6 +197,9 @@ fn the_told_defaults_are_the_real_ones() {
         (&keys::UPSTREAM, "KEY"),
         (&keys::POOL, "pool: { KEY }"),
         (&keys::TIMEOUTS, "timeouts: { KEY }"),
+        (&keys::RETRY, "retry: { KEY }"),
+        (&keys::BREAKER, "breaker: { KEY }"),
+        (&keys::WEBSOCKET, "websocket: { KEY }"),
     ] {
         for key in section.keys {
             // refused without a key to send, or a bound to wait for: the example covers them
@@ -232,6 +244,35 @@ fn the_told_defaults_are_the_real_ones() {
         }
     }
     assert!(told > 35, "{told}");
+}
+
+/// Of parts that are off without a word.
+#[test]
+fn the_told_defaults_of_health_hedge_and_routes_are_the_real_ones() {
+    let config = |setting: &str| {
+        let text = "upstreams: { a: { url: http://a, health: { path: /ok, HEALTH }, \
+                    hedge: { HEDGE } } }\nroutes: [{ to: a, ROUTE }]";
+        let (part, setting) = setting.split_once('/').unwrap_or(("", ""));
+        let text = ["HEALTH", "HEDGE", "ROUTE"].iter().fold(text.to_owned(), |text, name| {
+            text.replace(name, if part == *name { setting } else { "" })
+        });
+        parse_here(&text).expect(&text)
+    };
+    let plain = config("");
+    assert_eq!(plain.upstreams[0].health, Some(HealthCheck::new("/ok")));
+    assert_eq!(plain.upstreams[0].hedge, Some(Hedge::default()));
+    assert_eq!(plain.routes[0].on_exhausted, Exhausted::Refuse);
+    let mut told = 0;
+    for (section, part) in
+        [(&keys::HEALTH, "HEALTH"), (&keys::HEDGE, "HEDGE"), (&keys::ROUTE, "ROUTE")]
+    {
+        for key in section.keys {
+            let Some(default) = key.default else { continue };
+            assert_eq!(config(&format!("{part}/{}: {default}", key.name)), plain, "{}", key.name);
+            told += 1;
+        }
+    }
+    assert_eq!(told, 6);
 }
 
 #[test]
@@ -312,8 +353,8 @@ fn what_is_shown_reads_back_and_holds_no_secret() {
     assert_eq!(back.agents.pepper.is_some(), config.agents.pepper.is_some());
     back.agents.pepper.clone_from(&config.agents.pepper);
     for (back, real) in back.upstreams.iter_mut().zip(&config.upstreams) {
-        assert_eq!(back.key.is_some(), real.key.is_some());
-        back.key.clone_from(&real.key);
+        assert_eq!(back.keys.len(), real.keys.len());
+        back.keys.clone_from(&real.keys);
         back.headers.clone_from(&real.headers);
         // no preset goes with a name of one's own
         back.provider = Arc::clone(&real.provider);
@@ -332,6 +373,7 @@ fn words_stand_for_their_values() {
     assert_eq!(keys::ACTIONS, RunawayAction::ALL.map(RunawayAction::as_str));
     assert_eq!(keys::SCOPES, Scope::ALL.map(Scope::as_str));
     assert_eq!(keys::REPLAYS, Replay::ALL.map(Replay::as_str));
+    assert_eq!(keys::BALANCES, Balance::ALL.map(Balance::as_str));
     assert_eq!(keys::MODES, SemanticMode::ALL.map(SemanticMode::as_str));
     let limits: Vec<_> = keys::LIMITS.keys.iter().map(|key| key.name).collect();
     assert_eq!(limits, Measure::ALL.map(Measure::as_str));
@@ -385,6 +427,12 @@ proptest! {
         let key = ["threshold", "explore", "temperature", "embedder"][which % 4];
         let _ = parse_here(&format!(
             "policies: [{{ cache: {{ ttl: {value}, semantic: {{ {key}: {value} }} }} }}]"
+        ));
+        let key = ["retry", "breaker", "health", "hedge", "websocket", "balance"][which % 6];
+        let _ = parse_here(&format!("upstreams: {{ a: {{ url: http://a, {key}: {value} }} }}"));
+        let key = ["to", "fallback", "headers", "models", "on_exhausted"][which % 5];
+        let _ = parse_here(&format!(
+            "upstreams: {{ a: http://a }}\nroutes: [{{ to: a, {key}: {{ {value}: {value} }} }}]"
         ));
         let agents = ["header", "trust", "pepper", "access"][which % 4];
         let _ = parse_here(&format!("agents: {{ {agents}: {value}, keys: [{{ sha256: {value} }}] }}"));

@@ -4,10 +4,11 @@
 //! wins over the preset. The version segment at the end of a url (`/v1`) moves to `api_prefix`,
 //! so that a url may be given with or without it.
 mod address;
+mod credentials;
 mod headers;
+mod resilience;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::HeaderName;
 
@@ -19,8 +20,9 @@ use super::vendors::{self, VENDORS, Vendor};
 use super::{Auth, Host, Http2, Origin, Pacing, Pool, ProxyRule, Timeouts, Upstream, UpstreamTls};
 use crate::wire::Dialect;
 use address::{complete, origin, urls};
-pub(super) use headers::header_name;
+use credentials::keys;
 use headers::headers;
+pub(super) use headers::{header_name, holds_credentials};
 
 /// Most of anything that is counted per upstream.
 const MOST: u64 = 1_000_000;
@@ -44,13 +46,20 @@ pub(super) fn all_vendors() -> Vec<Upstream> {
         .collect()
 }
 
-/// Reads `upstreams`. One that is at fault is left out.
-pub(super) fn upstreams(reader: &Reader<'_>, at: &At<'_>) -> Vec<Upstream> {
+/// Reads `upstreams`. One that is at fault is left out. `lanes`: calls of some route may wait for
+/// an upstream that has no bound of its own.
+pub(super) fn upstreams(reader: &Reader<'_>, at: &At<'_>, lanes: bool) -> Vec<Upstream> {
     let names = reader.names(at, "names of upstreams, each with its url");
-    names.iter().filter_map(|(name, place, at)| upstream(reader, name, *place, at)).collect()
+    names.iter().filter_map(|(name, place, at)| upstream(reader, name, *place, at, lanes)).collect()
 }
 
-fn upstream(reader: &Reader<'_>, name: &str, place: Place, at: &At<'_>) -> Option<Upstream> {
+fn upstream(
+    reader: &Reader<'_>,
+    name: &str,
+    place: Place,
+    at: &At<'_>,
+    lanes: bool,
+) -> Option<Upstream> {
     check_name(reader, name, place, at);
     if let Kind::Text(_) = at.node.kind {
         let origin = origin(reader, at)?;
@@ -64,7 +73,7 @@ fn upstream(reader: &Reader<'_>, name: &str, place: Place, at: &At<'_>) -> Optio
     let mut built = build(reader, name, at, urls.unwrap_or_default(), dialect)
         .unwrap_or_else(|| Upstream::new(name));
     built.builtin = builtin;
-    built.keys = fields.maybe("key", Reader::secret).into_iter().collect();
+    built.keys = keys(reader, &fields);
     built.auth = fields.read("auth", built.auth, auth);
     built.headers = fields.read("headers", Vec::new(), |r, at| Some(headers(r, at)));
     built.concurrency =
@@ -73,7 +82,7 @@ fn upstream(reader: &Reader<'_>, name: &str, place: Place, at: &At<'_>) -> Optio
     let pacings = [Pacing::Auto, Pacing::Latency, Pacing::Off];
     built.pacing = fields.read("pacing", built.pacing, |r, at| r.choice(at, PACINGS, &pacings));
     // paced calls wait as well
-    let waits = fields.get("concurrency").is_some() || built.pacing != Pacing::Off;
+    let waits = lanes || fields.get("concurrency").is_some() || built.pacing != Pacing::Off;
     built.timeouts = fields.read("timeouts", built.timeouts, |r, at| timeouts(r, at, waits));
     built.tls = fields.read("tls", built.tls, tls);
     built.http2 = match fields.maybe("http2", |r, at| r.word(at, HTTP2)) {
@@ -82,6 +91,7 @@ fn upstream(reader: &Reader<'_>, name: &str, place: Place, at: &At<'_>) -> Optio
         _ => Http2::Auto,
     };
     built.proxy = fields.read("proxy", built.proxy, proxy);
+    resilience::read(&fields, &mut built);
     idle_keys(reader, &fields, &built);
     urls_right.then_some(built)
 }
@@ -184,27 +194,18 @@ fn pool<'r>(reader: &'r Reader<'r>, at: &At<'_>) -> Option<Pool> {
 fn timeouts<'r>(reader: &'r Reader<'r>, at: &At<'_>, waits: bool) -> Option<Timeouts> {
     let fields = reader.section(at, &TIMEOUTS)?;
     if let Some(at) = fields.get("queue").filter(|_| !waits) {
-        reader.wrong(&at, "`queue`, but nothing to wait for", "`concurrency`, or pacing");
+        let expected = "`concurrency` here or of a route, or pacing";
+        reader.wrong(&at, "`queue`, but nothing to wait for", expected);
     }
     let default = Timeouts::default();
     let total = fields.read("total", default.total, Reader::some_time);
-    let part = |name: &str, default: Duration| {
-        let value = fields.maybe(name, Reader::some_time);
-        if let (Some(value), Some(at)) = (value, fields.get(name))
-            && value > total
-        {
-            let shown = crate::units::show_duration;
-            let expected = format!("at most `total`, which is {}", shown(total));
-            reader.wrong(&at, format!("`{}`", shown(value)), &expected);
-        }
-        value.unwrap_or(default.min(total))
-    };
+    let part = |name: &str, default| fields.time_within(name, default, total, "total");
     Some(Timeouts {
         queue: fields.read("queue", default.queue, Reader::duration),
         first_byte: part("first_byte", default.first_byte),
-        first_content: default.first_content.min(total),
-        between_tokens: default.between_tokens.min(total),
+        first_content: part("first_content", default.first_content),
         idle: part("idle", default.idle),
+        between_tokens: part("between_tokens", default.between_tokens),
         total,
     })
 }
@@ -248,12 +249,12 @@ fn idle_keys(reader: &Reader<'_>, fields: &Fields<'_, '_>, upstream: &Upstream) 
         }
     };
     if upstream.builtin {
-        for key in ["key", "auth", "headers", "tls", "http2", "proxy"] {
+        for key in ["key", "keys", "auth", "headers", "tls", "http2", "proxy"] {
             lone(key, true, "a key that a builtin upstream has no use for", "no such key here");
         }
         return;
     }
-    let has_key = fields.get("key").is_some();
+    let has_key = fields.get("key").or_else(|| fields.get("keys")).is_some();
     lone("auth", !has_key, "`auth` without a `key` to send", "`key` beside it");
     lone("tls", some_url && !some_https, "`tls`, but no https url", "a url with https://");
     lone("proxy", some_url && !some_https, "`proxy`, but no https url", "a url with https://");

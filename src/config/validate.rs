@@ -1,5 +1,6 @@
 //! From the tree of a file to a [`Config`]: the root, and what concerns several sections.
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::fault::Faults;
 use super::file::{Kind, Node};
@@ -9,6 +10,10 @@ use super::listen::{self, DEFAULT, DEFAULT_ADMIN, Placed};
 use super::read::{At, Fields, Reader};
 use super::{AccessLog, Agents, Config, Listen, LogForm, Prices, Server, Telemetry, Upstream};
 use super::{agents, policies, prices, routes, upstream};
+use crate::units::{UnitError, duration, show_size};
+
+/// Largest body that may be let in, in bytes.
+const LARGEST: u64 = 1 << 40;
 
 /// Walks the whole tree; every fault is noted in `reader`.
 pub(super) fn root<'r>(reader: &'r Reader<'r>, node: &Node) -> Result<Config, Faults> {
@@ -39,8 +44,9 @@ fn sections<'r>(reader: &'r Reader<'r>, fields: &Fields<'r, '_>) -> Config {
     let mut listen: Vec<_> = placed.into_iter().map(|placed| placed.listen).collect();
     let admin = (listen.len() > listeners).then(|| listen.pop()).flatten();
 
+    let lanes = fields.get("routes").is_some_and(|at| routes::some_wait(at.node));
     let (upstreams, names) = match fields.get("upstreams") {
-        Some(at) => (upstream::upstreams(reader, &at), written_names(at.node)),
+        Some(at) => (upstream::upstreams(reader, &at, lanes), written_names(at.node)),
         None => (upstream::all_vendors(), Vec::new()),
     };
     let vendors: Vec<String> = upstreams.iter().map(|u: &Upstream| u.name.to_string()).collect();
@@ -117,13 +123,13 @@ fn server<'r>(reader: &'r Reader<'r>, at: &At<'_>) -> Option<Server> {
     if let (Some(size), Some(at)) = (target, fields.get("max_target"))
         && size > max_head
     {
-        let shown = crate::units::show_size;
-        let expected = format!("at most max_head, which is {}", shown(max_head));
-        reader.wrong(&at, format!("`{}`", shown(size)), &expected);
+        let expected = format!("at most max_head, which is {}", show_size(max_head));
+        reader.wrong(&at, format!("`{}`", show_size(size)), &expected);
     }
+    let max_body = fields.read("max_body", default.max_body, |r, at| r.size(at, 1, LARGEST));
     Some(Server {
         max_connections: max_connections as usize,
-        max_body: fields.read("max_body", default.max_body, |r, at| r.size(at, 1, 1 << 40)),
+        max_body,
         max_head: max_head as usize,
         max_headers: max_headers as usize,
         max_target: target.unwrap_or((default.max_target as u64).min(max_head)) as usize,
@@ -131,14 +137,40 @@ fn server<'r>(reader: &'r Reader<'r>, at: &At<'_>) -> Option<Server> {
         body_timeout: fields.read("body_timeout", default.body_timeout, Reader::some_time),
         idle_timeout: fields.read("idle_timeout", default.idle_timeout, Reader::some_time),
         write_timeout: fields.read("write_timeout", default.write_timeout, Reader::some_time),
-        memory: default.memory,
-        heartbeat: default.heartbeat,
+        memory: memory(&fields, max_body),
+        heartbeat: Some(fields.read("heartbeat", default.heartbeat.unwrap_or_default(), heartbeat))
+            .filter(|time| !time.is_zero()),
         drain_delay,
         drain_timeout,
     })
 }
 
-type Drain = (std::time::Duration, std::time::Duration);
+/// Several calls must have room at once, or one would keep out all others.
+fn memory(fields: &Fields<'_, '_>, max_body: u64) -> u64 {
+    let written = fields.maybe("memory", |r, at| {
+        let size = r.size(at, 1, 4 * LARGEST)?;
+        if size < max_body {
+            let expected = format!("at least max_body, which is {}", show_size(max_body));
+            r.wrong(at, format!("`{}`", show_size(size)), &expected);
+        }
+        Some(size)
+    });
+    written.unwrap_or_else(|| Server::default().memory.max(max_body.saturating_mul(4)))
+}
+
+/// `off` is no time at all.
+fn heartbeat(reader: &Reader<'_>, at: &At<'_>) -> Option<Duration> {
+    const EXPECTED: &str = "a duration like 15s, or off";
+    reader.quantity(at, EXPECTED, |text| match text {
+        "off" => Ok(Duration::ZERO),
+        _ => match duration(text)? {
+            Duration::ZERO => Err(UnitError::expected(EXPECTED)),
+            time => Ok(time),
+        },
+    })
+}
+
+type Drain = (Duration, Duration);
 
 /// Zero is right here: no delay, or no patience.
 fn drain<'r>(reader: &'r Reader<'r>, at: &At<'_>) -> Option<Drain> {

@@ -53,10 +53,8 @@ pub fn config(
 fn add_small(config: &mut Config) {
     let upstream =
         Upstream { concurrency: Some(PLACES), ..Upstream::new(SMALL.trim_start_matches('/')) };
-    let route = Route {
-        path: Arc::from(SMALL),
-        ..Route::new(&upstream.name, config.upstreams.len())
-    };
+    let route =
+        Route { path: Arc::from(SMALL), ..Route::new(&upstream.name, config.upstreams.len()) };
     // before the bare paths, which take any prefix
     config.routes.insert(0, route);
     config.upstreams.push(upstream);
@@ -92,7 +90,7 @@ mod tests {
         assert!(cache.canonical && semantic.mode == SemanticMode::On);
         assert!(semantic.explore <= 0.0, "every show is the same");
         for route in &config.routes {
-            let places = config.upstreams[route.to].concurrency;
+            let places = config.upstreams[route.to[0].to].concurrency;
             assert_eq!(places, (&*route.path == SMALL).then_some(PLACES), "{route:?}");
         }
     }

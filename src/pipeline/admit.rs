@@ -4,6 +4,9 @@
 //! A [`Lease`] is the proof: dispatch demands one, and only `admit` gives it. It is held to the last
 //! byte of the answer, told on the way what the call uses, and settled exactly once: by
 //! [`Lease::settle`] where the end is known, else by being dropped.
+mod ask;
+mod moving;
+
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -17,17 +20,18 @@ use super::record::Record;
 use super::refusal::Refusal;
 use super::worker::Worker;
 use crate::flight::{Expired, Flight};
-use crate::identity::{Fingerprint, Identity};
+use crate::identity::Identity;
 use crate::limits::Limits;
 use crate::limits::book::{Ask, Clamp, Decision, Denial, End, Fate, Grant, Settled, Standing};
 use crate::limits::pace::Heard;
-use crate::limits::rules::{LimitOf, Subject};
+use crate::limits::rules::LimitOf;
 use crate::limits::runaway::Flag;
-use crate::route::Route;
+use crate::route::Aim;
 use crate::snapshot::Snapshot;
 use crate::telemetry::metrics::PoolGauges;
-use crate::upstream::Upstream;
+use crate::upstream::{Upstream, keys};
 use crate::wire::{self, Quota, Usage};
+use ask::{ask, credential, is_limited};
 
 /// What a running call has used is told to the book in steps of so many tokens, or after so long.
 const STEP: u64 = 16;
@@ -46,6 +50,8 @@ pub struct Lease {
     produced: u64,
     told: u64,
     told_at: Instant,
+    /// The upstream's own key that the call goes with, by its id.
+    pub key: Option<u64>,
     credential: u64,
     /// The guard against loops has flagged it.
     pub runaway: bool,
@@ -68,17 +74,16 @@ pub async fn admit(
     snapshot: &Snapshot,
     flight: &Flight,
     who: &Rc<Identity>,
-    route: &Route,
+    aim: &Aim,
     call: &Call,
     record: &mut Record,
 ) -> Result<Lease, Refusal> {
-    let upstream = &route.upstream;
+    let upstream = aim.upstream();
     let mut lease = Lease::new(worker, upstream, who);
-    let limited = !snapshot.rules.is_empty() || upstream.config.concurrency.is_some();
-    if !limited && !upstream.shared.paced.load(Relaxed) {
+    if !is_limited(snapshot, aim) {
         return Ok(lease);
     }
-    let ask = ask(snapshot, who, route, call, lease.credential);
+    let ask = ask(snapshot, who, aim, call, lease.credential);
     let leave = leave(worker, flight, upstream, &ask, record).await?;
     (lease.runaway, lease.standing) = (leave.runaway, leave.standing);
     lease.grant = Some(leave.grant);
@@ -91,48 +96,19 @@ pub async fn admit_here(
     snapshot: &Snapshot,
     flight: &Flight,
     who: &Rc<Identity>,
-    route: &Route,
+    aim: &Aim,
     call: &Call,
     record: &mut Record,
 ) -> Result<Vec<Standing>, Refusal> {
     if snapshot.rules.is_empty() {
         return Ok(Vec::new());
     }
-    let asked = ask(snapshot, who, route, call, 0);
+    let asked = ask(snapshot, who, aim, call, 0);
     let ask = Ask { here: true, counted: false, generates: false, ..asked };
-    let leave = leave(worker, flight, &route.upstream, &ask, record).await?;
+    let leave = leave(worker, flight, aim.upstream(), &ask, record).await?;
     let end = End { fate: Fate::Spared, ..End::unsent() };
     worker.limits.with(|book, now| book.settle(leave.grant, &end, now));
     Ok(leave.standing)
-}
-
-fn ask<'a>(
-    snapshot: &'a Snapshot,
-    who: &'a Identity,
-    route: &'a Route,
-    call: &'a Call,
-    credential: u64,
-) -> Ask<'a> {
-    let (model, upstream) = (call.model().unwrap_or(""), &route.upstream);
-    let subject = Subject { who, model, route: &route.name, upstream: &upstream.config.name };
-    Ask {
-        subject,
-        pool: upstream.pool,
-        lane: None,
-        kind: call.kind as u8,
-        reasoning: call.asks.reasoning,
-        counted: call.asks.counted,
-        generates: call.kind.generates(),
-        prompt_bytes: call.asks.prompt_bytes,
-        max_tokens: call.asks.max_tokens,
-        least: call.asks.least,
-        answers: call.asks.answers,
-        rate: call.asks.counted.then(|| snapshot.prices.of(model)),
-        credential,
-        patience: call.asks.patience,
-        here: false,
-        conversation: if snapshot.rules.guards(&subject) { call.conversation() } else { None },
-    }
 }
 
 /// What the book has given.
@@ -256,8 +232,7 @@ impl Drop for InLine<'_> {
 impl Lease {
     fn new(worker: &Worker, upstream: &Arc<Upstream>, who: &Identity) -> Self {
         upstream.shared.gauges.in_flight.fetch_add(1, Relaxed);
-        // the upstream's own key where it has one: then all callers share its limits
-        let theirs = who.credential.filter(|_| upstream.credential.is_none());
+        let key = keys::pick(&upstream.keys, &[], Instant::now());
         Self {
             limits: Arc::clone(&worker.limits),
             grant: None,
@@ -268,7 +243,8 @@ impl Lease {
             produced: 0,
             told: 0,
             told_at: Instant::now(),
-            credential: theirs.map_or(0, Fingerprint::short),
+            key: key.map(|key| key.id),
+            credential: credential(who, key),
             runaway: false,
             standing: Vec::new(),
         }
@@ -297,6 +273,12 @@ impl Lease {
     /// Another answer serves the call: all is given back but the request.
     pub fn spare(mut self) {
         self.fate = Fate::Spared;
+        self.close(&Came::default());
+    }
+
+    /// Gives back what it holds while it waits for another try.
+    pub fn step_aside(&mut self) {
+        self.fate = Fate::Unsent;
         self.close(&Came::default());
     }
 

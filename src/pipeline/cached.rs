@@ -28,7 +28,6 @@ use crate::cache::Vectors;
 use crate::flight::Ticket;
 use crate::identity::Identity;
 use crate::limits::book::Standing;
-use crate::route::Route;
 use crate::snapshot::Snapshot;
 use crate::wire::Dialect;
 
@@ -38,7 +37,6 @@ pub struct Asking<'c> {
     pub snapshot: &'c Arc<Snapshot>,
     pub ticket: Ticket,
     pub who: &'c Rc<Identity>,
-    pub route: &'c Route,
     pub to: Prepared<'c>,
     pub head: &'c mut request::Parts,
     pub call: Call,
@@ -48,8 +46,8 @@ pub struct Asking<'c> {
 
 impl Asking<'_> {
     pub fn facts(&self) -> Facts<'_> {
-        let Self { who, route, to, head, call, .. } = self;
-        Facts { who, route, target: &to.target, head, call }
+        let Self { who, to, head, call, .. } = self;
+        Facts { who, route: &to.aim.route, target: &to.target, head, call }
     }
 
     /// Answers it, as a policy caches it.
@@ -69,12 +67,12 @@ impl Asking<'_> {
             self.record.looked("miss");
             return Err(Refusal::not_kept());
         }
-        let Self { worker, snapshot, ticket, who, route, call, record, .. } = &mut self;
+        let Self { worker, snapshot, ticket, who, to, call, record, .. } = &mut self;
         if let Some(vectors) = &lookup.vectors {
             // the rest is not sent
             call.asks.prompt_bytes = vectors.asked_share(call.asks.prompt_bytes);
         }
-        let admitted = admit::admit(worker, snapshot, ticket, who, route, call, record).await;
+        let admitted = admit::admit(worker, snapshot, ticket, who, &to.aim, call, record).await;
         let mut lease = match admitted {
             Ok(lease) => lease,
             Err(refusal) => {
@@ -95,10 +93,10 @@ impl Asking<'_> {
     }
 
     /// Found before there was leave: no more is needed than for a request.
-    async fn spared(mut self, found: Found, lookup: &Lookup) -> Result<Reply, Refusal> {
-        let Self { worker, snapshot, ticket, who, route, call, record, .. } = &mut self;
+    pub async fn spared(mut self, found: Found, lookup: &Lookup) -> Result<Reply, Refusal> {
+        let Self { worker, snapshot, ticket, who, to, call, record, .. } = &mut self;
         let standing =
-            admit::admit_here(worker, snapshot, ticket, who, route, call, record).await?;
+            admit::admit_here(worker, snapshot, ticket, who, &to.aim, call, record).await?;
         self.found(found, lookup, standing).await
     }
 
@@ -138,7 +136,7 @@ impl Asking<'_> {
 
     /// Nobody knows: asks, for all who will want to know.
     async fn lead(self, leading: Box<Leading>, mut lease: Lease) -> Result<Reply, Refusal> {
-        let Self { worker, ticket, to, head, call, dialect, record, .. } = self;
+        let Self { worker, snapshot, ticket, who, to, head, call, dialect, record } = self;
         let Leading { lead, seat, miss, lookup } = *leading;
         let tab = Rc::new(Tab::default());
         let standing = std::mem::take(&mut lease.standing);
@@ -149,6 +147,8 @@ impl Asking<'_> {
         let (empty, ()) = http::Request::new(()).into_parts();
         let production = Production {
             worker: Rc::clone(worker),
+            snapshot: Arc::clone(snapshot),
+            who: Rc::clone(who),
             lead,
             miss,
             tab: Rc::clone(&tab),

@@ -1,4 +1,4 @@
-//! Sending the call: the request as the backend is to see it, and one call to the upstream.
+//! Sending the call: the request as the backend is to see it, for the attempts to send.
 //!
 //! The caller's headers go on as they are, but for what belongs to the connection, what is ours,
 //! and the credential where the policy holds one. `Accept-Encoding` becomes `identity` for calls
@@ -6,24 +6,27 @@
 use std::borrow::Cow;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, header, request};
+use http::{HeaderMap, HeaderName, HeaderValue, header, request};
 
 use super::admit::Lease;
+use super::attempts::Run;
 use super::call::{Call, Sending};
 use super::gate;
+use super::identify;
 use super::lookup::Miss;
 use super::record::Watch;
 use super::refusal::Refusal;
 use super::reply::Sent;
 use super::worker::Worker;
+use crate::agents::Places;
 use crate::flight::Flight;
-use crate::route::Route;
+use crate::identity::Identity;
+use crate::route::{Aim, Target};
+use crate::snapshot::Snapshot;
 use crate::upstream::Upstream;
-use crate::upstream::call::{CallError, Outbound, send};
-use crate::upstream::outgoing::Outgoing;
+use crate::upstream::keys::Key;
 use crate::wire::{Edits, Endpoint, Wish, view};
 
 pub const VIA: HeaderValue = HeaderValue::from_static("1.1 tidegate");
@@ -39,95 +42,141 @@ const CREDENTIALS: [HeaderName; 4] = [
 /// Where a call goes.
 #[derive(Clone)]
 pub struct Prepared<'p> {
-    pub upstream: Arc<Upstream>,
-    /// Path and query below the upstream's own path.
+    pub aim: Aim,
+    /// Path and query below the first target's own path, as the caller says them.
     pub target: Cow<'p, str>,
     /// The endpoint is one whose answers we understand.
     pub metered: bool,
+    /// The parts of `target`, for other targets of the route. `None`: there is none, and no model
+    /// in the path.
+    parts: Option<Box<Parts>>,
+}
+
+/// What the path and query of a call are made of.
+#[derive(Clone)]
+struct Parts {
+    rest: Box<str>,
+    /// Whether the path wants the upstream's API prefix in front.
+    bare: bool,
+    /// Without keys of ours; and without the caller's own.
+    query: Option<Box<str>>,
+    keyless: Option<Box<str>>,
+    /// The model, where the path names it.
+    model: Option<Box<str>>,
 }
 
 impl<'p> Prepared<'p> {
-    pub fn new(route: &Route, endpoint: &Endpoint<'_>, rest: &'p str, query: Option<&str>) -> Self {
-        let upstream = Arc::clone(&route.upstream);
+    pub fn new(
+        aim: Aim,
+        endpoint: &Endpoint<'_>,
+        rest: &'p str,
+        ours: Places,
+        query: Option<&str>,
+    ) -> Self {
         let bare = endpoint.dialect.is_some() && !endpoint.versioned;
+        let upstream = aim.upstream();
         let prefix = if bare { &*upstream.config.api_prefix } else { "" };
-        let target = match (prefix, query) {
-            ("", None) => Cow::Borrowed(rest),
-            (prefix, None) => Cow::Owned(format!("{prefix}{rest}")),
-            (prefix, Some(query)) => Cow::Owned(format!("{prefix}{rest}?{query}")),
-        };
-        Self { upstream, target, metered: endpoint.kind.reads_body() }
+        let kept = identify::without_keys(ours, query, upstream.holds_key());
+        let target = join(prefix, rest, kept.as_deref());
+        let parts = (aim.route.targets.len() > 1 || endpoint.model.is_some()).then(|| {
+            let query_of =
+                |replaced| identify::without_keys(ours, query, replaced).map(|q| Box::from(&*q));
+            Box::new(Parts {
+                rest: rest.into(),
+                bare,
+                query: query_of(false),
+                keyless: query_of(true),
+                model: endpoint.model.map(Box::from),
+            })
+        });
+        Self { target, metered: endpoint.kind.reads_body(), parts, aim }
     }
 
     /// For a task of its own.
     pub fn owned(self) -> Prepared<'static> {
-        let Self { upstream, target, metered } = self;
-        Prepared { upstream, target: Cow::Owned(target.into_owned()), metered }
+        let Self { aim, target, metered, parts } = self;
+        Prepared { aim, target: Cow::Owned(target.into_owned()), metered, parts }
     }
 
-    /// Makes the caller's headers the backend's.
-    pub fn rewrite(&self, head: &mut request::Parts, upgrade: Option<gate::Upgrade>) {
-        let headers = &mut head.headers;
-        gate::strip_request(headers, upgrade);
-        if let Some((name, value)) = &self.upstream.credential {
+    /// Path and query for the target that the call goes to now.
+    pub fn path(&self) -> Cow<'_, str> {
+        let Some(parts) = &self.parts else { return Cow::Borrowed(&self.target) };
+        let upstream = self.aim.upstream();
+        let prefix = if parts.bare { &*upstream.config.api_prefix } else { "" };
+        let query = if upstream.holds_key() { &parts.keyless } else { &parts.query };
+        let model = parts.model.as_deref();
+        let other = self.aim.model(model).filter(|to| Some(*to) != model);
+        let renamed = match (model, other) {
+            (Some(model), Some(to)) => super::stub::path_with_model(&parts.rest, model, to),
+            _ => None,
+        };
+        let rest = renamed.as_deref().unwrap_or(&parts.rest);
+        Cow::Owned(join(prefix, rest, query.as_deref()).into_owned())
+    }
+
+    /// Takes from the caller's headers what is between the two of us.
+    pub fn strip(head: &mut request::Parts, upgrade: Option<gate::Upgrade>) {
+        gate::strip_request(&mut head.headers, upgrade);
+        head.headers.append(header::VIA, VIA);
+    }
+
+    /// Makes the caller's headers, stripped, those of the target that the call goes to now.
+    pub fn dress(&self, headers: &mut HeaderMap, key: Option<&Key>) {
+        let upstream = self.aim.upstream();
+        if let Some(key) = key {
             for known in &CREDENTIALS {
                 headers.remove(known);
             }
-            headers.insert(name.clone(), value.clone());
+            headers.insert(key.name.clone(), key.value.clone());
         }
-        for (name, value) in &self.upstream.config.headers {
+        for (name, value) in &upstream.config.headers {
             headers.insert(name.clone(), value.clone());
         }
         if self.metered {
             headers.insert(header::ACCEPT_ENCODING, IDENTITY);
         }
-        headers.append(header::VIA, VIA);
     }
+}
+
+fn join<'p>(prefix: &str, rest: &'p str, query: Option<&str>) -> Cow<'p, str> {
+    match (prefix, query) {
+        ("", None) => Cow::Borrowed(rest),
+        (prefix, None) => Cow::Owned(format!("{prefix}{rest}")),
+        (prefix, Some(query)) => Cow::Owned(format!("{prefix}{rest}?{query}")),
+    }
+}
+
+/// The key of an upstream that a lease has picked.
+pub fn key_of<'u>(upstream: &'u Upstream, lease: &Lease) -> Option<&'u Key> {
+    let id = lease.key?;
+    upstream.keys.iter().find(|key| key.id == id)
+}
+
+/// What attempts need of the call's surroundings.
+#[derive(Clone, Copy)]
+pub struct Going<'c> {
+    pub worker: &'c Rc<Worker>,
+    pub snapshot: &'c Arc<Snapshot>,
+    pub flight: &'c Flight,
+    pub who: &'c Rc<Identity>,
 }
 
 /// Makes the call. The lease is the proof that the call was admitted, and hears how it goes; the
 /// miss, that its answer is not known.
 pub async fn dispatch(
-    worker: &Rc<Worker>,
-    flight: &Flight,
+    going: Going<'_>,
     (lease, _miss): (&mut Lease, Miss),
     to: Prepared<'_>,
     head: &mut request::Parts,
     call: Call,
     watch: &mut impl Watch,
 ) -> Result<Sent, Refusal> {
-    to.rewrite(head, None);
-    let model = call.shared_model();
-    let (body, hides_usage) = edited(&to, lease, &call)?;
-    let body = match (body, call.body) {
-        (Some(edited), _) | (None, Sending::Whole(edited)) => Outgoing::whole(edited),
-        (None, Sending::Streaming(body)) => body,
-    };
-    let outbound =
-        Outbound { method: &head.method, target: &to.target, headers: &mut head.headers, body };
-    let now = Instant::now();
-    watch.sent(now);
-    lease.sent(now);
+    Prepared::strip(head, None);
     let mut unanswered = Unanswered { lease, watch, answered: false };
-    match send(&worker.pools, flight, &to.upstream, outbound).await {
-        Ok(answer) => {
-            unanswered.answered = true;
-            let Unanswered { lease, watch, .. } = &mut unanswered;
-            watch.answered(&answer);
-            lease.answered(answer.status, &answer.headers, model.as_deref());
-            Ok(Sent {
-                answer,
-                kind: call.kind,
-                metered: to.metered,
-                hides_usage,
-                clock: Arc::clone(&worker.clock),
-            })
-        }
-        Err(error) => {
-            unanswered.lease.unanswered(matches!(error, CallError::Connect(_)));
-            Err(Refusal::call(error))
-        }
-    }
+    let Unanswered { lease, watch, .. } = &mut unanswered;
+    let sent = Run::new(going, lease, *watch, to, head, call).to_an_answer().await;
+    unanswered.answered = sent.is_ok();
+    sent
 }
 
 /// A call on its way to an answer: if none comes, or nobody waits for it any more, its watcher still
@@ -146,15 +195,17 @@ impl<W: Watch> Drop for Unanswered<'_, W> {
     }
 }
 
-/// The body as limits want it, if it must change: a stream reports its usage, and the output is
-/// bounded by what is left of a hard limit. Says whether the caller did not ask for that usage.
-fn edited(to: &Prepared<'_>, lease: &Lease, call: &Call) -> Result<(Option<Bytes>, bool), Refusal> {
+/// The body as limits and the target want it, if it must change: a stream reports its usage, the
+/// output is bounded by what is left of a hard limit, the model has another name. Says whether the
+/// caller did not ask for that usage.
+pub fn edited(aim: &Aim, lease: &Lease, call: &Call) -> Result<(Option<Bytes>, bool), Refusal> {
     let Sending::Whole(body) = &call.body else { return Ok((None, false)) };
+    let upstream = aim.upstream();
     let wish = Wish {
         include_usage: call.stream && lease.counts_tokens() && !call.asks.usage,
         max_tokens: lease.clamp().map(|clamp| clamp.tokens),
-        completion_tokens: &*to.upstream.config.provider == "openai",
-        ..Wish::default()
+        completion_tokens: &*upstream.config.provider == "openai",
+        model: aim.model(call.model()).filter(|model| Some(*model) != call.model()),
     };
     if wish == (Wish { completion_tokens: wish.completion_tokens, ..Wish::default() }) {
         return Ok((None, false));
@@ -169,4 +220,10 @@ fn edited(to: &Prepared<'_>, lease: &Lease, call: &Call) -> Result<(Option<Bytes
     }
     let hides = edits.asks_usage();
     Ok((Some(edits.apply(body)), hides))
+}
+
+/// Whether a call that goes there may go elsewhere.
+pub fn has_others(aim: &Aim) -> bool {
+    let Target { upstream, .. } = aim.target();
+    aim.route.targets.len() > 1 || upstream.addresses.len() > 1 || upstream.keys.len() > 1
 }

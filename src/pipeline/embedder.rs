@@ -4,7 +4,7 @@
 //! [`PATIENCE`] is done without.
 use std::borrow::Cow;
 use std::future::poll_fn;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Method, header};
@@ -14,7 +14,9 @@ use super::worker::Worker;
 use crate::flight::{About, Limits};
 use crate::snapshot::Snapshot;
 use crate::upstream::call::{Outbound, send};
+use crate::upstream::keys;
 use crate::upstream::outgoing::Outgoing;
+use crate::upstream::visit::Spread;
 
 const PATIENCE: Duration = Duration::from_millis(500);
 /// A vector of 4,096 numbers as text takes a tenth of that.
@@ -42,8 +44,8 @@ pub async fn vector(
     let body = serde_json::json!({ "model": model, "input": text, "encoding_format": "float" });
     let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    if let Some((name, value)) = &upstream.credential {
-        headers.insert(name.clone(), value.clone());
+    if let Some(key) = keys::pick(&upstream.keys, &[], Instant::now()) {
+        headers.insert(key.name.clone(), key.value.clone());
     }
     for (name, value) in &upstream.config.headers {
         headers.insert(name.clone(), value.clone());
@@ -55,16 +57,18 @@ pub async fn vector(
         first_byte: PATIENCE,
         idle: PATIENCE,
         total: PATIENCE,
+        ..Limits::UNBOUNDED
     };
     let about = About::new(worker.ids.next(), "embeddings");
     let ticket = worker.flights.begin(&worker.clock, limits, about);
-    let outbound = Outbound {
+    let visit = upstream.choose(Spread::default(), &[], Instant::now()).ok()?;
+    let mut outbound = Outbound {
         method: &Method::POST,
         target: &target,
         headers: &mut headers,
         body: Outgoing::whole(Bytes::from(body.to_string())),
     };
-    let answer = send(&worker.pools, &ticket, upstream, outbound).await.ok()?;
+    let answer = send(&worker.pools, &ticket, upstream, visit, &mut outbound).await.ok()?;
     if !answer.status.is_success() {
         return None;
     }

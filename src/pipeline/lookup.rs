@@ -134,7 +134,7 @@ pub fn plan(worker: &Worker, snapshot: &Snapshot, facts: &Facts<'_>) -> Planned 
     if !snapshot.rules.has_caches() || !call.kind.reads_body() {
         return Planned::Off;
     }
-    let upstream = &route.upstream.config.name;
+    let upstream = &route.primary().upstream.config.name;
     let model = call.model().unwrap_or("");
     let subject = Subject { who, model, route: &route.name, upstream };
     let Some((policy, rule)) = snapshot.rules.cache_of(&subject) else { return Planned::Off };
@@ -152,7 +152,7 @@ pub fn plan(worker: &Worker, snapshot: &Snapshot, facts: &Facts<'_>) -> Planned 
     };
     let asked = Asked::of(call, facts.target);
     let key = question.form(asked.number());
-    let judged = route.upstream.credential.is_none() && rule.scope != Scope::Credential;
+    let judged = route.passes_credentials() && rule.scope != Scope::Credential;
     Planned::Look(Box::new(Lookup {
         key,
         flight: if judged { key.beside(own_credentials(who, &facts.head.headers)) } else { key },
@@ -201,8 +201,8 @@ impl Lookup {
         if let Some(entry) = self.space.get_now(&self.key, now) {
             return self.hit(entry, self.key, Tier::Memory, now).map(Found::Hit);
         }
-        let seat = self.rule.coalesce.then(|| worker.hubs.join(&self.flight)).flatten();
-        if let Some(seat) = seat {
+        let shared = self.rule.coalesce && worker.pressure.may_share();
+        if let Some(seat) = shared.then(|| worker.hubs.join(&self.flight)).flatten() {
             return Some(Found::Join(seat));
         }
         self.asked.others().find_map(|other| {

@@ -6,29 +6,32 @@
 //! that whoever comes then finds it in one place or the other. Behind the terminal event clients
 //! leave; the end of the framing is waited for all the same, for a moment.
 use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{StatusCode, header, request};
+use http::{HeaderValue, StatusCode, header, request};
 use tokio::time::{Sleep, sleep};
 
 use super::admit::{Came, Lease};
 use super::call::Call;
-use super::dispatch::{self, Prepared};
+use super::dispatch::{self, Going, Prepared};
 use super::embeddings;
 use super::lookup::{Answered, Lookup, Miss};
 use super::refusal::Refusal;
-use super::reply::{CLAMPED, Hiding, Sent, outcome, pass_head};
-use super::shared::{Ended, Failure, Head, Lead, Tab};
+use super::reply::beat::{self, Counted, may_beat, numbers_events};
+use super::reply::{CLAMPED, Hiding, SHOULD_RETRY, Sent, outcome, pass_head, went};
+use super::shared::{Ended, Failure, Head, Lead, Tab, unless_deserted};
 use super::worker::Worker;
 use crate::cache::Vectors;
-use crate::flight::Ticket;
+use crate::flight::{Due, Ticket};
+use crate::identity::Identity;
+use crate::snapshot::Snapshot;
 use crate::telemetry::metrics::Outcome;
-use crate::upstream::call::AnswerBody;
+use crate::upstream::answer::AnswerBody;
 use crate::wire::{Dialect, Form, Kind, Meter, Usage};
 
 /// How long the end of an answer is waited for behind its terminal event, when nobody reads any more.
@@ -37,6 +40,8 @@ const LINGER: Duration = Duration::from_secs(1);
 /// An upstream call to be made.
 pub struct Production {
     pub worker: Rc<Worker>,
+    pub snapshot: Arc<Snapshot>,
+    pub who: Rc<Identity>,
     pub lead: Lead,
     pub miss: Miss,
     pub tab: Rc<Tab>,
@@ -69,20 +74,14 @@ impl Production {
 
     /// As it came.
     async fn whole(self) {
-        let Self { worker, lead, miss, tab, ticket, mut lease, to, .. } = self;
+        let Self { worker, snapshot, who, lead, miss, tab, ticket, mut lease, to, .. } = self;
         let Self { mut head, call, dialect, lookup, spent, .. } = self;
         let clamped = lease.clamp().is_some();
         let sent = {
             let mut watch = &*tab;
-            let asked = dispatch::dispatch(
-                &worker,
-                &ticket,
-                (&mut lease, miss),
-                to,
-                &mut head,
-                call,
-                &mut watch,
-            );
+            let going = Going { worker: &worker, snapshot: &snapshot, flight: &ticket, who: &who };
+            let asked =
+                dispatch::dispatch(going, (&mut lease, miss), to, &mut head, call, &mut watch);
             unless_deserted(&lead, asked).await
         };
         match sent {
@@ -98,18 +97,6 @@ impl Production {
             None => tab.close(),
         }
     }
-}
-
-/// Runs a step for as long as somebody waits for what comes of it.
-pub async fn unless_deserted<T>(lead: &Lead, step: impl Future<Output = T>) -> Option<T> {
-    let mut step = pin!(step);
-    poll_fn(|cx| {
-        if lead.poll_deserted(cx).is_ready() {
-            return Poll::Ready(None);
-        }
-        step.as_mut().poll(cx).map(Some)
-    })
-    .await
 }
 
 /// An answer as it comes.
@@ -128,6 +115,8 @@ struct Answering {
     spent: Option<Usage>,
     hiding: Option<Hiding>,
     begun: Instant,
+    /// Not of the model that the caller named: nothing to be kept under its question.
+    substituted: bool,
     untouched: bool,
     /// There was no room for more.
     held_up: bool,
@@ -161,9 +150,12 @@ impl Answering {
         sent: Sent,
         dialect: Dialect,
     ) -> Self {
-        let Sent { answer, kind, metered, hides_usage, .. } = sent;
+        let Sent { answer, kind, metered, hides_usage, retried, substituted, .. } = sent;
         let (status, mut headers, body) = (answer.status, answer.headers, answer.body);
         let form = pass_head(&mut headers, metered);
+        if retried && !status.is_success() {
+            headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+        }
         let streaming = matches!(form, Form::Sse | Form::NdJson);
         if streaming {
             ticket.set_streaming();
@@ -181,6 +173,8 @@ impl Answering {
         let head = Arc::new(Head { status, headers, form, dialect, eventful, said, end });
         lead.head(Arc::clone(&head));
         let begun = tab.trace.borrow().sent.unwrap_or_else(Instant::now);
+        let meter = (form != Form::Opaque).then(|| Meter::new(kind, form));
+        beat::begin(&ticket, meter.as_ref(), may_beat(kind, form, eventful), worker.clock.now());
         Self {
             worker,
             lead,
@@ -190,10 +184,11 @@ impl Answering {
             head,
             body,
             kind,
-            meter: (form != Form::Opaque).then(|| Meter::new(kind, form)),
+            meter,
             spent: None,
             hiding: hides.then(Hiding::default),
             begun,
+            substituted,
             untouched: true,
             held_up: false,
             linger: Linger::No,
@@ -227,11 +222,13 @@ impl Answering {
         }
         if self.lead.poll_room(cx).is_pending() {
             self.held_up = true;
-            return Poll::Pending;
+            let cut = self.ticket.poll_cut(cx);
+            return cut
+                .map_or(Poll::Pending, |cut| Poll::Ready(Step::Broken(Refusal::expired(cut))));
         }
         if std::mem::take(&mut self.held_up) {
             // it was the readers who had stood still
-            self.ticket.moved(0, self.worker.clock.now());
+            self.ticket.resumed(self.worker.clock.now());
         }
         match self.body.poll_data(cx) {
             Poll::Ready(Some(Ok(data))) => Poll::Ready(Step::Piece(data)),
@@ -239,9 +236,14 @@ impl Answering {
                 Poll::Ready(Step::Broken(Refusal::broken_answer(error)))
             }
             Poll::Ready(None) => Poll::Ready(Step::End),
-            Poll::Pending => match self.ticket.poll_expired(cx) {
-                None => Poll::Pending,
-                Some(expired) => Poll::Ready(Step::Broken(Refusal::expired(expired))),
+            Poll::Pending => loop {
+                match self.ticket.poll_due(cx) {
+                    None => return Poll::Pending,
+                    Some(Due::Expired(expired)) => {
+                        return Poll::Ready(Step::Broken(Refusal::expired(expired)));
+                    }
+                    Some(Due::Heartbeat) => self.tab.beat(),
+                }
             },
         }
     }
@@ -279,31 +281,41 @@ impl Answering {
 
     /// Looks at a piece that goes by. `false`: a budget wants the stream ended here.
     fn passed(&mut self, data: &Bytes) -> bool {
-        self.ticket.moved(data.len(), self.worker.clock.now());
+        let now = self.worker.clock.now();
+        self.ticket.moved(data.len(), now);
         let Some(meter) = &mut self.meter else { return true };
+        let counted = Counted::of(meter);
         if self.body.ended() && self.untouched {
             meter.whole(data);
         } else {
-            self.untouched = false;
+            if std::mem::take(&mut self.untouched) && numbers_events(data) {
+                self.ticket.end_beats();
+            }
             meter.push(data);
         }
+        counted.tell(&self.ticket, meter, now);
         let Some(lease) = &mut self.lease else { return true };
         let mut trace = self.tab.trace.borrow_mut();
         if trace.first_token.is_none() && meter.content_started() {
             let now = Instant::now();
             trace.first_token = Some(now);
             lease.first_token(now);
+            self.body.began(now);
         }
         lease.produced(meter.produced()) || self.body.ended()
     }
 
     fn forward(&mut self, data: Bytes) {
         let at_ms = u32::try_from(self.begun.elapsed().as_millis()).unwrap_or(u32::MAX);
-        let Some(hiding) = &mut self.hiding else { return self.lead.push(data, at_ms) };
+        let now = self.worker.clock.now();
+        let pass = |piece| {
+            self.ticket.spoke(now);
+            let held = self.lead.push(piece, at_ms);
+            self.ticket.holds_answer(held as u64);
+        };
+        let Some(hiding) = &mut self.hiding else { return pass(data) };
         hiding.take(data, self.body.ended());
-        for piece in hiding.ready.drain(..) {
-            self.lead.push(piece, at_ms);
-        }
+        hiding.ready.drain(..).for_each(pass);
     }
 
     /// All has come: settles what it has cost, before its end is told.
@@ -312,6 +324,7 @@ impl Answering {
             meter.finish();
         }
         let outcome = outcome(self.head.status, self.meter.as_ref());
+        self.body.told(went(outcome));
         self.bill(outcome == Outcome::Complete);
         let usage = self.tab.trace.borrow().usage;
         // the first end is the only one
@@ -328,7 +341,8 @@ impl Answering {
             }
         }
         let Some(&Ended { outcome, usage }) = self.head.end.get() else { return };
-        let whole = outcome == Outcome::Complete && self.head.status == StatusCode::OK;
+        let status = self.head.status;
+        let whole = outcome == Outcome::Complete && status == StatusCode::OK && !self.substituted;
         if whole && let Some(recorded) = self.lead.recorded() {
             let content_type = self.head.headers.get(header::CONTENT_TYPE);
             let answered = Answered {
@@ -347,12 +361,15 @@ impl Answering {
     /// The answer will not end by itself.
     fn fail(mut self, refusal: Refusal) {
         self.bill(false);
+        self.body.told(went(refusal.outcome()));
         self.body.abandon();
         let between = match &self.hiding {
             Some(hiding) => hiding.hide.between(),
             None => self.meter.as_ref().is_none_or(Meter::between_events),
         };
-        self.lead.fail(Failure { refusal, between });
+        let cut = self.ticket.was_cut();
+        let failure = Failure { refusal, between };
+        if cut { self.lead.discard(failure) } else { self.lead.fail(failure) }
     }
 
     /// Settles what the call has cost, once.

@@ -20,7 +20,7 @@ use super::refusal::Refusal;
 use super::worker::Worker;
 use crate::identity::Identity;
 use crate::request_id::RequestId;
-use crate::route::Route;
+use crate::route::Aim;
 use crate::telemetry::metrics::{Kept, Outcome, Target};
 use crate::upstream::Upstream;
 use crate::wire::{Kind, Meter, Usage};
@@ -146,14 +146,14 @@ impl Record {
         });
     }
 
-    pub fn routed(&mut self, route: &Route, kind: Kind) {
-        route.metrics.started();
+    pub fn routed(&mut self, aim: &Aim, kind: Kind) {
+        aim.target().metrics.started();
         self.note(|facts| {
             facts.kind = kind;
             facts.route = Some(Routed {
-                route: Arc::clone(&route.name),
-                upstream: Arc::clone(&route.upstream),
-                target: Arc::clone(&route.metrics),
+                route: Arc::clone(&aim.route.name),
+                upstream: Arc::clone(aim.upstream()),
+                target: Arc::clone(&aim.target().metrics),
             });
         });
     }

@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::admit::Lease;
-use super::dispatch::Prepared;
+use super::dispatch::{Prepared, key_of};
 use super::record::{Record, Watch};
 use super::refusal::Refusal;
 use super::reply::{Content, Reply, Sent};
@@ -27,6 +27,7 @@ use crate::io::Stream;
 use crate::telemetry::metrics::Outcome;
 use crate::upstream::call::{Outbound, send_upgrade};
 use crate::upstream::outgoing::Outgoing;
+use crate::upstream::visit::Spread;
 use crate::wire::{Dialect, Kind};
 
 const UPGRADE: HeaderValue = HeaderValue::from_static("upgrade");
@@ -57,24 +58,36 @@ pub async fn upgrade(
     record: &mut Record,
 ) -> Result<Reply, Refusal> {
     let client = head.extensions.remove::<OnUpgrade>().ok_or_else(Refusal::upgrade_not_possible)?;
-    to.rewrite(head, Some(super::gate::Upgrade::WebSocket));
+    Prepared::strip(head, Some(super::gate::Upgrade::WebSocket));
+    let upstream = to.aim.upstream();
+    to.dress(&mut head.headers, key_of(upstream, &lease));
+    let path = to.path();
     let outbound = Outbound {
         method: &head.method,
-        target: &to.target,
+        target: &path,
         headers: &mut head.headers,
         body: Outgoing::whole(Bytes::new()),
     };
     let now = Instant::now();
     record.sent(now);
     lease.sent(now);
-    let answer = send_upgrade(&worker.pools, &ticket, &to.upstream, outbound)
+    let visit = upstream.choose(Spread::default(), &[], now).map_err(|_| Refusal::lost())?;
+    let answer = send_upgrade(&worker.pools, &ticket, upstream, visit, outbound)
         .await
-        .map_err(Refusal::call)?;
+        .map_err(|missed| Refusal::call(missed.error))?;
     record.answered(&answer);
     lease.answered(answer.status, &answer.headers, None);
     if answer.status != StatusCode::SWITCHING_PROTOCOLS {
         let clock = Arc::clone(&worker.clock);
-        let sent = Sent { answer, kind: Kind::Other, metered: false, hides_usage: false, clock };
+        let sent = Sent {
+            answer,
+            kind: Kind::Other,
+            metered: false,
+            hides_usage: false,
+            clock,
+            retried: false,
+            substituted: false,
+        };
         return Ok(sent.reply(ticket, lease, Dialect::Http));
     }
     let mut headers = answer.headers;

@@ -1,34 +1,29 @@
-//! One call to an upstream: choose an address, get a connection, send, wait for the head.
+//! One attempt at one address: get a connection, send, wait for the head.
 //!
-//! Three things are tried again, and nothing else: an address that cannot be connected to gives way
-//! to the next one; a call on a reused connection that died before any byte of an answer goes once
+//! Two things are tried again here, and nothing else (what else may be tried is for the pipeline's
+//! attempts to say): a call on a reused connection that died before any byte of an answer goes once
 //! to a fresh connection (RFC 9112 section 9.3.1: such a connection was most likely closed while
 //! idle), and so does one that an HTTP/2 backend says it has not begun (RFC 9113 section 8.7).
 //! Never after a timeout: the work may have been done.
 use std::cell::Cell;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
-use std::task::{Context, Poll, ready};
-use std::time::Instant;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode, Uri, header};
-use http_body::Body;
-use hyper::body::Incoming;
 use thiserror::Error;
 
+use super::answer::{Answer, AnswerBody, From};
 use super::connect::ConnectError;
 use super::h1::{self, H1Error};
 use super::h2;
 use super::outgoing::Outgoing;
 use super::pool::{Checkout, DialError, Pooled, Pools};
-use super::{Address, PoolKey, Upstream};
+use super::visit::{Closed, Visit};
+use super::{Address, Upstream};
 use crate::clock::Clock;
 use crate::flight::{Expired, Flight, Stage};
-use crate::io::Stream;
 
 /// What to send. `target` is path and query below the address's own path; `headers` has neither
 /// framing nor hop-by-hop fields, and no `Host`.
@@ -39,37 +34,12 @@ pub struct Outbound<'c> {
     pub body: Outgoing,
 }
 
-/// An upstream's answer: its head, and a body to be read.
-pub struct Answer {
-    pub status: StatusCode,
-    /// Without hop-by-hop fields.
-    pub headers: HeaderMap,
-    pub body: AnswerBody,
-    pub tries: u32,
-    pub reused: bool,
-    /// When its head had been read.
-    pub arrived: Instant,
-}
-
-/// The rest of an answer. Dropping it ends the call at the upstream.
-pub struct AnswerBody {
-    from: From,
-    /// Counts this call at its address for as long as it lasts.
-    _busy: Busy,
-}
-
-enum From {
-    H1(Pooled),
-    H2 { body: Incoming, _share: h2::Share },
-    Done,
-}
-
 #[derive(Debug, Error)]
 pub enum CallError {
     #[error("cannot connect to the upstream: {0}")]
     Connect(#[from] ConnectError),
-    #[error("the upstream has no address")]
-    NoAddress,
+    #[error("the upstream takes no calls now")]
+    Closed(Closed),
     #[error(transparent)]
     H1(#[from] H1Error),
     #[error("the upstream's HTTP/2 connection broke")]
@@ -89,39 +59,27 @@ impl std::convert::From<DialError> for CallError {
     }
 }
 
-/// One more call at an address.
-struct Busy(Arc<AtomicUsize>);
-
-impl Busy {
-    fn at(address: &Address) -> Self {
-        address.busy.fetch_add(1, Relaxed);
-        Self(Arc::clone(&address.busy))
-    }
+/// An attempt that got no answer.
+#[derive(Debug)]
+pub struct Missed {
+    pub error: CallError,
+    pub visit: Visit,
+    /// The backend cannot have begun the work.
+    pub unbegun: bool,
 }
 
-impl Drop for Busy {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
-    }
-}
-
-/// Makes the call under the flight's deadlines.
+/// Sends the call to the address of the visit, under the flight's deadlines.
 pub async fn send(
     pools: &Pools,
     flight: &Flight,
     upstream: &Upstream,
-    mut call: Outbound<'_>,
-) -> Result<Answer, CallError> {
-    let mut refused: Vec<PoolKey> = Vec::new();
-    let mut tries = 0;
+    visit: Visit,
+    call: &mut Outbound<'_>,
+) -> Result<Answer, Missed> {
+    let address = upstream.address(&visit);
+    let pool = pools.pool(upstream, address);
     let mut fresh = false;
     loop {
-        let Some(address) = upstream.least_busy(&refused) else {
-            return Err(CallError::NoAddress);
-        };
-        let busy = Busy::at(address);
-        let pool = pools.pool(upstream, address);
-        tries += 1;
         let taken = if fresh { None } else { pool.take() };
         let reused = taken.is_some();
         let checkout = if let Some(checkout) = taken {
@@ -129,26 +87,23 @@ pub async fn send(
         } else {
             flight.enter(Stage::Connecting, pools.clock.now());
             // boxed: a dial is rare and its state large, and every call would carry it
-            let dialling = flight.guard(Box::pin(pool.dial(upstream, address))).await;
-            match dialling.map_err(CallError::Expired)? {
-                Ok(checkout) => checkout,
-                Err(error) if refused.len() + 1 < upstream.addresses.len() => {
-                    tracing::debug!(%error, upstream = %upstream.config.name, "another address");
-                    refused.push(address.key);
-                    continue;
-                }
-                Err(error) => return Err(error.into()),
+            match flight.guard(Box::pin(pool.dial(upstream, address))).await {
+                Ok(Ok(checkout)) => checkout,
+                Ok(Err(error)) => return Err(Missed::unbegun(error.into(), visit)),
+                Err(expired) => return Err(Missed::unbegun(CallError::Expired(expired), visit)),
             }
         };
         flight.enter(Stage::FirstByte, pools.clock.now());
         call.headers.insert(header::HOST, address.host.clone());
-        match once(flight, &pools.clock, checkout, address, &mut call, busy).await {
+        match once(flight, &pools.clock, checkout, address, call).await {
             Ok(answer) if answer.status == StatusCode::SWITCHING_PROTOCOLS => {
-                return Err(H1Error::Malformed("101 to a call that asked for no upgrade").into());
+                let error = H1Error::Malformed("101 to a call that asked for no upgrade").into();
+                return Err(Missed { error, visit, unbegun: false });
             }
             Ok(mut answer) => {
                 flight.enter(Stage::Answering, pools.clock.now());
-                (answer.tries, answer.reused) = (tries, reused);
+                answer.reused = reused;
+                answer.body.visit = Some(visit);
                 return Ok(answer);
             }
             // what an HTTP/2 backend has not begun may be sent again whatever the connection's age
@@ -160,8 +115,17 @@ pub async fn send(
                 pool.gauges.retried.fetch_add(1, Relaxed);
                 fresh = true;
             }
-            Err((error, _)) => return Err(error),
+            Err((error, lost)) => {
+                let unbegun = lost && matches!(error, CallError::H2(_));
+                return Err(Missed { error, visit, unbegun });
+            }
         }
+    }
+}
+
+impl Missed {
+    fn unbegun(error: CallError, visit: Visit) -> Self {
+        Self { error, visit, unbegun: true }
     }
 }
 
@@ -170,18 +134,26 @@ pub async fn send_upgrade(
     pools: &Pools,
     flight: &Flight,
     upstream: &Upstream,
+    visit: Visit,
     mut call: Outbound<'_>,
-) -> Result<Answer, CallError> {
-    let address = upstream.least_busy(&[]).ok_or(CallError::NoAddress)?;
-    let busy = Busy::at(address);
+) -> Result<Answer, Missed> {
+    let address = upstream.address(&visit);
     flight.enter(Stage::Connecting, pools.clock.now());
     let pool = pools.pool(upstream, address);
-    let dialling = pool.dial_h1(upstream, address);
-    let pooled = flight.guard(dialling).await.map_err(CallError::Expired)??;
+    let pooled = match flight.guard(pool.dial_h1(upstream, address)).await {
+        Ok(Ok(pooled)) => pooled,
+        Ok(Err(error)) => return Err(Missed::unbegun(error.into(), visit)),
+        Err(expired) => return Err(Missed::unbegun(CallError::Expired(expired), visit)),
+    };
     flight.enter(Stage::FirstByte, pools.clock.now());
     call.headers.insert(header::HOST, address.host.clone());
-    let answer = once(flight, &pools.clock, Checkout::H1(pooled), address, &mut call, busy).await;
-    answer.map_err(|(error, _)| error)
+    match once(flight, &pools.clock, Checkout::H1(pooled), address, &mut call).await {
+        Ok(mut answer) => {
+            answer.body.visit = Some(visit);
+            Ok(answer)
+        }
+        Err((error, _)) => Err(Missed { error, visit, unbegun: false }),
+    }
 }
 
 /// One attempt. The flag of an error: nothing came back, so a fresh connection may be tried.
@@ -191,7 +163,6 @@ async fn once(
     checkout: Checkout,
     address: &Address,
     call: &mut Outbound<'_>,
-    busy: Busy,
 ) -> Result<Answer, (CallError, bool)> {
     let path = &address.origin.path;
     let joined;
@@ -202,8 +173,8 @@ async fn once(
         &joined
     };
     match checkout {
-        Checkout::H1(pooled) => over_h1(flight, clock, pooled, target, call, busy).await,
-        Checkout::H2(share) => Box::pin(over_h2(flight, share, address, target, call, busy)).await,
+        Checkout::H1(pooled) => over_h1(flight, clock, pooled, target, call).await,
+        Checkout::H2(share) => Box::pin(over_h2(flight, share, address, target, call)).await,
     }
 }
 
@@ -213,7 +184,6 @@ async fn over_h1(
     mut pooled: Pooled,
     target: &str,
     call: &mut Outbound<'_>,
-    busy: Busy,
 ) -> Result<Answer, (CallError, bool)> {
     let Some(connection) = pooled.connection() else {
         return Err((H1Error::Closed.into(), false));
@@ -237,8 +207,7 @@ async fn over_h1(
     } else {
         From::H1(pooled)
     };
-    let body = AnswerBody { from, _busy: busy };
-    Ok(Answer::new(head.status, head.headers, body))
+    Ok(Answer::new(head.status, head.headers, AnswerBody::new(from)))
 }
 
 async fn over_h2(
@@ -247,7 +216,6 @@ async fn over_h2(
     address: &Address,
     target: &str,
     call: &mut Outbound<'_>,
-    busy: Busy,
 ) -> Result<Answer, (CallError, bool)> {
     let body = std::mem::replace(&mut call.body, Outgoing::whole(Bytes::new()));
     let again = match &body {
@@ -284,7 +252,7 @@ async fn over_h2(
     };
     let (parts, body) = answer.into_parts();
     let from = From::H2 { body, _share: share };
-    Ok(Answer::new(parts.status, parts.headers, AnswerBody { from, _busy: busy }))
+    Ok(Answer::new(parts.status, parts.headers, AnswerBody::new(from)))
 }
 
 fn h2_request(
@@ -304,75 +272,6 @@ fn h2_request(
     *request.headers_mut() = call.headers.clone();
     request.headers_mut().remove(header::HOST);
     Ok(request)
-}
-
-impl Answer {
-    fn new(status: StatusCode, headers: HeaderMap, body: AnswerBody) -> Self {
-        Self { status, headers, body, tries: 1, reused: false, arrived: Instant::now() }
-    }
-}
-
-impl AnswerBody {
-    /// The next piece as it arrived; `None` after the end. The connection goes back to its pool
-    /// with the last piece, not with the `None` behind it.
-    pub fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, CallError>>> {
-        match &mut self.from {
-            From::Done => Poll::Ready(None),
-            From::H1(pooled) => {
-                let Some(connection) = pooled.connection() else { return Poll::Ready(None) };
-                let data = ready!(connection.poll_data(cx));
-                let failed = matches!(data, Some(Err(_)));
-                if failed || data.is_none() || connection.body_ended() {
-                    let from = std::mem::replace(&mut self.from, From::Done);
-                    if let (From::H1(pooled), false) = (from, failed) {
-                        pooled.finish();
-                    }
-                }
-                Poll::Ready(data.map(|data| data.map_err(CallError::H1)))
-            }
-            From::H2 { body, .. } => loop {
-                match ready!(Pin::new(&mut *body).poll_frame(cx)) {
-                    Some(Ok(frame)) => {
-                        if let Ok(data) = frame.into_data() {
-                            return Poll::Ready(Some(Ok(data)));
-                        }
-                    }
-                    Some(Err(error)) => {
-                        self.from = From::Done;
-                        return Poll::Ready(Some(Err(CallError::H2(error))));
-                    }
-                    None => {
-                        self.from = From::Done;
-                        return Poll::Ready(None);
-                    }
-                }
-            },
-        }
-    }
-
-    /// Ends the call at the upstream now; there is no more to be read.
-    pub fn abandon(&mut self) {
-        self.from = From::Done;
-    }
-
-    /// All of it has been handed out.
-    pub fn ended(&self) -> bool {
-        match &self.from {
-            From::Done => true,
-            From::H1(_) => false,
-            From::H2 { body, .. } => body.is_end_stream(),
-        }
-    }
-
-    /// After 101: the bare stream, and what was read beyond the head.
-    pub fn into_upgraded(self) -> Option<(Stream, BytesMut)> {
-        match self.from {
-            From::H1(pooled) => {
-                pooled.into_connection().map(|connection| connection.into_upgraded())
-            }
-            From::H2 { .. } | From::Done => None,
-        }
-    }
 }
 
 /// Opens the connections that an upstream wants warm, on this worker. Failures are only counted:

@@ -55,7 +55,13 @@ pub(super) fn event(tally: &mut Tally, event: Event<'_>) {
                 tally.said(bytes);
             }
         }
-        b"content_block_start" if begins(event) => tally.begin(),
+        b"content_block_start" => {
+            tally.stepped();
+            if begins(event) {
+                tally.begin();
+            }
+        }
+        b"content_block_stop" => tally.stepped(),
         b"message_start" => {
             let Some(message) = Raw(event.data).get(b"message") else { return };
             if let Some(model) = message.get(b"model") {

@@ -91,6 +91,8 @@ pub(super) struct Tally {
     /// A piece of output has passed, or the beginning of one.
     begun: bool,
     content_events: u64,
+    /// Events that show work of another kind.
+    steps: u64,
     /// What the answer said and has not told the tokens of: events, and bytes of text.
     untold_events: u64,
     untold_bytes: u64,
@@ -142,6 +144,11 @@ impl Tally {
         self.content_events += 1;
         self.untold_events += 1;
         self.untold_bytes += bytes as u64;
+    }
+
+    /// An event has no output, and shows that some is being worked at: a hosted tool's progress.
+    pub fn stepped(&mut self) {
+        self.steps += 1;
     }
 
     /// A usage object was read; `counted`: there were counts in it. To be called behind
@@ -224,6 +231,7 @@ impl Meter {
             fault: None,
             begun: false,
             content_events: 0,
+            steps: 0,
             untold_events: 0,
             untold_bytes: 0,
             told: 0,
@@ -301,6 +309,16 @@ impl Meter {
     /// Events that carried output: near to the number of tokens. 0 for a JSON body.
     pub fn content_events(&self) -> u64 {
         self.tally.content_events
+    }
+
+    /// Events without output that show that the backend gets on, as its pings do not.
+    pub fn steps(&self) -> u64 {
+        self.tally.steps
+    }
+
+    /// Whether single events are looked at, so that their content is seen as it comes.
+    pub fn sees_events(&self) -> bool {
+        matches!(self.split, Split::Sse(_) | Split::NdJson(_))
     }
 
     /// Tokens of output so far, while the answer goes by: as the backend told, and an estimate of

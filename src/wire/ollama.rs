@@ -59,8 +59,7 @@ pub(super) fn line(tally: &mut Tally, line: Line<'_>) {
         tally.name_model(model);
     }
     // A tool's arguments are plain JSON and may hold a "done" too, so the search only gates.
-    let perhaps = DONE.last_value(data).is_some_and(|done| done.starts_with(b"true"));
-    if perhaps && whole.get(b"done").and_then(Raw::bool) == Some(true) {
+    if may_be_done(data) && whole.get(b"done").and_then(Raw::bool) == Some(true) {
         last(tally, whole);
     } else {
         say(tally, whole);
@@ -73,6 +72,17 @@ fn say(tally: &mut Tally, line: Raw<'_>) {
     if bytes > 0 {
         tally.said(bytes);
     }
+}
+
+/// Whether some member says that it is done, at whatever depth.
+fn may_be_done(mut data: &[u8]) -> bool {
+    while let Some(done) = DONE.value(data) {
+        if done.starts_with(b"true") {
+            return true;
+        }
+        data = done;
+    }
+    false
 }
 
 /// Bytes of the output in a line: of what is said, or thought, or called.

@@ -198,6 +198,9 @@ fn response(tally: &mut Tally, event: Event<'_>) {
         b"response.created" | b"response.in_progress" if tally.seeks_model() => {
             name_model(tally, event.data);
         }
+        b"response.created" | b"response.queued" | b"response.in_progress" => {}
+        // items come and go, hosted tools search, run and draw
+        _ if name.starts_with(b"response.") => tally.stepped(),
         _ => {}
     }
 }

@@ -7,7 +7,7 @@ mod machine;
 mod nagle;
 mod reload;
 
-pub use child::{PATIENCE, signal, tidegate};
+pub use child::{PATIENCE, signal, tidegate, tidegate_after};
 
 pub const CHAT: &str = "/v1/chat/completions";
 

@@ -9,15 +9,11 @@ use crate::config::file::Kind;
 use crate::config::keys::{ACCESS, AGENT_KEY, AGENTS, CERTIFICATE, PEER, RUNGS};
 use crate::config::known::Known;
 use crate::config::read::{At, Fields, Reader};
-use crate::config::upstream::header_name;
+use crate::config::upstream::{header_name, holds_credentials};
 use crate::identity::Rung;
 use crate::units::{self, UnitError, glob_covers};
 
 const GLOB: &str = "a glob like gpt-*";
-
-/// Headers that hold credentials: their values must not become names in logs and metrics.
-const CREDENTIALS: [&str; 6] =
-    ["api-key", "authorization", "cookie", "set-cookie", "x-api-key", "x-goog-api-key"];
 
 pub(in crate::config) fn agents<'r>(
     reader: &'r Reader<'r>,
@@ -72,7 +68,7 @@ fn header(reader: &Reader<'_>, at: &At<'_>) -> Option<HeaderName> {
     let text = reader.text(at, EXPECTED)?;
     let name = header_name(&text.value);
     match name {
-        Some(name) if CREDENTIALS.contains(&name.as_str()) => {
+        Some(name) if holds_credentials(&name) => {
             let found = format!("`{name}`, which holds credentials");
             reader.wrong(at, found, "a header whose value may be seen, like x-agent-id");
             None

@@ -1,4 +1,5 @@
 //! The keys under `upstreams`.
+use super::resilience::{BALANCES, BREAKERS, CHECKS, HEDGES, RETRIES, WEBSOCKET};
 use super::{BUILTINS, DIALECTS, HTTP2, PACINGS, Section, Shape, URL, key, optional};
 
 pub(in crate::config) static UPSTREAM: Section = Section {
@@ -11,11 +12,7 @@ pub(in crate::config) static UPSTREAM: Section = Section {
             "How it speaks. Known vendors need not say it.",
         ),
         optional("url", &URL, "Where it is. A trailing /v1 may be there or not."),
-        optional(
-            "urls",
-            &Shape::List(&URL),
-            "Several replicas instead of one url; the least busy is taken.",
-        ),
+        optional("urls", &Shape::List(&URL), "Several replicas instead of one url; see `balance`."),
         optional(
             "builtin",
             &Shape::Word(BUILTINS),
@@ -26,6 +23,11 @@ pub(in crate::config) static UPSTREAM: Section = Section {
             &Shape::Secret,
             "Sent instead of the agent's credential: ${NAME} or file:/path. Without it the \
              agent's own passes through.",
+        ),
+        optional(
+            "keys",
+            &Shape::List(&Shape::Secret),
+            "Several instead of one key: one that is refused or used up is set aside.",
         ),
         key(
             "auth",
@@ -61,9 +63,30 @@ pub(in crate::config) static UPSTREAM: Section = Section {
             "Slowing down before the backend says 429: by its headers, else by its 429s. \
              latency: also by its time to the first token, for backends of your own.",
         ),
+        key(
+            "balance",
+            &Shape::Word(BALANCES),
+            "least_busy",
+            "Which of several urls gets a call. prefix: calls that begin alike go to one, whose \
+             prompt cache is warm; session: those of a session do; round_robin: one after another.",
+        ),
+        optional("retry", &RETRIES, "Trying again, here and elsewhere; or `off`."),
+        optional("breaker", &BREAKERS, "When it gets no calls for a while; or `off`: never."),
+        optional(
+            "health",
+            &CHECKS,
+            "Asking each address whether it is well: a path, or a mapping.",
+        ),
+        key(
+            "hedge",
+            &HEDGES,
+            "off",
+            "A second request when the first token is late. on: by the model's own history.",
+        ),
+        optional("websocket", &Shape::Section(&WEBSOCKET), "Sessions over WebSocket."),
     ],
     required: &[],
-    later: &["balance", "retry", "breaker", "fallback", "limits", "prices", "health", "weight"],
+    later: &["fallback", "limits", "prices", "weight"],
 };
 
 pub(in crate::config) static POOL: Section = Section {
@@ -96,7 +119,7 @@ pub(in crate::config) static TIMEOUTS: Section = Section {
             "queue",
             &Shape::Duration,
             "10s",
-            "Waiting for a place under `concurrency`, or for an upstream that is paced.",
+            "Waiting for a place under `concurrency`, its own or a route's, or while it is paced.",
         ),
         key(
             "first_byte",
@@ -104,7 +127,19 @@ pub(in crate::config) static TIMEOUTS: Section = Section {
             "10m",
             "From the request's last byte to the answer's first; reasoning models take long.",
         ),
-        key("idle", &Shape::Duration, "2m", "Longest silence inside an answer."),
+        key(
+            "first_content",
+            &Shape::Duration,
+            "15m",
+            "To the first token of a stream, thoughts included.",
+        ),
+        key("idle", &Shape::Duration, "2m", "Longest silence inside an answer; any byte ends it."),
+        key(
+            "between_tokens",
+            &Shape::Duration,
+            "5m",
+            "Longest time between two tokens of a stream; pings do not count.",
+        ),
         key(
             "total",
             &Shape::Duration,

@@ -28,24 +28,10 @@ pub(super) fn rule<'r>(
     known: &Known<'_>,
 ) -> Option<CacheRule> {
     if !matches!(at.node.kind, Kind::Map(_)) {
-        return word(reader, at, "off", "`off`, or a mapping like { ttl: 1h }")
-            .then_some(CacheRule::Off);
+        let expected = "`off`, or a mapping like { ttl: 1h }";
+        return reader.instead(at, &["off"], expected).map(|_| CacheRule::Off);
     }
     cache(reader, at, known).map(|cache| CacheRule::On(cache.into()))
-}
-
-/// Whether it is the one word that may stand in the place of a mapping; a fault if it is not.
-fn word(reader: &Reader<'_>, at: &At<'_>, word: &str, expected: &str) -> bool {
-    let shown = match &at.node.kind {
-        Kind::Text(_) => match reader.text(at, expected) {
-            Some(text) if text.value == word => return true,
-            Some(text) => text.shown(),
-            None => return false,
-        },
-        _ => at.node.what().to_owned(),
-    };
-    reader.wrong(at, shown, expected);
-    false
 }
 
 fn cache<'r>(reader: &'r Reader<'r>, at: &At<'_>, known: &Known<'_>) -> Option<Cache> {
@@ -133,7 +119,7 @@ fn semantic<'r>(
 fn embedder<'r>(reader: &'r Reader<'r>, at: &At<'_>, known: &Known<'_>) -> Option<Embedder> {
     if !matches!(at.node.kind, Kind::Map(_)) {
         let expected = "the word builtin, or a mapping like { upstream: local, model: bge-small }";
-        return word(reader, at, "builtin", expected).then_some(Embedder::Builtin);
+        return reader.instead(at, &["builtin"], expected).map(|_| Embedder::Builtin);
     }
     let fields = reader.section(at, &EMBEDDER)?;
     let [upstream, model] = ["upstream", "model"].map(|key| {

@@ -4,12 +4,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{At, Reader, words};
+use super::{At, Fields, Reader, words};
 use crate::config::Secret;
 use crate::config::fault::nearest;
 use crate::config::file::Kind;
 use crate::config::interpolate::{Expanded, expand};
-use crate::units;
+use crate::units::{self, UnitError, show_duration};
 
 /// Largest secret or certificate that is read.
 const LARGEST: u64 = 1 << 20;
@@ -81,12 +81,7 @@ impl Reader<'_> {
         None
     }
 
-    fn unit<T>(
-        &self,
-        at: &At<'_>,
-        text: &Expanded<'_>,
-        value: Result<T, units::UnitError>,
-    ) -> Option<T> {
+    fn unit<T>(&self, at: &At<'_>, text: &Expanded<'_>, value: Result<T, UnitError>) -> Option<T> {
         value.map_err(|error| self.wrong(at, text.shown(), &error.0)).ok()
     }
 
@@ -128,7 +123,7 @@ impl Reader<'_> {
         &self,
         at: &At<'_>,
         expected: &str,
-        read: impl FnOnce(&str) -> Result<T, units::UnitError>,
+        read: impl FnOnce(&str) -> Result<T, UnitError>,
     ) -> Option<T> {
         let (value, shown) = self.written(at, expected)?;
         read(&value).map_err(|error| self.wrong(at, shown, &error.0)).ok()
@@ -168,6 +163,32 @@ impl Reader<'_> {
             self.fault_near(at.node.place, &at.path, text.shown(), &expected, hint);
         }
         index
+    }
+
+    /// The word that stands in the place of a mapping; its index.
+    pub fn instead(&self, at: &At<'_>, known: &[&str], expected: &str) -> Option<usize> {
+        let Kind::Text(_) = &at.node.kind else {
+            self.wrong(at, at.node.what(), expected);
+            return None;
+        };
+        let text = self.text(at, expected)?;
+        let index = known.iter().position(|word| *word == text.value);
+        if index.is_none() {
+            let hint = nearest(&text.value, known.iter().copied());
+            self.fault_near(at.node.place, &at.path, text.shown(), expected, hint);
+        }
+        index
+    }
+
+    /// A share of the whole, in percent and whole tenths of one; from `least` tenths to all.
+    pub fn percentage(&self, at: &At<'_>, least: u32) -> Option<f64> {
+        let from = units::show_weight(least);
+        let expected = format!("a percentage from {from} to 100% in tenths, like 20% or 0.5%");
+        let read = |text: &str| {
+            let tenths = units::weight(text).ok().filter(|tenths| (least..=1000).contains(tenths));
+            tenths.map(|tenths| f64::from(tenths) / 10.0).ok_or(UnitError(expected.clone()))
+        };
+        self.quantity(at, &expected, read)
     }
 
     /// A value nobody may see: as it is, from the environment, or the content of `file:/path`
@@ -245,5 +266,29 @@ impl Reader<'_> {
                 None
             }
         }
+    }
+}
+
+impl<'r, 'n> Fields<'r, 'n> {
+    /// A time that another key bounds: a longer one is a fault, a longer default is cut.
+    pub fn time_within(&self, name: &str, default: Duration, most: Duration, of: &str) -> Duration {
+        self.maybe_within(name, most, of, Reader::some_time).unwrap_or(default.min(most))
+    }
+
+    /// The same for a key without a default.
+    pub fn maybe_within(
+        &self,
+        name: &str,
+        most: Duration,
+        of: &str,
+        read: impl FnOnce(&'r Reader<'r>, &At<'n>) -> Option<Duration>,
+    ) -> Option<Duration> {
+        let at = self.get(name)?;
+        let value = read(self.reader, &at)?;
+        if value > most {
+            let expected = format!("at most `{of}`, which is {}", show_duration(most));
+            self.reader.wrong(&at, format!("`{}`", show_duration(value)), &expected);
+        }
+        Some(value)
     }
 }

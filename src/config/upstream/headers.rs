@@ -16,6 +16,22 @@ const FRAMING: [&str; 9] = [
     "upgrade",
 ];
 
+/// Headers that hold credentials: their values must not become names in logs and metrics, and no
+/// rule may tell them apart.
+const CREDENTIALS: [&str; 7] = [
+    "api-key",
+    "authorization",
+    "cookie",
+    "set-cookie",
+    "x-api-key",
+    "x-auth-token",
+    "x-goog-api-key",
+];
+
+pub(in crate::config) fn holds_credentials(name: &HeaderName) -> bool {
+    CREDENTIALS.contains(&name.as_str())
+}
+
 /// A name that people may set.
 pub(in crate::config) fn header_name(text: &str) -> Option<HeaderName> {
     let name: HeaderName = text.parse().ok()?;

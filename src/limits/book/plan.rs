@@ -277,13 +277,9 @@ impl Book {
                 plan.parts.push(part);
             }
         }
-        plan.flag(
-            match moved {
-                Some(grant) => grant.runaway.map(Flag::known),
-                None => seen.and_then(|seen| self.guard.decide(&seen)),
-            },
-            now,
-        );
+        let judged = |seen| self.guard.decide(&seen);
+        let known = |grant: &Grant| grant.runaway.map(Flag::known);
+        plan.flag(moved.map_or_else(|| seen.and_then(judged), known), now);
         plan.bound = plan.assumed(ask);
         for part in &plan.parts {
             self.table.join(part.bucket, agent);

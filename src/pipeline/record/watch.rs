@@ -1,24 +1,28 @@
 //! How an upstream call goes, for whoever answers for it.
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::Record;
 use crate::limits::book::Settled;
 use crate::pipeline::status::Saved;
+use crate::route::Aim;
 use crate::telemetry::metrics::Kept;
-use crate::upstream::call::Answer;
+use crate::upstream::answer::Answer;
 use crate::wire::Usage;
 
 /// Whoever wants to know how an upstream call goes.
 pub trait Watch {
     fn sent(&mut self, at: Instant);
+    /// It goes to another target than was thought.
+    fn moved(&mut self, aim: &Aim);
     fn answered(&mut self, answer: &Answer);
     /// What the call has cost, where a limit has counted it.
     fn billed(&mut self, settled: Option<&Settled>);
 }
 
 /// How an upstream call goes that several calls wait for; the record of the first follows it.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Trace {
     pub sent: Option<Instant>,
     pub arrived: Option<Instant>,
@@ -28,13 +32,19 @@ pub struct Trace {
     pub usage: Option<Usage>,
     pub content_events: u64,
     pub settled: Option<Settled>,
+    /// Where it went in the end, if not where it was sent first.
+    pub aim: Option<Aim>,
     /// What it did not have to ask for.
     pub saved: Option<(Saved, Usage)>,
 }
 
 impl Watch for Trace {
     fn sent(&mut self, at: Instant) {
-        self.sent = Some(at);
+        self.sent.get_or_insert(at);
+    }
+
+    fn moved(&mut self, aim: &Aim) {
+        self.aim = Some(aim.clone());
     }
 
     fn answered(&mut self, answer: &Answer) {
@@ -49,7 +59,19 @@ impl Watch for Trace {
 
 impl Watch for Record {
     fn sent(&mut self, at: Instant) {
-        self.note(|facts| facts.sent = Some(at));
+        self.note(|facts| {
+            facts.sent.get_or_insert(at);
+        });
+    }
+
+    fn moved(&mut self, aim: &Aim) {
+        self.note(|facts| {
+            let Some(routed) = &mut facts.route else { return };
+            routed.target.moved_away();
+            aim.target().metrics.started();
+            routed.upstream = Arc::clone(aim.upstream());
+            routed.target = Arc::clone(&aim.target().metrics);
+        });
     }
 
     fn answered(&mut self, answer: &Answer) {
@@ -87,6 +109,9 @@ impl Record {
 
     /// What is known by now of an upstream call that somebody else makes.
     pub fn follow(&mut self, trace: &Trace) {
+        if let Some(aim) = &trace.aim {
+            self.moved(aim);
+        }
         self.note(|facts| {
             facts.sent = trace.sent;
             if let Some(arrived) = trace.arrived {

@@ -118,8 +118,10 @@ impl Refusal {
         let seconds = longest.as_secs_f64();
         let Some((denial, (limit, label))) = denial.and_then(|it| Some((it, it.limit.as_ref()?)))
         else {
+            let lane = denial.and_then(|denial| denial.lane.as_ref());
+            let full = lane.map_or_else(|| "upstream".to_owned(), |lane| format!("route `{lane}`"));
             refusal.message =
-                format!("The upstream had no free place for this call within {seconds} s.").into();
+                format!("The {full} had no free place for this call within {seconds} s.").into();
             return refusal;
         };
         refusal.message = format!(
@@ -140,6 +142,7 @@ impl Refusal {
 fn message(denial: &Denial, who: &Identity) -> String {
     let Some((limit, label)) = &denial.limit else {
         return match denial.why {
+            Why::QueueFull | Why::Full if let Some(lane) = &denial.lane => format!("As many calls of the route `{lane}` run or wait as may."),
             Why::Unpriced => "A hard money budget applies, and the price of this model is not known; the policy's `prices` can tell it.".to_owned(),
             Why::QueueFull => format!("As many calls of `{}` wait for this upstream as may.", who.agent),
             _ => "The upstream has no room for this call, and asks to wait longer than the policy allows.".to_owned(),

@@ -22,13 +22,14 @@ use crate::pipeline::call::Call;
 use crate::pipeline::gate::HeadFacts;
 use crate::pipeline::worker::Worker;
 use crate::pipeline::{Caller, admit};
-use crate::route::{Asked, Match};
+use crate::route::{Aim, Asked, Match};
 use crate::snapshot::{Lasting, Live, Snapshot};
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::Upstream;
 use crate::upstream::call::{Outbound, send};
 use crate::upstream::outgoing::Outgoing;
+use crate::upstream::visit::Spread;
 
 const SSE: &str =
     "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
@@ -113,8 +114,8 @@ impl World {
 
     fn ticket(&self, record: &Record) -> Ticket {
         let long = Duration::from_secs(30);
-        let limits =
-            Limits { reading: long, queued: long, first_byte: long, idle: long, total: long };
+        let limits = Limits { reading: long, queued: long, first_byte: long, ..Limits::UNBOUNDED };
+        let limits = Limits { idle: long, total: long, ..limits };
         let about = About::new(record.id, "chat");
         self.worker.flights.begin(&self.worker.clock, limits, about)
     }
@@ -123,23 +124,13 @@ impl World {
         &self,
         snapshot: &Snapshot,
         ticket: &Ticket,
-        route: &crate::route::Route,
+        aim: &Aim,
         kind: Kind,
         record: &mut Record,
     ) -> admit::Lease {
-        let who = Rc::new(Identity {
-            agent: "test".into(),
-            rung: Rung::Address,
-            parent: None,
-            session: None,
-            team: None,
-            team_proven: false,
-            class: Class::Default,
-            credential: None,
-            grant: None,
-        });
+        let who = Rc::new(nobody());
         let call = Call::empty(kind);
-        admit::admit(&self.worker, snapshot, ticket, &who, route, &call, record).await.ok().unwrap()
+        admit::admit(&self.worker, snapshot, ticket, &who, aim, &call, record).await.ok().unwrap()
     }
 
     /// A call up to the reply, and the backend's end after it has sent `answer`.
@@ -150,11 +141,12 @@ impl World {
         let upstream = self.upstream();
         let Match { route, endpoint, .. } = route(&snapshot);
         let kind = endpoint.kind;
-        record.routed(route, kind);
-        let lease = self.lease(&snapshot, &ticket, route, kind, &mut record).await;
+        let aim = Aim::new(route, 0);
+        record.routed(&aim, kind);
+        let lease = self.lease(&snapshot, &ticket, &aim, kind, &mut record).await;
         let mut headers = HeaderMap::new();
         let body = Outgoing::whole(Bytes::from_static(b"{}"));
-        let call = Outbound { method: &Method::POST, target: "/", headers: &mut headers, body };
+        let mut call = Outbound { method: &Method::POST, target: "/", headers: &mut headers, body };
         let backend = async {
             let (mut stream, _) = self.listener.accept().await.unwrap();
             let mut got = Vec::new();
@@ -164,20 +156,45 @@ impl World {
             stream.write_all(answer.as_bytes()).await.unwrap();
             stream
         };
-        let sending = send(&self.worker.pools, &ticket, &upstream, call);
+        let visit = upstream.choose(Spread::default(), &[], Instant::now()).unwrap();
+        let sending = send(&self.worker.pools, &ticket, &upstream, visit, &mut call);
         let (answer, stream) = tokio::join!(sending, backend);
         let answer = answer.unwrap();
         record.answered(&answer);
         let clock = Arc::clone(&self.worker.clock);
-        let sent = Sent { answer, kind, metered: true, hides_usage: false, clock };
+        let sent = Sent {
+            answer,
+            kind,
+            metered: true,
+            hides_usage: false,
+            clock,
+            retried: false,
+            substituted: false,
+        };
         (sent.reply(ticket, lease, Dialect::OpenAi).into_response(record), stream)
+    }
+}
+
+fn nobody() -> Identity {
+    Identity {
+        agent: "test".into(),
+        rung: Rung::Address,
+        parent: None,
+        session: None,
+        team: None,
+        team_proven: false,
+        class: Class::Default,
+        credential: None,
+        grant: None,
     }
 }
 
 /// Where every call of these tests goes.
 fn route(snapshot: &Snapshot) -> Match<'_, 'static> {
     let path = "/v1/chat/completions";
-    snapshot.routes.first(Asked { method: &Method::POST, path, anthropic: false }).unwrap()
+    let (who, headers) = (nobody(), HeaderMap::new());
+    let asked = Asked { method: &Method::POST, path, who: &who, headers: &headers };
+    snapshot.routes.first(asked).unwrap()
 }
 
 async fn frame(body: &mut ReplyBody) -> Option<Result<Bytes, BrokenOff>> {
@@ -331,7 +348,7 @@ fn a_refusal_is_recorded_as_what_it_was() {
             let mut record = world.record();
             let snapshot = world.worker.snapshot();
             let Match { route, endpoint, .. } = route(&snapshot);
-            record.routed(route, endpoint.kind);
+            record.routed(&Aim::new(route, 0), endpoint.kind);
             let refusal = Refusal::expired(expired);
             drop(refusal.answer(Dialect::OpenAi, record));
             let lines = world.lines();

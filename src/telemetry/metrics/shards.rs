@@ -37,9 +37,14 @@ impl<T: Default> Shards<T> {
         self.0[HOME.get()].begun.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Takes one `begin` of this thread's back.
+    pub(super) fn unbegin(&self) {
+        self.0[HOME.get()].begun.fetch_sub(1, Ordering::Relaxed);
+    }
+
     /// How often `begin` was called, by all threads.
     pub(super) fn begun(&self) -> u64 {
-        self.0.iter().map(|shard| shard.begun.load(Ordering::Relaxed)).sum()
+        self.0.iter().fold(0, |sum, shard| sum.wrapping_add(shard.begun.load(Ordering::Relaxed)))
     }
 
     /// Adds to a part of the value: this thread's own, unless it is being read.

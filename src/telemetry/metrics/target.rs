@@ -24,6 +24,11 @@ impl Target {
         self.shards.begin();
     }
 
+    /// A call that had begun here has moved to another target: it ends there.
+    pub fn moved_away(&self) {
+        self.shards.unbegin();
+    }
+
     /// A call has ended.
     pub fn finished(&self, call: &Finished<'_>) {
         self.shards.edit(|tally| tally.add(call, &self.models));

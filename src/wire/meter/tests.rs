@@ -327,6 +327,17 @@ fn only_the_first_terminal_event_counts() {
 }
 
 #[test]
+fn the_end_is_seen_between_what_only_looks_like_it() {
+    let deep = r#"{"done":false,"eval_count":9}"#;
+    let last = format!(r#"{{"before":{deep},"done":true,"eval_count":3,"behind":{deep}}}"#);
+    let meter = metered(Kind::OllamaChat, Form::NdJson, [last.as_bytes()]);
+    assert_eq!((meter.ending(), meter.usage()), (Ending::Complete, usage([0, 3])));
+    let deeper = r#"{"message":{"tool_calls":[{"done":true}]},"done":false}"#;
+    let meter = metered(Kind::OllamaChat, Form::NdJson, [deeper.as_bytes()]);
+    assert_eq!(meter.ending(), Ending::Open);
+}
+
+#[test]
 fn the_last_event_may_lack_its_blank_line() {
     assert_eq!(sse(Kind::Chat, "data: [DONE]").ending(), Ending::Complete);
     let stop = "event: message_stop\ndata: {\"type\":\"message_stop\"}";

@@ -117,7 +117,7 @@ async fn queue() {
 
 #[tokio::test]
 async fn case_49_connect() {
-    let hole = super::leaving::black_hole().await;
+    let hole = origin::black_hole().await;
     let addr = hole.0.local_addr().unwrap().as_socket().unwrap();
     let app = App::start(&policy(&format!("http://{addr}"), "pool: { connect_timeout: 300ms },"));
     let start = Instant::now();

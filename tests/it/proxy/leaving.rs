@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 
 use super::{CHAT, PLAIN, STREAM, policy};
 use crate::support::app::App;
@@ -190,25 +189,9 @@ async fn while_queued() {
     assert_eq!(app.ended("client_gone"), 4);
 }
 
-/// An address whose connections hang: its queue of connections is full.
-pub(super) async fn black_hole() -> (socket2::Socket, Vec<TcpStream>) {
-    use socket2::{Domain, Socket, Type};
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    socket.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
-    socket.listen(0).unwrap();
-    let addr = socket.local_addr().unwrap().as_socket().unwrap();
-    let mut filling = Vec::new();
-    while let Ok(Ok(stream)) =
-        tokio::time::timeout(Duration::from_millis(200), TcpStream::connect(addr)).await
-    {
-        filling.push(stream);
-    }
-    (socket, filling)
-}
-
 #[tokio::test]
 async fn case_1_while_connecting() {
-    let (hole, _filling) = black_hole().await;
+    let (hole, _filling) = origin::black_hole().await;
     let addr = hole.local_addr().unwrap().as_socket().unwrap();
     let app = App::start(&policy(&format!("http://{addr}"), "pool: { connect_timeout: 1m },"));
     let calls = || app.state()["calls"].as_array().unwrap().clone();

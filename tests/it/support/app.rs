@@ -181,6 +181,13 @@ impl App {
         all
     }
 
+    /// The access lines so far.
+    pub fn written(&self) -> Vec<Value> {
+        let text = self.access.lock().clone();
+        let lines = text.iter().filter(|line| line.starts_with('{'));
+        lines.map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()
+    }
+
     /// The one call there was.
     pub async fn line(&self) -> Value {
         self.lines(1).await.remove(0)

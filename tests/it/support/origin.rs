@@ -3,8 +3,10 @@ use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
 
 use parking_lot::Mutex;
+use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -37,6 +39,7 @@ impl Request {
 struct Seen {
     connections: AtomicUsize,
     open: AtomicUsize,
+    bytes: AtomicUsize,
     requests: Mutex<Vec<Request>>,
 }
 
@@ -118,6 +121,11 @@ impl Origin {
         std::mem::take(&mut self.seen.requests.lock())
     }
 
+    /// Bytes that have been read, of all connections.
+    pub fn bytes(&self) -> usize {
+        self.seen.bytes.load(Relaxed)
+    }
+
     /// How many requests came and were not taken.
     pub fn requests(&self) -> usize {
         self.seen.requests.lock().len()
@@ -126,7 +134,16 @@ impl Origin {
 
 impl Conn {
     async fn more(&mut self) -> bool {
-        matches!(self.io.read_buf(&mut self.unread).await, Ok(1..))
+        let read = self.io.read_buf(&mut self.unread).await.unwrap_or_default();
+        self.seen.bytes.fetch_add(read, Relaxed);
+        read > 0
+    }
+
+    /// Everything that has come and was not looked at yet, once there is something; `None` at the
+    /// end of the connection.
+    pub async fn some(&mut self) -> Option<Vec<u8>> {
+        let there = !self.unread.is_empty() || self.more().await;
+        there.then(|| std::mem::take(&mut self.unread))
     }
 
     /// The next request's head; its body is left to be read. It is listed without a body.
@@ -212,7 +229,9 @@ impl Conn {
             loop {
                 match self.io.read_buf(&mut self.unread).await {
                     Ok(0) => return,
-                    Ok(_) => {}
+                    Ok(read) => {
+                        self.seen.bytes.fetch_add(read, Relaxed);
+                    }
                     Err(error) => {
                         assert_ne!(error.kind(), ErrorKind::WouldBlock);
                         return;
@@ -227,6 +246,19 @@ impl Conn {
     pub fn reset(self) {
         self.io.set_zero_linger().expect("a TCP option");
     }
+}
+
+/// An address whose connections hang: its queue of connections is full.
+pub async fn black_hole() -> (Socket, Vec<TcpStream>) {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a free port");
+    socket.listen(0).expect("it listens");
+    let addr = socket.local_addr().expect("an address").as_socket().expect("an IP address");
+    let mut filling = Vec::new();
+    while let Ok(Ok(stream)) = timeout(Duration::from_millis(200), TcpStream::connect(addr)).await {
+        filling.push(stream);
+    }
+    (socket, filling)
 }
 
 /// An answer with a length.

@@ -28,6 +28,16 @@ impl Reply {
     }
 }
 
+/// What became of many bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flood {
+    Taken,
+    /// The server did not take all of them in the time.
+    Held,
+    /// The server has ended the connection.
+    Cut,
+}
+
 /// One connection.
 pub struct Raw {
     io: TcpStream,
@@ -46,6 +56,15 @@ impl Raw {
     /// Sends bytes; a server that has hung up already is no fault of the sender.
     pub async fn send(&mut self, bytes: &[u8]) {
         let _ = self.io.write_all(bytes).await;
+    }
+
+    /// Sends as much of these bytes as is taken within the time; what is not stays.
+    pub async fn flood(&mut self, bytes: &mut &[u8], time: Duration) -> Flood {
+        match timeout(time, self.io.write_all_buf(bytes)).await {
+            Ok(Ok(())) => Flood::Taken,
+            Ok(Err(_)) => Flood::Cut,
+            Err(_) => Flood::Held,
+        }
     }
 
     /// The next reply; `None` when the connection ends, or nothing comes. A reply without a length
@@ -71,6 +90,17 @@ impl Raw {
     /// Whether the server closes, with nothing more to say.
     pub async fn is_closed(&mut self) -> bool {
         self.unread.is_empty() && !self.more().await && !self.silent
+    }
+
+    /// Whether the last wait was in vain, on a connection that is open still.
+    pub fn was_silent(&self) -> bool {
+        self.silent
+    }
+
+    /// Whether the server closes, whatever it says until then.
+    pub async fn ends(&mut self) -> bool {
+        while self.more().await {}
+        !self.silent
     }
 
     /// Exactly so many bytes.

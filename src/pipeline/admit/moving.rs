@@ -1,0 +1,66 @@
+//! A call moves on: its attempt came to nothing, and it asks for leave to try elsewhere.
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use super::Lease;
+use super::ask::{ask, credential, is_limited};
+use crate::flight::Expired;
+use crate::identity::Identity;
+use crate::limits::book::{Ask, Decision, End, Fate};
+use crate::pipeline::call::Call;
+use crate::pipeline::refusal::Refusal;
+use crate::route::Aim;
+use crate::snapshot::Snapshot;
+use crate::upstream::keys::Key;
+
+impl Lease {
+    /// Leave for another target, or with another key, instead. It waits for none: a place that is
+    /// not free is no place to fall back to.
+    pub fn move_to(
+        &mut self,
+        snapshot: &Snapshot,
+        who: &Rc<Identity>,
+        aim: &Aim,
+        call: &Call,
+        key: Option<&Key>,
+    ) -> Result<(), Refusal> {
+        let upstream = aim.upstream();
+        if !Arc::ptr_eq(upstream, &self.upstream) {
+            self.upstream.shared.gauges.in_flight.fetch_sub(1, Relaxed);
+            upstream.shared.gauges.in_flight.fetch_add(1, Relaxed);
+            self.upstream = Arc::clone(upstream);
+        }
+        (self.key, self.credential) = (key.map(|key| key.id), credential(who, key));
+        let old = self.grant.take();
+        if old.is_none() && !is_limited(snapshot, aim) {
+            return Ok(());
+        }
+        let asked = ask(snapshot, who, aim, call, self.credential);
+        let ask = Ask { patience: Some(Duration::ZERO), ..asked };
+        let end = End { fate: Fate::Unsent, ..End::unsent() };
+        let (decision, standing) = self.limits.with(|book, now| {
+            let decision = match old {
+                Some(old) => book.exchange(old, &end, &ask, now).1,
+                None => book.ask(&ask, now),
+            };
+            let standing = match &decision {
+                Decision::Go(grant) => book.standing(grant, now),
+                _ => Vec::new(),
+            };
+            (decision, standing)
+        });
+        match decision {
+            Decision::Go(grant) => {
+                (self.grant, self.standing, self.fate) = (Some(grant), standing, Fate::Unsent);
+                Ok(())
+            }
+            Decision::No(denial) => Err(Refusal::limited(&denial, who)),
+            Decision::Wait { call, .. } => {
+                self.limits.with(|book, now| book.leave(call, now));
+                Err(Refusal::expired(Expired::Queued))
+            }
+        }
+    }
+}

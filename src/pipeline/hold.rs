@@ -1,0 +1,101 @@
+//! What is held back of an answer before it is the client's: an error's body, to see what it says of
+//! the backend, and a stream's head until its first content, so that an error in it can still be
+//! answered by somebody else. Bounded in bytes and in time; the pieces are handed on as they came.
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tokio::time::{Instant, timeout_at};
+
+use super::stub::{self, Verdict};
+use crate::clock::Clock;
+use crate::config::Retry;
+use crate::flight::{Expired, Flight};
+use crate::upstream::answer::AnswerBody;
+use crate::upstream::call::CallError;
+use crate::wire::{Ending, Meter};
+
+/// Most bytes held back.
+pub const MOST: usize = 64 * 1024;
+/// Longest time for an error's body to come.
+const ERROR_BODY: Duration = Duration::from_secs(2);
+
+/// The body of an error, as far as it is held; all of it goes on being there to be read.
+pub async fn error_body(flight: &Flight, body: &mut AnswerBody) -> Bytes {
+    let (mut pieces, mut whole) = (VecDeque::new(), BytesMut::new());
+    let until = Instant::now() + ERROR_BODY;
+    while !body.ended() && whole.len() < MOST {
+        let next = flight.guard(poll_fn(|cx| body.poll_data(cx)));
+        let Ok(Ok(Some(Ok(piece)))) = timeout_at(until, next).await else { break };
+        whole.extend_from_slice(&piece);
+        pieces.push_back(piece);
+    }
+    body.put_back(pieces);
+    whole.freeze()
+}
+
+/// How holding a stream back has ended.
+pub enum Held {
+    /// Its content has begun, or it is to be waited for no longer.
+    Goes,
+    /// With an error in it, before any content.
+    Failed(Verdict),
+    Broken(CallError),
+    Expired(Expired),
+    /// Without content for longer than the policy waits.
+    Slow,
+}
+
+/// Holds a stream back until its content begins. What was read is put back.
+pub async fn until_content(
+    flight: &Flight,
+    clock: &Clock,
+    body: &mut AnswerBody,
+    mut meter: Meter,
+    retry: &Retry,
+) -> Held {
+    if meter.sees_events() {
+        flight.await_content();
+    }
+    let mut pieces = VecDeque::new();
+    let (mut held, begun) = (0, Instant::now());
+    let until = begun + retry.slow.unwrap_or(retry.hold);
+    let ended = loop {
+        if body.ended() {
+            meter.finish();
+            break judged(&meter).unwrap_or(Held::Goes);
+        }
+        let next = flight.guard(poll_fn(|cx| body.poll_data(cx)));
+        let piece = match timeout_at(until, next).await {
+            Err(_) if retry.slow.is_some() => break Held::Slow,
+            Err(_) => break Held::Goes,
+            Ok(Err(expired)) => break Held::Expired(expired),
+            Ok(Ok(Some(Err(error)))) => break Held::Broken(error),
+            Ok(Ok(None)) => continue,
+            Ok(Ok(Some(Ok(piece)))) => piece,
+        };
+        flight.moved(0, clock.now());
+        meter.push(&piece);
+        held += piece.len();
+        pieces.push_back(piece);
+        if let Some(ended) = judged(&meter) {
+            break ended;
+        }
+        if held >= MOST {
+            break Held::Goes;
+        }
+    };
+    body.put_back(pieces);
+    ended
+}
+
+/// What is known of a stream by what was seen of it.
+fn judged(meter: &Meter) -> Option<Held> {
+    match meter.ending() {
+        _ if meter.content_started() => Some(Held::Goes),
+        Ending::Failed => Some(Held::Failed(stub::fault(meter).unwrap_or(Verdict::Failed))),
+        Ending::Complete => Some(Held::Goes),
+        Ending::Open => None,
+    }
+}
