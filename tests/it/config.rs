@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use tidegate::config::{
     self, Access, AccessLog, Address, Agents, Auth, Cache, CacheRule, Calendar, Config, Embedder,
-    Faults, Host, Http2, KeyHash, Limit, LogForm, Measure, Mode, Pacing, Per, Policy, Price,
-    ProxyRule, Queue, Replay, Runaway, RunawayAction, Scope, Secret, Semantic, SemanticMode,
-    TokenWeights, Window,
+    Faults, Goal, Host, Http2, KeyHash, Limit, LogForm, Measure, Mode, Pacing, Per, Policy, Price,
+    ProxyRule, Queue, Replay, Route, Runaway, RunawayAction, Scope, Secret, Semantic, SemanticMode,
+    TokenWeights, Upstream, Window,
 };
 use tidegate::identity::{Class, Rung};
 use tidegate::wire::Dialect;
