@@ -23,7 +23,7 @@ use super::worker::Worker;
 use crate::agents::Places;
 use crate::flight::Flight;
 use crate::identity::Identity;
-use crate::route::{Aim, Target};
+use crate::route::Aim;
 use crate::snapshot::Snapshot;
 use crate::upstream::Upstream;
 use crate::upstream::keys::Key;
@@ -174,7 +174,7 @@ pub async fn dispatch(
     Prepared::strip(head, None);
     let mut unanswered = Unanswered { lease, watch, answered: false };
     let Unanswered { lease, watch, .. } = &mut unanswered;
-    let sent = Run::new(going, lease, *watch, to, head, call).to_an_answer().await;
+    let sent = Run::new(going, lease, *watch, to, head, call).answer().await;
     unanswered.answered = sent.is_ok();
     sent
 }
@@ -219,10 +219,4 @@ pub fn edited(aim: &Aim, lease: &Lease, call: &Call) -> Result<(Option<Bytes>, b
     }
     let hides = edits.asks_usage();
     Ok((Some(edits.apply(body)), hides))
-}
-
-/// Whether a call that goes there may go elsewhere.
-pub fn has_others(aim: &Aim) -> bool {
-    let Target { upstream, .. } = aim.target();
-    aim.route.targets.len() > 1 || upstream.addresses.len() > 1 || upstream.keys.len() > 1
 }

@@ -16,6 +16,7 @@ pub enum Repeat {
 pub enum Verdict {
     Fine,
     TheirFault,
+    Denied,
     Limited,
     KeyRefused,
     KeySpent,
