@@ -18,6 +18,8 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 pub use alike::Alike;
+#[cfg(fuzzing)]
+pub use disk::fuzz;
 pub use disk::{Disk, DiskFigures};
 pub use entry::{Author, Entry, Filter, Piece, Purged};
 pub use inflight::{Claim, Gone, Hubs, Lead, Recorded, Seat};

@@ -248,7 +248,7 @@ fn check(args: Check) -> ExitCode {
     say(&format!("{what}: {}\n", counts(&config)))
 }
 
-/// `1 listener, 2 upstreams, 3 routes`, and keys and policies where there are any.
+/// `1 listener, 2 upstreams, 3 routes`, and fallbacks, keys and policies where there are any.
 fn counts(config: &Config) -> String {
     let count = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
     let policies = match config.policies.len() {
@@ -260,8 +260,12 @@ fn counts(config: &Config) -> String {
         0 => String::new(),
         n => format!(", {}", count(n, "key")),
     };
+    let fallbacks = match config.routes.iter().map(|route| route.fallback.len()).sum() {
+        0 => String::new(),
+        n => format!(", {}", count(n, "fallback")),
+    };
     format!(
-        "{}, {}, {}{keys}{policies}",
+        "{}, {}, {}{fallbacks}{keys}{policies}",
         count(config.listen.len(), "listener"),
         count(config.upstreams.len(), "upstream"),
         count(config.routes.len(), "route")

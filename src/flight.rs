@@ -6,8 +6,14 @@
 //! early, even when the thread was held up: a tick stored since the last sweep may be as old as that,
 //! so the sweep takes it for one of now. Nothing here is shared between threads.
 //!
+//! Bytes and content of a stream have deadlines of their own: a backend's pings show that it is
+//! alive, and not that it gets on. The same sweep sees that a client has heard nothing for long.
+//!
 //! Alternative rejected: one tokio timer per call, re-armed at each stage; it costs an entry in the
 //! timer wheel and its lock for each of them.
+mod limits;
+mod list;
+
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::pin::pin;
@@ -16,10 +22,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use slab::Slab;
-use tokio::sync::Notify;
-
-use crate::clock::{Clock, Tick};
+use self::limits::Bounds;
+pub use self::limits::{Expired, Limits, Stage};
+pub use self::list::{Flights, Seen, Ticket};
+use crate::clock::Tick;
 use crate::request_id::RequestId;
 
 /// How often deadlines are looked at.
@@ -27,79 +33,55 @@ pub const TICK: Duration = Duration::from_millis(100);
 /// The finest step of a tick.
 const MOMENT: Duration = Duration::from_millis(1);
 
-/// Where a call is; each stage has its own longest silence.
+/// What content of a stream is waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stage {
-    /// The request's body is arriving.
-    Reading,
-    /// Standing in the fair queue.
-    Queued,
-    /// A connection is being made; the connector has its own timer.
-    Connecting,
-    /// The request is sent, nothing has come back.
-    FirstByte,
-    /// The answer is arriving.
-    Answering,
+enum Awaited {
+    /// None, or none that could be seen.
+    Nothing,
+    First,
+    Next,
 }
 
-impl Stage {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Reading => "reading",
-            Self::Queued => "queued",
-            Self::Connecting => "connecting",
-            Self::FirstByte => "first_byte",
-            Self::Answering => "answering",
-        }
-    }
-}
-
-/// Why the sweep ended a call.
+/// Whether a client is told now and then that its stream is still alive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Expired {
-    /// The client sent no more of its request.
-    Reading,
-    Queued,
-    FirstByte,
-    Idle,
-    Total,
+enum Beats {
+    Off,
+    On,
+    Due,
 }
 
-impl Expired {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Reading => "request_body",
-            Self::Queued => "queue",
-            Self::FirstByte => "first_byte",
-            Self::Idle => "idle",
-            Self::Total => "total",
-        }
-    }
-}
-
-/// The longest silence allowed in each stage.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    pub reading: Duration,
-    pub queued: Duration,
-    pub first_byte: Duration,
-    pub idle: Duration,
-    /// Over the whole call; a stream that is sending is never cut by it.
-    pub total: Duration,
+/// What the sweep wants of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Due {
+    Expired(Expired),
+    /// The client has heard nothing for long, and can be told that all is well; once.
+    Heartbeat,
 }
 
 /// One call in flight.
 #[derive(Debug)]
 pub struct Flight {
     pub started: Instant,
-    limits: Cell<Limits>,
+    bounds: Cell<Bounds>,
     stage: Cell<Stage>,
     begun: Cell<Tick>,
     moved: Cell<Tick>,
+    /// The caller wants a stream.
+    wants_stream: Cell<bool>,
     streaming: Cell<bool>,
+    awaited: Cell<Awaited>,
+    /// Since when.
+    awaits: Cell<Tick>,
+    beats: Cell<Beats>,
+    /// When the client was sent something.
+    spoke: Cell<Tick>,
     fate: Cell<Option<Expired>>,
     waker: RefCell<Option<Waker>>,
     bytes: Cell<u64>,
+    /// Bytes of the request's body, held until the answer begins.
+    body: Cell<u64>,
+    /// Bytes of the answer that are held.
+    log: Cell<u64>,
     about: RefCell<About>,
 }
 
@@ -125,30 +107,94 @@ impl Flight {
     pub fn enter(&self, stage: Stage, now: Tick) {
         self.stage.set(stage);
         self.moved.set(now);
-        // it got on for all that
-        if self.fate.get() == Some(Expired::Queued) {
-            self.fate.set(None);
+        if stage == Stage::FirstByte && self.wants_stream.get() {
+            self.awaited.set(Awaited::First);
+            self.awaits.set(now);
+        } else {
+            self.awaited.set(Awaited::Nothing);
         }
+        // it got on for all that, or begins anew
+        self.forgive(|fate| !matches!(fate, Expired::Total | Expired::Overrun));
     }
 
-    /// Bytes of the answer went by.
+    /// Bytes of the answer came.
     pub fn moved(&self, bytes: usize, now: Tick) {
         self.moved.set(now);
         // it was the client that had stood still
-        if self.fate.get() == Some(Expired::Idle) {
-            self.fate.set(None);
-        }
+        self.forgive(|fate| fate == Expired::Idle);
         self.bytes.set(self.bytes.get() + bytes as u64);
     }
 
+    /// So many bytes of the request's body are held.
+    pub fn holds_body(&self, bytes: u64) {
+        self.body.set(bytes);
+    }
+
+    /// So many bytes of its answer are held.
+    pub fn holds_answer(&self, bytes: u64) {
+        self.log.set(bytes);
+    }
+
+    /// What would be free without it, about. In bytes.
+    fn held(&self) -> u64 {
+        let body = if self.stage.get() == Stage::Answering { 0 } else { self.body.get() };
+        body + self.log.get()
+    }
+
+    /// Whoever reads the answer had stood still: the backend had no chance to be heard.
+    pub fn resumed(&self, now: Tick) {
+        self.moved(0, now);
+        if self.awaited.get() == Awaited::Next {
+            self.content(now);
+        }
+    }
+
+    /// The answer is a stream whose content can be seen. To be asked for behind
+    /// [`Stage::Answering`].
+    pub fn await_content(&self) {
+        if self.awaited.get() == Awaited::Nothing {
+            self.awaited.set(Awaited::First);
+        }
+    }
+
+    /// A frame has brought content.
+    pub fn content(&self, now: Tick) {
+        self.awaited.set(Awaited::Next);
+        self.stepped(now);
+    }
+
+    /// A frame has shown that the backend gets on, although it says nothing: a tool of its own.
+    pub fn stepped(&self, now: Tick) {
+        self.awaits.set(now);
+        self.forgive(|fate| matches!(fate, Expired::FirstContent | Expired::BetweenTokens));
+    }
+
+    /// The stream has said its last: what may follow is the end of its framing.
+    pub fn over(&self) {
+        self.awaited.set(Awaited::Nothing);
+        self.beats.set(Beats::Off);
+        self.forgive(|fate| matches!(fate, Expired::FirstContent | Expired::BetweenTokens));
+    }
+
+    fn forgive(&self, which: impl FnOnce(Expired) -> bool) {
+        if self.fate.get().is_some_and(which) {
+            self.fate.set(None);
+        }
+    }
+
     pub fn set_limits(&self, limits: Limits) {
-        self.limits.set(limits);
+        self.bounds.set(limits.into());
     }
 
     /// The call stands in line, for so long at most.
     pub fn queue(&self, longest: Duration, now: Tick) {
-        self.limits.set(Limits { queued: longest, ..self.limits.get() });
+        self.bounds.set(Bounds { queued: limits::millis(longest), ..self.bounds.get() });
         self.enter(Stage::Queued, now);
+    }
+
+    /// The caller wants a stream: its first content has a deadline from when the request is sent.
+    pub fn set_wants_stream(&self, wants: bool) {
+        self.wants_stream.set(wants);
     }
 
     /// The answer is a stream: from its first byte on, only silence ends it.
@@ -156,14 +202,37 @@ impl Flight {
         self.streaming.set(true);
     }
 
+    /// The client can be told that its stream is alive: from now on [`Due::Heartbeat`] comes when
+    /// [`Self::spoke`] has not for long.
+    pub fn begin_beats(&self, now: Tick) {
+        self.beats.set(Beats::On);
+        self.spoke.set(now);
+    }
+
+    pub fn end_beats(&self) {
+        self.beats.set(Beats::Off);
+    }
+
+    /// Something is sent to the client.
+    pub fn spoke(&self, now: Tick) {
+        self.spoke.set(now);
+        if self.beats.get() == Beats::Due {
+            self.beats.set(Beats::On);
+        }
+    }
+
     pub fn describe(&self, edit: impl FnOnce(&mut About)) {
         edit(&mut self.about.borrow_mut());
     }
 
-    /// Whether the sweep has ended this call; otherwise it will wake this task when it does.
-    pub fn poll_expired(&self, cx: &mut Context<'_>) -> Option<Expired> {
+    /// What is due now; otherwise the sweep will wake this task when something is.
+    pub fn poll_due(&self, cx: &mut Context<'_>) -> Option<Due> {
         if let Some(fate) = self.fate.get() {
-            return Some(fate);
+            return Some(Due::Expired(fate));
+        }
+        if self.beats.get() == Beats::Due {
+            self.beats.set(Beats::On);
+            return Some(Due::Heartbeat);
         }
         let mut waker = self.waker.borrow_mut();
         match waker.as_mut() {
@@ -172,6 +241,30 @@ impl Flight {
             None => *waker = Some(cx.waker().clone()),
         }
         None
+    }
+
+    /// The same for whoever tells the client nothing: whether the sweep has ended this call.
+    pub fn poll_expired(&self, cx: &mut Context<'_>) -> Option<Expired> {
+        loop {
+            if let Due::Expired(fate) = self.poll_due(cx)? {
+                return Some(fate);
+            }
+        }
+    }
+
+    /// Whether it was cut for what it holds; otherwise this task is woken when it is. For who waits
+    /// for readers, whom no deadline of a backend concerns.
+    pub fn poll_cut(&self, cx: &mut Context<'_>) -> Option<Expired> {
+        let fate = self.poll_expired(cx);
+        if fate.is_some() && !self.was_cut() {
+            *self.waker.borrow_mut() = Some(cx.waker().clone());
+            return None;
+        }
+        fate
+    }
+
+    pub fn was_cut(&self) -> bool {
+        self.fate.get() == Some(Expired::Overrun)
     }
 
     /// Runs a step of the call under its deadlines.
@@ -191,7 +284,7 @@ impl Flight {
 
     /// What happened since the last sweep, `gap` ago, happened a moment before this one at the latest.
     fn settle(&self, now: Tick, gap: Duration) {
-        for tick in [&self.begun, &self.moved] {
+        for tick in [&self.begun, &self.moved, &self.awaits] {
             if now.since(tick.get()) <= gap {
                 tick.set(now.before(MOMENT));
             }
@@ -199,127 +292,54 @@ impl Flight {
     }
 
     fn overdue(&self, now: Tick) -> Option<Expired> {
-        let limits = self.limits.get();
-        let silent = now.since(self.moved.get());
-        let (bound, why) = match self.stage.get() {
-            Stage::Reading => (limits.reading, Expired::Reading),
-            Stage::Queued => (limits.queued, Expired::Queued),
-            Stage::Connecting => (Duration::MAX, Expired::Total),
-            Stage::FirstByte => (limits.first_byte, Expired::FirstByte),
-            Stage::Answering => (limits.idle, Expired::Idle),
+        let bounds = self.bounds.get();
+        let exceeds = |tick: &Cell<Tick>, bound: u32| passed(now, tick) > bound.saturating_add(1);
+        let stage = self.stage.get();
+        let (bound, why) = match stage {
+            Stage::Reading => (bounds.reading, Expired::Reading),
+            Stage::Queued => (bounds.queued, Expired::Queued),
+            Stage::Connecting => (u32::MAX, Expired::Total),
+            Stage::FirstByte => (bounds.first_byte, Expired::FirstByte),
+            Stage::Answering => (bounds.idle, Expired::Idle),
         };
-        if silent > bound.saturating_add(MOMENT) {
+        if exceeds(&self.moved, bound) {
             return Some(why);
         }
-        let sending = self.streaming.get() && self.stage.get() == Stage::Answering;
-        (!sending && now.since(self.begun.get()) > limits.total.saturating_add(MOMENT))
-            .then_some(Expired::Total)
-    }
-}
-
-/// What `/state` shows of one call.
-#[derive(Debug, Clone)]
-pub struct Seen {
-    pub about: About,
-    pub stage: Stage,
-    pub age: Duration,
-    pub bytes: u64,
-}
-
-/// All calls in flight of one worker.
-#[derive(Debug, Default)]
-pub struct Flights {
-    all: RefCell<Slab<Rc<Flight>>>,
-    /// The sweep has stopped for want of calls; the next call wakes it.
-    asleep: Cell<bool>,
-    /// When the sweep came by last.
-    swept: Cell<Tick>,
-    wake: Notify,
-}
-
-impl Flights {
-    /// A new call, in stage [`Stage::Reading`].
-    pub fn begin(self: &Rc<Self>, clock: &Clock, limits: Limits, about: About) -> Ticket {
-        if self.asleep.replace(false) {
-            clock.advance();
-            self.wake.notify_one();
+        let (bound, why) = match self.awaited.get() {
+            Awaited::Nothing => (u32::MAX, Expired::FirstContent),
+            Awaited::First => (bounds.first_content, Expired::FirstContent),
+            Awaited::Next => (bounds.between_tokens, Expired::BetweenTokens),
+        };
+        if exceeds(&self.awaits, bound) {
+            return Some(why);
         }
-        let now = clock.now();
-        let flight = Rc::new(Flight {
-            started: Instant::now(),
-            limits: Cell::new(limits),
-            stage: Cell::new(Stage::Reading),
-            begun: Cell::new(now),
-            moved: Cell::new(now),
-            streaming: Cell::new(false),
-            fate: Cell::new(None),
-            waker: RefCell::new(None),
-            bytes: Cell::new(0),
-            about: RefCell::new(about),
-        });
-        let key = self.all.borrow_mut().insert(Rc::clone(&flight));
-        Ticket { flight, key, flights: Rc::clone(self) }
+        let sending = self.streaming.get() && stage == Stage::Answering;
+        (!sending && exceeds(&self.begun, bounds.total)).then_some(Expired::Total)
     }
 
-    /// Sleeps until a call begins; there must be none now.
-    pub async fn sleep(&self) {
-        self.asleep.set(true);
-        self.wake.notified().await;
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.all.borrow().is_empty()
-    }
-
-    /// Ends what is overdue.
-    pub fn sweep(&self, now: Tick) {
-        let gap = now.since(self.swept.replace(now));
-        for (_, flight) in self.all.borrow().iter() {
-            flight.settle(now, gap);
-            if flight.fate.get().is_none()
-                && let Some(why) = flight.overdue(now)
-            {
-                flight.fate.set(Some(why));
-                if let Some(waker) = flight.waker.take() {
-                    waker.wake();
-                }
-            }
+    /// Looks at the clock. Says whether the call's task is to look too.
+    fn falls_due(&self, now: Tick) -> bool {
+        if self.fate.get().is_some() {
+            return false;
         }
-    }
-
-    pub fn list(&self) -> Vec<Seen> {
-        let all = self.all.borrow();
-        all.iter()
-            .map(|(_, flight)| Seen {
-                about: flight.about.borrow().clone(),
-                stage: flight.stage.get(),
-                age: flight.started.elapsed(),
-                bytes: flight.bytes.get(),
-            })
-            .collect()
-    }
-}
-
-/// Keeps a call in the list; dropping it takes the call off.
-#[derive(Debug)]
-pub struct Ticket {
-    flight: Rc<Flight>,
-    key: usize,
-    flights: Rc<Flights>,
-}
-
-impl std::ops::Deref for Ticket {
-    type Target = Flight;
-
-    fn deref(&self) -> &Flight {
-        &self.flight
+        if let Some(why) = self.overdue(now) {
+            self.fate.set(Some(why));
+            return true;
+        }
+        let silent = passed(now, &self.spoke) > self.bounds.get().heartbeat;
+        let beats = silent && self.beats.get() == Beats::On;
+        if beats {
+            self.beats.set(Beats::Due);
+            // half of an event may stand there: then the next turn is as far away as any
+            self.spoke.set(now);
+        }
+        beats
     }
 }
 
-impl Drop for Ticket {
-    fn drop(&mut self) {
-        self.flights.all.borrow_mut().remove(self.key);
-    }
+/// Milliseconds since a tick.
+fn passed(now: Tick, tick: &Cell<Tick>) -> u32 {
+    now.raw().wrapping_sub(tick.get().raw())
 }
 
 #[cfg(test)]

@@ -30,7 +30,6 @@ pub mod reply;
 pub mod shared;
 mod similar;
 mod status;
-mod stub;
 mod told;
 mod upgrade;
 pub mod worker;
@@ -38,10 +37,10 @@ pub mod worker;
 use std::borrow::Cow;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use http::{Method, Request, Response, request};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 
 use self::cached::Asking;
 use self::call::Call;
@@ -141,10 +140,14 @@ async fn run(
     if unexpected_body && endpoint.kind != Kind::Other {
         return Err(in_dialect(Refusal::unexpected_body()));
     }
-    let max_body = snapshot.config.server.max_body;
+    let max_body = snapshot.config.server.max_body.min(worker.pressure.largest_body());
     if endpoint.kind.reads_body() && body_len.is_some_and(|length| length > max_body) {
         return Err(in_dialect(Refusal::body_too_large(max_body)));
     }
+    worker.takes(identity.class).map_err(|_| {
+        let refusal = Refusal::overloaded();
+        in_dialect(if body.is_end_stream() { refusal } else { refusal.closing() })
+    })?;
 
     let ticket = begin(worker, snapshot, &endpoint, record);
     let call = Call::read(worker, snapshot, &ticket, &head.headers, &endpoint, body, body_len)
@@ -163,6 +166,7 @@ async fn run(
     let upstream = aim.upstream();
     record.routed(&aim, endpoint.kind);
     ticket.set_limits(limits(snapshot, &upstream.config.timeouts));
+    ticket.set_wants_stream(call.stream);
     ticket.describe(|about| about.upstream = Some(Arc::clone(&upstream.config.name)));
 
     let dialect = endpoint.dialect.or(Some(upstream.config.dialect));
@@ -180,7 +184,15 @@ async fn run(
 /// The rest of the path, now that all is known of a call that can be known of it.
 async fn answer(asking: Asking<'_>, upgrade: bool) -> Result<reply::Reply, Refusal> {
     let (miss, status) = match lookup::plan(asking.worker, asking.snapshot, &asking.facts()) {
-        Planned::Look(lookup) if !upgrade => return Box::pin(asking.look(lookup)).await,
+        Planned::Look(_) if upgrade => Planned::Off.uncached(),
+        Planned::Look(lookup) if asking.worker.pressure.may_share() => {
+            return Box::pin(asking.look(lookup)).await;
+        }
+        Planned::Look(mut lookup) => match lookup.peek(asking.worker, SystemTime::now()) {
+            Some(found) => return Box::pin(asking.spared(found, &lookup)).await,
+            None if lookup.only_if_cached() => return Err(Refusal::not_kept()),
+            None => Planned::Bypass("pressure").uncached(),
+        },
         planned => planned.uncached(),
     };
     let Asking { worker, snapshot, ticket, who, to, head, call, dialect, record } = asking;
@@ -218,8 +230,11 @@ fn limits(snapshot: &Snapshot, timeouts: &crate::config::Timeouts) -> Limits {
         reading: snapshot.config.server.body_timeout,
         queued: timeouts.queue,
         first_byte: timeouts.first_byte,
+        first_content: timeouts.first_content,
         idle: timeouts.idle,
+        between_tokens: timeouts.between_tokens,
         total: timeouts.total,
+        heartbeat: snapshot.config.server.heartbeat,
     }
 }
 

@@ -1,34 +1,48 @@
 //! Backends: where they are, how many calls they are given, and the connections kept to them.
 //!
 //! An [`Upstream`] is prepared from its configuration and shared by all workers; what must outlive a
-//! reload (its gauges, how busy each address is) is in [`Shared`], found again by name.
-//! Connections belong to one worker each ([`pool::Pools`]): no lock stands between a call and its
-//! connection. [`call::send`] makes one call.
+//! reload (its gauges, how each address stands, its breaker) is in [`Shared`], found again by name.
+//! [`Upstream::choose`] gives an address for an attempt: a [`visit::Visit`], by which the health of
+//! the backend is known. Connections belong to one worker each ([`pool::Pools`]): no lock stands
+//! between a call and its connection. [`call::send`] makes one attempt.
 //!
 //! Nothing here knows about dialects or status codes for clients.
 pub mod answer;
+mod balance;
+pub mod breaker;
+mod budget;
 pub mod call;
 pub mod connect;
 mod dial;
 pub mod dns;
 pub mod h1;
 mod h2;
+pub mod health;
 pub mod keys;
 pub mod outgoing;
 pub mod pool;
 mod proxy;
+pub mod roster;
+mod standing;
+mod sync;
 pub mod tls;
 pub mod visit;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::time::Instant;
 
 use dashmap::DashMap;
 use http::{HeaderName, HeaderValue, header};
 use thiserror::Error;
 
+use self::breaker::Switch;
+use self::budget::Budget;
 use self::connect::Connector;
 use self::keys::{Key, KeyState};
+use self::roster::Roster;
+use self::standing::Standing;
 use crate::config::{self, Auth, Host, Origin};
 use crate::telemetry::metrics::{Metrics, PoolGauges};
 
@@ -52,6 +66,8 @@ pub struct Upstream {
     pub paces: bool,
     pub shared: Arc<Shared>,
     pub addresses: Vec<Address>,
+    /// How they stand, and the choice between them.
+    pub roster: Arc<Roster>,
     pub connector: Connector,
     /// For upgrades, which only HTTP/1.1 has.
     pub h1_connector: Connector,
@@ -68,7 +84,6 @@ pub struct Address {
     pub host: HeaderValue,
     /// What its connections are kept under: two addresses with one key could share them.
     pub key: PoolKey,
-    pub busy: Arc<AtomicUsize>,
 }
 
 /// A hash over everything that makes connections interchangeable.
@@ -80,7 +95,13 @@ pub struct Shared {
     /// It has told of its limits, so that calls must ask before they go.
     pub paced: AtomicBool,
     pub gauges: Arc<PoolGauges>,
-    busy: DashMap<PoolKey, Arc<AtomicUsize>>,
+    /// Over all of its addresses.
+    breaker: Switch,
+    budget: Budget,
+    /// Whose turn it is: among the addresses, and among the keys.
+    turn: AtomicUsize,
+    key_turn: Arc<AtomicUsize>,
+    standings: DashMap<PoolKey, Arc<Standing>>,
     keys: DashMap<u64, Arc<KeyState>>,
 }
 
@@ -96,11 +117,22 @@ impl Registry {
             Arc::new(Shared {
                 paced: AtomicBool::new(false),
                 gauges: metrics.pool(name),
-                busy: DashMap::new(),
+                breaker: Switch::default(),
+                budget: Budget::new(Instant::now()),
+                turn: AtomicUsize::new(0),
+                key_turn: Arc::default(),
+                standings: DashMap::new(),
                 keys: DashMap::new(),
             })
         };
         Arc::clone(&self.by_name.entry(Arc::clone(name)).or_insert_with(new))
+    }
+}
+
+impl Shared {
+    fn standing(&self, address: &Address) -> Arc<Standing> {
+        let new = || Arc::new(Standing::new(address.key, &address.origin));
+        Arc::clone(&self.standings.entry(address.key).or_insert_with(new))
     }
 }
 
@@ -123,8 +155,10 @@ impl Upstream {
         let addresses = config
             .urls
             .iter()
-            .map(|origin| Address::prepare(config, origin, &shared))
-            .collect::<Result<_, _>>()?;
+            .map(|origin| Address::prepare(config, origin))
+            .collect::<Result<Vec<_>, _>>()?;
+        let standings = addresses.iter().map(|address| shared.standing(address));
+        let roster = Arc::new(Roster::new(config, &shared, standings));
         let keys = config
             .keys
             .iter()
@@ -137,11 +171,24 @@ impl Upstream {
             paces: config.pacing != config::Pacing::Off,
             shared,
             addresses,
+            roster,
             connector,
             h1_connector,
             wall: wall(config, &keys),
             keys,
         })
+    }
+
+    /// Sets the gauges of its health to what is so; for what time alone changes.
+    pub fn show(&self, now: Instant) {
+        self.roster.show(now);
+        let aside = self.keys_aside(now) as i64;
+        self.shared.gauges.keys_aside.store(aside, Relaxed);
+    }
+
+    /// Retries that are left of the budget.
+    pub fn retries_left(&self, now: Instant) -> u64 {
+        self.shared.budget.left(now)
     }
 
     /// The caller's credential is replaced.
@@ -167,17 +214,11 @@ fn wall(config: &config::Upstream, keys: &[Key]) -> [u8; 32] {
 }
 
 impl Address {
-    fn prepare(
-        config: &config::Upstream,
-        origin: &Origin,
-        shared: &Shared,
-    ) -> Result<Self, SetupError> {
+    fn prepare(config: &config::Upstream, origin: &Origin) -> Result<Self, SetupError> {
         let host = host_of(origin);
         let host = HeaderValue::from_str(&host)
             .map_err(|_| SetupError::Host { name: Arc::clone(&config.name), host })?;
-        let key = PoolKey::of(config, origin);
-        let busy = Arc::clone(&shared.busy.entry(key).or_default());
-        Ok(Self { origin: origin.clone(), host, key, busy })
+        Ok(Self { origin: origin.clone(), host, key: PoolKey::of(config, origin) })
     }
 }
 
@@ -210,7 +251,7 @@ fn prepare_key(
     let id = hash.first_chunk().map_or(1, |half| u64::from_be_bytes(*half) | 1);
     let id = if config.keys.len() > 1 { id } else { 0 };
     let state = Arc::clone(&shared.keys.entry(id).or_default());
-    Ok(Key { name, value, id, state })
+    Ok(Key { name, value, id, state, turn: Arc::clone(&shared.key_turn) })
 }
 
 fn credential(

@@ -21,13 +21,16 @@ mod json;
 mod meter;
 mod ollama;
 mod openai;
+mod prefix;
 mod question;
 mod quota;
+mod repeat;
 mod seek;
 mod splice;
 mod split;
 mod tools;
 mod usage;
+mod verdict;
 mod view;
 mod watch;
 
@@ -36,15 +39,18 @@ pub use endpoint::{Endpoint, Kind, endpoint};
 pub use fault::{Fault, FaultKind, error_body, error_event};
 pub use hide::Hide;
 pub use meter::{Ending, Form, Meter, form};
+pub use prefix::prefix;
 pub use question::{
     NotAlike, Question, Turn, Unasked, changing_headers, header_changes_answer,
     header_is_a_condition, header_may_authorize, question,
 };
 pub use quota::{Allowance, Quota, quota};
-pub use splice::{Edits, Wish};
+pub use repeat::{Repeat, repeat};
+pub use splice::{Edits, Wish, path_with_model};
 pub use split::{Event, Line, MAX_EVENT, NdJsonSplit, SseSplit};
 pub use tools::{Conversation, ToolCall, conversation, last_tool_call};
 pub use usage::Usage;
+pub use verdict::{Verdict, event_verdict, verdict};
 pub use view::{View, ViewFault, view};
 
 /// A way of speaking. Closed on purpose: a new OpenAI-compatible vendor is configuration.

@@ -1,23 +1,26 @@
 //! What the admin listener shows: readiness, liveness, and the state of everything as JSON.
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
-use super::worker::{Crew, Message};
+use super::crew::Crew;
+use super::worker::Message;
 use super::{Shared, agents, cache};
 use crate::admin::{CacheDoor, Doors, KeysDoor, Readiness};
 use crate::drain::{Drain, Stage};
 use crate::flight::Seen;
 use crate::limits::Limits;
 use crate::pipeline::shared::Hubs;
+use crate::pressure::Level;
 use crate::snapshot::Live;
 use crate::store::Store;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::Upstream;
+use crate::upstream::breaker::Status;
 
 /// How long a worker may take to say what it has in flight.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -108,6 +111,13 @@ fn readiness(shared: &Shared, drain: &Drain, crew: &Crew) -> Readiness {
     if shared.lasting.store.as_ref().is_some_and(|store| !store.healthy()) {
         why.push("the store has failed: budgets and keys are no longer kept".to_owned());
     }
+    let pressure = &shared.lasting.pressure;
+    let level = pressure.level();
+    if level > Level::Calm {
+        let (used, budget) = (pressure.used() >> 20, pressure.budget() >> 20);
+        let level = level.as_str();
+        why.push(format!("memory is short ({level}): calls hold {used} of {budget} MiB"));
+    }
     Readiness { ready, why }
 }
 
@@ -120,6 +130,15 @@ async fn state(metrics: Arc<Metrics>, live: Arc<Live>, drain: Drain, crew: Arc<C
         "stage": format!("{:?}", drain.stage()).to_lowercase(),
         "workers": crew.len(),
         "connections": crew.connections(),
+        "memory": {
+            "held": live.pressure.used(),
+            "budget": live.pressure.budget(),
+            "level": live.pressure.level().as_str(),
+        },
+        "descriptors": {
+            "limit": crew.descriptors.limit,
+            "connections": snapshot.config.server.max_connections.min(crew.descriptors.connections),
+        },
         "upstreams": snapshot.upstreams.iter().map(|one| upstream(one)).collect::<Vec<_>>(),
         "calls": calls.iter().map(call).collect::<Vec<_>>(),
         "agents": view.agents,
@@ -141,18 +160,23 @@ fn store(store: &Store) -> Value {
 }
 
 fn upstream(upstream: &Upstream) -> Value {
+    let now = Instant::now();
     let gauges = &upstream.shared.gauges;
-    let addresses: Vec<_> = upstream
-        .addresses
-        .iter()
-        .map(|address| {
+    let seen = upstream.addresses.iter().zip(upstream.roster.seen(now));
+    let addresses: Vec<_> = seen
+        .map(|(address, seen)| {
             json!({
-                "host": address.host.to_str().unwrap_or(""),
+                "host": seen.address,
                 "tls": address.origin.tls,
-                "in_flight": address.busy.load(Relaxed),
+                "in_flight": seen.busy,
+                "state": seen.state,
+                "left_ms": seen.left.map(millis),
+                "latency_ms": seen.latency.map(millis),
             })
         })
         .collect();
+    let breaker = upstream.roster.breaker(now);
+    let left = if let Status::Open(left) = breaker { Some(millis(left)) } else { None };
     json!({
         "name": &*upstream.config.name,
         "in_flight": gauges.in_flight.load(Relaxed),
@@ -165,8 +189,15 @@ fn upstream(upstream: &Upstream) -> Value {
             "reused": gauges.reused.load(Relaxed),
             "retried": gauges.retried.load(Relaxed),
         },
+        "breaker": { "state": breaker.as_str(), "left_ms": left },
+        "retries_left": upstream.retries_left(now),
+        "keys": { "held": upstream.keys.len(), "aside": upstream.keys_aside(now) },
         "addresses": addresses,
     })
+}
+
+fn millis(time: Duration) -> u64 {
+    time.as_millis() as u64
 }
 
 fn call(seen: &Report) -> Value {

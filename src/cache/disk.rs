@@ -8,6 +8,8 @@
 //!
 //! The design is Bitcask's (Sheehy and Smith, 2010) without its merge: files leave oldest first.
 mod files;
+#[cfg(fuzzing)]
+pub mod fuzz;
 mod index;
 mod owner;
 mod queue;

@@ -22,6 +22,7 @@ const MOST: u64 = 1_000_000;
 pub(super) fn standard(upstreams: &[Upstream]) -> Vec<Route> {
     let prefixes = upstreams.iter().enumerate().map(|(to, upstream)| Route {
         path: Arc::from(format!("/{}", upstream.name)),
+        name: Arc::clone(&upstream.name),
         ..Route::new(&upstream.name, to)
     });
     let bare = [

@@ -78,7 +78,7 @@ fn waits(config: &Config, upstream: &Upstream) -> bool {
         || config
             .routes
             .iter()
-            .any(|route| route.concurrency.is_some() || route.on_exhausted != Exhausted::Refuse)
+            .any(|route| route.concurrency.is_some() || route.on_exhausted == Exhausted::Queue)
 }
 
 fn write_listen(out: &mut String, listen: &Listen) -> fmt::Result {

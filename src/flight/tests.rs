@@ -1,3 +1,5 @@
+mod content;
+
 use std::cell::Cell;
 
 use proptest::collection::vec;
@@ -5,12 +7,14 @@ use proptest::prelude::*;
 use tokio::task::LocalSet;
 
 use super::*;
+use crate::clock::Clock;
 use crate::request_id::RequestIds;
 
 const NEVER: Duration = Duration::MAX;
 
 fn limits(bound: Duration) -> Limits {
-    Limits { reading: bound, queued: bound, first_byte: bound, idle: bound, total: NEVER }
+    let stages = Limits { reading: bound, queued: bound, ..Limits::UNBOUNDED };
+    Limits { first_byte: bound, idle: bound, ..stages }
 }
 
 fn about() -> About {

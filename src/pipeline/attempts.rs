@@ -23,9 +23,8 @@ use super::admit::Lease;
 use super::call::{Call, Sending};
 use super::dispatch::{Going, Prepared, edited, key_of};
 use super::record::Watch;
-use super::refusal::Refusal;
+use super::refusal::{Refusal, ran_out};
 use super::reply::Sent;
-use super::stub::Verdict;
 use crate::flight::Expired;
 use crate::route::Aim;
 use crate::upstream::PoolKey;
@@ -33,6 +32,7 @@ use crate::upstream::call::{CallError, Missed, Outbound, send};
 use crate::upstream::h1::H1Error;
 use crate::upstream::outgoing::Outgoing;
 use crate::upstream::visit::{Closed, Spread};
+use crate::wire::Verdict;
 
 /// A call on its way through its attempts.
 pub struct Run<'c, 'p, W> {
@@ -83,7 +83,7 @@ struct Tried {
 struct Failed {
     why: Why,
     /// The answer of the backend, to be passed on if there is no better one.
-    kept: Option<Kept>,
+    kept: Option<Box<Kept>>,
     refusal: Option<Refusal>,
     /// How long the backend wants to be left alone.
     hint: Option<Duration>,
@@ -115,6 +115,26 @@ enum Why {
     Slow,
     /// Nothing helps: the caller's doing, or ours.
     Final,
+}
+
+impl Why {
+    /// As metrics call it.
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Unbegun => "unreachable",
+            Self::Said(verdict) | Self::InStream(verdict) => match verdict {
+                Verdict::Limited => "limited",
+                Verdict::KeyRefused | Verdict::KeySpent | Verdict::Denied => "key",
+                Verdict::Overloaded => "overloaded",
+                Verdict::Fine | Verdict::TheirFault | Verdict::Failed => "failed",
+            },
+            Self::Broken => "broken",
+            Self::TimedOut => "timeout",
+            Self::Slow => "slow",
+            Self::Final => "final",
+        }
+    }
 }
 
 impl Failed {
@@ -154,7 +174,7 @@ impl<'c, 'p, W: Watch> Run<'c, 'p, W> {
     pub async fn answer(mut self) -> Result<Sent, Refusal> {
         self.to.aim.upstream().earn_retry(Instant::now());
         self.dress();
-        let mut kept: Option<Kept> = None;
+        let mut kept: Option<Box<Kept>> = None;
         loop {
             let mut failed = match self.attempt().await {
                 Ok(sent) => return Ok(self.finish(sent)),
@@ -166,11 +186,13 @@ impl<'c, 'p, W: Watch> Run<'c, 'p, W> {
                     // it is given up, and its backend need not go on
                     kept = None;
                 }
+                let gauges = &self.to.aim.upstream().shared.gauges;
+                gauges.retried(failed.why.as_str());
                 continue;
             }
-            if let Some(Kept { sent, aim }) = kept.filter(|_| failed.why != Why::Final) {
-                self.watch.moved(&aim);
-                return Ok(self.finish(sent));
+            if let Some(kept) = kept.filter(|_| failed.why != Why::Final) {
+                self.watch.moved(&kept.aim);
+                return Ok(self.finish(kept.sent));
             }
             let refusal = failed.refusal.unwrap_or_else(Refusal::lost);
             return Err(if self.was_retried() { refusal.after_retries() } else { refusal });
@@ -206,9 +228,12 @@ impl<'c, 'p, W: Watch> Run<'c, 'p, W> {
             Upload::Begun => return Ok(None),
         }
         let Sending::Whole(whole) = &self.call.body else { return Ok(None) };
-        let (changed, hides) = match &self.body {
-            Some(body) => body,
-            None => self.body.insert(edited(&self.to.aim, self.lease, &self.call)?),
+        let (changed, hides) = if let Some(body) = &self.body {
+            body
+        } else {
+            let (changed, hides) = edited(&self.to.aim, self.lease, &self.call)?;
+            let changed = changed.map(|body| self.going.worker.counted(body));
+            self.body.insert((changed, hides))
         };
         let body = changed.as_ref().unwrap_or(whole).clone();
         Ok(Some((Outgoing::whole(body), *hides)))
@@ -289,11 +314,12 @@ impl<'c, 'p, W: Watch> Run<'c, 'p, W> {
             self.upload = Upload::Ready(body);
         }
         let why = match &error {
-            CallError::Expired(Expired::FirstByte) => Why::TimedOut,
+            CallError::Expired(Expired::FirstByte | Expired::FirstContent) => Why::TimedOut,
             // the whole time of the call is up, or its caller's doing
             CallError::Expired(_)
             | CallError::Request(_)
             | CallError::H1(H1Error::RequestBody(_)) => Why::Final,
+            error if ran_out(error) => Why::Final,
             _ if unbegun => Why::Unbegun,
             _ => Why::Broken,
         };

@@ -27,7 +27,7 @@ use crate::route::Aim;
 use crate::snapshot::Snapshot;
 use crate::upstream::Upstream;
 use crate::upstream::keys::Key;
-use crate::wire::{Edits, Endpoint, Wish, view};
+use crate::wire::{Edits, Endpoint, Wish, path_with_model, view};
 
 pub const VIA: HeaderValue = HeaderValue::from_static("1.1 tidegate");
 const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
@@ -107,7 +107,7 @@ impl<'p> Prepared<'p> {
         let model = parts.model.as_deref();
         let other = self.aim.model(model).filter(|to| Some(*to) != model);
         let renamed = match (model, other) {
-            (Some(model), Some(to)) => super::stub::path_with_model(&parts.rest, model, to),
+            (Some(model), Some(to)) => path_with_model(&parts.rest, model, to),
             _ => None,
         };
         let rest = renamed.as_deref().unwrap_or(&parts.rest);
@@ -205,6 +205,7 @@ pub fn edited(aim: &Aim, lease: &Lease, call: &Call) -> Result<(Option<Bytes>, b
         include_usage: call.stream && lease.counts_tokens() && !call.asks.usage,
         max_tokens: lease.clamp().map(|clamp| clamp.tokens),
         completion_tokens: &*upstream.config.provider == "openai",
+        model: aim.model(call.model()).filter(|model| Some(*model) != call.model()),
     };
     if wish == (Wish { completion_tokens: wish.completion_tokens, ..Wish::default() }) {
         return Ok((None, false));

@@ -57,6 +57,7 @@ pub async fn vector(
         first_byte: PATIENCE,
         idle: PATIENCE,
         total: PATIENCE,
+        ..Limits::UNBOUNDED
     };
     let about = About::new(worker.ids.next(), "embeddings");
     let ticket = worker.flights.begin(&worker.clock, limits, about);

@@ -11,13 +11,14 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::record::Record;
 use super::refusal::Refusal;
+use super::reply::beat::{KEEP_ALIVE, Tail, may_beat, numbers_events};
 use super::reply::{BrokenOff, Content, Failing, Reply, ReplyBody, after_a_torn_event};
 use super::shared::{Failure, Head, Seat, Tab};
 use super::status::{CACHE_STATUS, Saved};
 use super::told;
 use super::worker::Worker;
 use crate::cache::Gone;
-use crate::flight::{Expired, Stage, Ticket};
+use crate::flight::{Due, Stage, Ticket};
 use crate::limits::book::Standing;
 use crate::telemetry::metrics::Outcome;
 use crate::wire::{Form, Kind};
@@ -46,6 +47,8 @@ pub struct Following {
     /// Taken when it is closed.
     record: Option<Record>,
     failing: Failing,
+    /// What it has read.
+    tail: Tail,
 }
 
 /// The record of the first caller, which goes to the task if it leaves before an answer.
@@ -114,7 +117,9 @@ pub async fn follow(
         kind,
         record: None,
         failing: Failing::No,
+        tail: Tail::default(),
     };
+    following.begin();
     let status = following.head.status;
     Ok(Reply { status, headers, content: Content::Shared(Box::new(following)) })
 }
@@ -188,9 +193,18 @@ impl Following {
                 self.end();
                 Poll::Ready(None)
             }
-            Poll::Pending => match self.expired(cx) {
-                None => Poll::Pending,
-                Some(expired) => self.fail(&Refusal::expired(expired), false, cx),
+            Poll::Pending => loop {
+                match self.due(cx) {
+                    None => return Poll::Pending,
+                    Some(Due::Expired(expired)) => {
+                        return self.fail(&Refusal::expired(expired), false, cx);
+                    }
+                    Some(Due::Heartbeat) if self.may_beat() => {
+                        self.spoke();
+                        return Poll::Ready(Some(Ok(KEEP_ALIVE)));
+                    }
+                    Some(Due::Heartbeat) => {}
+                }
             },
         }
     }
@@ -200,18 +214,44 @@ impl Following {
         self.failing == Failing::No && self.record.is_none() && self.seat.ended()
     }
 
-    /// The first caller's deadlines are the task's.
-    fn expired(&self, cx: &mut Context<'_>) -> Option<Expired> {
+    fn begin(&self) {
+        if let Reader::Joined(ticket, _) = &self.reader
+            && may_beat(self.kind, self.head.form, self.head.eventful)
+        {
+            ticket.begin_beats(self.worker.clock.now());
+        }
+    }
+
+    /// The first caller's deadlines are the task's, which also tells it when to speak.
+    fn due(&self, cx: &mut Context<'_>) -> Option<Due> {
         match &self.reader {
-            Reader::First(_) => None,
-            Reader::Joined(ticket, _) => ticket.poll_expired(cx),
+            Reader::First(tab) => tab.poll_beat(cx).then_some(Due::Heartbeat),
+            Reader::Joined(ticket, _) => ticket.poll_due(cx),
+        }
+    }
+
+    /// The stream is not over, and what was read of it ends with a whole event.
+    fn may_beat(&self) -> bool {
+        self.head.ended().is_none() && self.tail.between_events()
+    }
+
+    /// The client is sent something.
+    fn spoke(&self) {
+        match &self.reader {
+            Reader::First(tab) => tab.spoke(),
+            Reader::Joined(ticket, _) => ticket.spoke(self.worker.clock.now()),
         }
     }
 
     fn passed(&mut self, piece: &Bytes) {
+        self.spoke();
         if let Reader::Joined(ticket, _) = &self.reader {
             ticket.moved(piece.len(), self.worker.clock.now());
+            if self.tail.is_empty() && numbers_events(piece) {
+                ticket.end_beats();
+            }
         }
+        self.tail.passed(piece);
         if let Some(record) = &mut self.record {
             record.passed(piece.len());
         }

@@ -8,13 +8,12 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use tokio::time::{Instant, timeout_at};
 
-use super::stub::{self, Verdict};
 use crate::clock::Clock;
 use crate::config::Retry;
 use crate::flight::{Expired, Flight};
 use crate::upstream::answer::AnswerBody;
 use crate::upstream::call::CallError;
-use crate::wire::{Ending, Meter};
+use crate::wire::{Ending, Meter, Verdict};
 
 /// Most bytes held back.
 pub const MOST: usize = 64 * 1024;
@@ -63,6 +62,9 @@ pub async fn until_content(
     retry: &Retry,
     since: std::time::Instant,
 ) -> Held {
+    if meter.sees_events() {
+        flight.await_content();
+    }
     let (mut pieces, mut held) = (VecDeque::new(), 0);
     let until = match retry.slow {
         Some(slow) => Instant::from_std(since + slow),
@@ -101,7 +103,7 @@ pub async fn until_content(
 fn judged(meter: &Meter) -> Option<Held> {
     match meter.ending() {
         _ if meter.content_started() => Some(Held::Goes),
-        Ending::Failed => Some(Held::Failed(stub::fault(meter).unwrap_or(Verdict::Failed))),
+        Ending::Failed => Some(Held::Failed(meter.fault().unwrap_or(Verdict::Failed))),
         Ending::Complete => Some(Held::Goes),
         Ending::Open => None,
     }

@@ -6,7 +6,7 @@
 //! that whoever comes then finds it in one place or the other. Behind the terminal event clients
 //! leave; the end of the framing is waited for all the same, for a moment.
 use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
@@ -22,11 +22,12 @@ use super::dispatch::{self, Going, Prepared};
 use super::embeddings;
 use super::lookup::{Answered, Lookup, Miss};
 use super::refusal::Refusal;
+use super::reply::beat::{self, Counted, may_beat, numbers_events};
 use super::reply::{CLAMPED, Hiding, SHOULD_RETRY, Sent, outcome, pass_head, went};
-use super::shared::{Ended, Failure, Head, Lead, Tab};
+use super::shared::{Ended, Failure, Head, Lead, Tab, unless_deserted};
 use super::worker::Worker;
 use crate::cache::Vectors;
-use crate::flight::Ticket;
+use crate::flight::{Due, Ticket};
 use crate::identity::Identity;
 use crate::snapshot::Snapshot;
 use crate::telemetry::metrics::Outcome;
@@ -96,18 +97,6 @@ impl Production {
             None => tab.close(),
         }
     }
-}
-
-/// Runs a step for as long as somebody waits for what comes of it.
-pub async fn unless_deserted<T>(lead: &Lead, step: impl Future<Output = T>) -> Option<T> {
-    let mut step = pin!(step);
-    poll_fn(|cx| {
-        if lead.poll_deserted(cx).is_ready() {
-            return Poll::Ready(None);
-        }
-        step.as_mut().poll(cx).map(Some)
-    })
-    .await
 }
 
 /// An answer as it comes.
@@ -184,6 +173,8 @@ impl Answering {
         let head = Arc::new(Head { status, headers, form, dialect, eventful, said, end });
         lead.head(Arc::clone(&head));
         let begun = tab.trace.borrow().sent.unwrap_or_else(Instant::now);
+        let meter = (form != Form::Opaque).then(|| Meter::new(kind, form));
+        beat::begin(&ticket, meter.as_ref(), may_beat(kind, form, eventful), worker.clock.now());
         Self {
             worker,
             lead,
@@ -193,7 +184,7 @@ impl Answering {
             head,
             body,
             kind,
-            meter: (form != Form::Opaque).then(|| Meter::new(kind, form)),
+            meter,
             spent: None,
             hiding: hides.then(Hiding::default),
             begun,
@@ -231,11 +222,13 @@ impl Answering {
         }
         if self.lead.poll_room(cx).is_pending() {
             self.held_up = true;
-            return Poll::Pending;
+            let cut = self.ticket.poll_cut(cx);
+            return cut
+                .map_or(Poll::Pending, |cut| Poll::Ready(Step::Broken(Refusal::expired(cut))));
         }
         if std::mem::take(&mut self.held_up) {
             // it was the readers who had stood still
-            self.ticket.moved(0, self.worker.clock.now());
+            self.ticket.resumed(self.worker.clock.now());
         }
         match self.body.poll_data(cx) {
             Poll::Ready(Some(Ok(data))) => Poll::Ready(Step::Piece(data)),
@@ -243,9 +236,14 @@ impl Answering {
                 Poll::Ready(Step::Broken(Refusal::broken_answer(error)))
             }
             Poll::Ready(None) => Poll::Ready(Step::End),
-            Poll::Pending => match self.ticket.poll_expired(cx) {
-                None => Poll::Pending,
-                Some(expired) => Poll::Ready(Step::Broken(Refusal::expired(expired))),
+            Poll::Pending => loop {
+                match self.ticket.poll_due(cx) {
+                    None => return Poll::Pending,
+                    Some(Due::Expired(expired)) => {
+                        return Poll::Ready(Step::Broken(Refusal::expired(expired)));
+                    }
+                    Some(Due::Heartbeat) => self.tab.beat(),
+                }
             },
         }
     }
@@ -283,14 +281,19 @@ impl Answering {
 
     /// Looks at a piece that goes by. `false`: a budget wants the stream ended here.
     fn passed(&mut self, data: &Bytes) -> bool {
-        self.ticket.moved(data.len(), self.worker.clock.now());
+        let now = self.worker.clock.now();
+        self.ticket.moved(data.len(), now);
         let Some(meter) = &mut self.meter else { return true };
+        let counted = Counted::of(meter);
         if self.body.ended() && self.untouched {
             meter.whole(data);
         } else {
-            self.untouched = false;
+            if std::mem::take(&mut self.untouched) && numbers_events(data) {
+                self.ticket.end_beats();
+            }
             meter.push(data);
         }
+        counted.tell(&self.ticket, meter, now);
         let Some(lease) = &mut self.lease else { return true };
         let mut trace = self.tab.trace.borrow_mut();
         if trace.first_token.is_none() && meter.content_started() {
@@ -304,11 +307,15 @@ impl Answering {
 
     fn forward(&mut self, data: Bytes) {
         let at_ms = u32::try_from(self.begun.elapsed().as_millis()).unwrap_or(u32::MAX);
-        let Some(hiding) = &mut self.hiding else { return self.lead.push(data, at_ms) };
+        let now = self.worker.clock.now();
+        let pass = |piece| {
+            self.ticket.spoke(now);
+            let held = self.lead.push(piece, at_ms);
+            self.ticket.holds_answer(held as u64);
+        };
+        let Some(hiding) = &mut self.hiding else { return pass(data) };
         hiding.take(data, self.body.ended());
-        for piece in hiding.ready.drain(..) {
-            self.lead.push(piece, at_ms);
-        }
+        hiding.ready.drain(..).for_each(pass);
     }
 
     /// All has come: settles what it has cost, before its end is told.
@@ -360,7 +367,9 @@ impl Answering {
             Some(hiding) => hiding.hide.between(),
             None => self.meter.as_ref().is_none_or(Meter::between_events),
         };
-        self.lead.fail(Failure { refusal, between });
+        let cut = self.ticket.was_cut();
+        let failure = Failure { refusal, between };
+        if cut { self.lead.discard(failure) } else { self.lead.fail(failure) }
     }
 
     /// Settles what the call has cost, once.

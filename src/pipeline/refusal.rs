@@ -3,7 +3,11 @@
 //! A refusal says whose fault it was, what the client is told, whether trying again helps, and keeps
 //! the cause for our own log. What the client is told never holds a secret, an address of a backend
 //! or anything the client sent.
+mod expired;
 mod limits;
+mod overload;
+
+pub use self::overload::ran_out;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -16,7 +20,6 @@ use super::gate::GateFault;
 use super::record::Record;
 use super::reply::{Reply, ReplyBody};
 use super::told;
-use crate::flight::Expired;
 use crate::limits::book::Standing;
 use crate::telemetry::metrics::{Deadline, Outcome};
 use crate::upstream::call::CallError;
@@ -118,7 +121,7 @@ impl Refusal {
         self
     }
 
-    fn closing(mut self) -> Self {
+    pub fn closing(mut self) -> Self {
         self.close = true;
         self
     }
@@ -197,47 +200,6 @@ impl Refusal {
         Self::new(StatusCode::BAD_REQUEST, "upgrade_not_possible", Source::Agent, message)
     }
 
-    /// A deadline, told apart from all others by its code.
-    pub fn expired(expired: Expired) -> Self {
-        let (status, code, source, which, message) = match expired {
-            Expired::Reading => return Self::body_timeout(),
-            Expired::Queued => (
-                StatusCode::REQUEST_TIMEOUT,
-                "queue_timeout",
-                Source::Us,
-                Deadline::Queue,
-                "The upstream had no free place for this call in time.",
-            ),
-            Expired::FirstByte => (
-                StatusCode::GATEWAY_TIMEOUT,
-                "upstream_first_byte_timeout",
-                Source::Upstream,
-                Deadline::FirstByte,
-                "The upstream did not begin to answer in time.",
-            ),
-            Expired::Idle => (
-                StatusCode::GATEWAY_TIMEOUT,
-                "upstream_idle_timeout",
-                Source::Upstream,
-                Deadline::Idle,
-                "The upstream fell silent in the middle of its answer.",
-            ),
-            Expired::Total => (
-                StatusCode::GATEWAY_TIMEOUT,
-                "upstream_total_timeout",
-                Source::Upstream,
-                Deadline::Total,
-                "The call took longer than the policy allows.",
-            ),
-        };
-        let mut refusal = Self::new(status, code, source, message);
-        refusal.outcome = Outcome::Deadline(which);
-        if expired == Expired::Queued {
-            refusal.retry = Retry::After(Duration::from_secs(1));
-        }
-        refusal
-    }
-
     /// A call that got no answer.
     pub fn call(error: CallError) -> Self {
         match error {
@@ -248,6 +210,9 @@ impl Refusal {
     }
 
     fn connect(error: ConnectError) -> Self {
+        if ran_out(&error) {
+            return Self::no_descriptors().because(error);
+        }
         if let ConnectError::TimedOut { .. } = error {
             let message = "No connection to the upstream could be made in time.";
             let mut refusal = Self::new(

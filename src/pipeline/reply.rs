@@ -4,9 +4,11 @@
 //! same bytes. Nothing is read ahead: the client's pace is the upstream's. Dropping the body (the
 //! client has gone) drops the upstream call with it. An answer that dies ends as an error: its
 //! dialect's error event, then the connection is broken off; never a clean end.
+pub mod beat;
 mod body;
 mod failing;
 mod hiding;
+mod outcome;
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -16,9 +18,11 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use thiserror::Error;
 
+use self::beat::{Counted, KEEP_ALIVE, may_beat, numbers_events};
 pub use self::body::ReplyBody;
 pub use self::failing::Failing;
 pub use self::hiding::Hiding;
+pub use self::outcome::{outcome, went};
 use super::admit::{Came, Lease};
 use super::dispatch::VIA;
 use super::follow::Following;
@@ -28,9 +32,9 @@ use super::replay::Replaying;
 use super::told;
 use super::upgrade::Tunnel;
 use crate::clock::Clock;
-use crate::flight::Ticket;
-use crate::telemetry::metrics::{Deadline, Outcome};
-use crate::upstream::answer::{Answer, AnswerBody, Went};
+use crate::flight::{Due, Ticket};
+use crate::telemetry::metrics::Outcome;
+use crate::upstream::answer::{Answer, AnswerBody};
 use crate::wire::{Dialect, Ending, Form, Kind, Meter, form};
 
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-tidegate-request-id");
@@ -104,8 +108,10 @@ impl Sent {
             headers.remove(header::CONTENT_LENGTH);
         }
         let eventful = streaming && !headers.contains_key(header::CONTENT_LENGTH);
+        let meter = (form != Form::Opaque).then(|| Meter::new(kind, form));
+        beat::begin(&ticket, meter.as_ref(), may_beat(kind, form, eventful), clock.now());
         let streamed = Streamed {
-            meter: (form != Form::Opaque).then(|| Meter::new(kind, form)),
+            meter,
             body,
             ticket,
             record: None,
@@ -135,27 +141,6 @@ pub fn pass_head(headers: &mut HeaderMap, metered: bool) -> Form {
     headers.append(header::VIA, VIA);
     headers.insert(SOURCE, SOURCE_UPSTREAM);
     form
-}
-
-/// What an answer came to that has ended by its own framing.
-pub fn outcome(status: StatusCode, meter: Option<&Meter>) -> Outcome {
-    match meter.map(Meter::ending) {
-        _ if status.is_server_error() => Outcome::UpstreamError,
-        Some(Ending::Failed) if status.is_success() => Outcome::UpstreamError,
-        Some(Ending::Open) if status.is_success() => Outcome::Truncated,
-        _ => Outcome::Complete,
-    }
-}
-
-/// What an outcome says of the backend.
-pub fn went(outcome: Outcome) -> Went {
-    match outcome {
-        Outcome::Complete => Went::Well,
-        Outcome::UpstreamError | Outcome::UpstreamBroken | Outcome::Truncated => Went::Badly,
-        Outcome::Deadline(Deadline::Total | Deadline::Queue | Deadline::Body) => Went::Unjudged,
-        Outcome::Deadline(_) => Went::Badly,
-        _ => Went::Unjudged,
-    }
 }
 
 impl Reply {
@@ -239,13 +224,18 @@ impl Streamed {
         }
         loop {
             if let Some(data) = self.hiding.as_mut().and_then(|hiding| hiding.ready.pop_front()) {
-                return Poll::Ready(Some(Ok(data)));
+                return self.speak(data);
             }
             let Poll::Ready(next) = self.body.poll_data(cx) else {
-                return match self.ticket.poll_expired(cx) {
-                    None => Poll::Pending,
-                    Some(expired) => self.fail(&Refusal::expired(expired), cx),
-                };
+                match self.ticket.poll_due(cx) {
+                    None => return Poll::Pending,
+                    Some(Due::Expired(expired)) => {
+                        return self.fail(&Refusal::expired(expired), cx);
+                    }
+                    Some(Due::Heartbeat) if self.between_events() => return self.speak(KEEP_ALIVE),
+                    // half of an event stands there
+                    Some(Due::Heartbeat) => continue,
+                }
             };
             match next {
                 Some(Ok(data)) => {
@@ -254,7 +244,7 @@ impl Streamed {
                     }
                     match &mut self.hiding {
                         Some(hiding) => hiding.take(data, self.body.ended()),
-                        None => return Poll::Ready(Some(Ok(data))),
+                        None => return self.speak(data),
                     }
                 }
                 Some(Err(error)) => return self.fail(&Refusal::broken_answer(error), cx),
@@ -268,20 +258,31 @@ impl Streamed {
         }
     }
 
+    /// Hands something to the client.
+    fn speak(&self, data: Bytes) -> Poll<Option<Result<Bytes, BrokenOff>>> {
+        self.ticket.spoke(self.clock.now());
+        Poll::Ready(Some(Ok(data)))
+    }
+
     /// Looks at a frame that goes by. `false`: a budget wants the stream ended here.
     fn passed(&mut self, data: &Bytes) -> bool {
-        self.ticket.moved(data.len(), self.clock.now());
+        let now = self.clock.now();
+        self.ticket.moved(data.len(), now);
         if let Some(record) = &mut self.record {
             record.passed(data.len());
         }
         let mut goes_on = true;
         if let Some(meter) = &mut self.meter {
+            let counted = Counted::of(meter);
             if self.body.ended() && self.untouched {
                 meter.whole(data);
             } else {
-                self.untouched = false;
+                if std::mem::take(&mut self.untouched) && numbers_events(data) {
+                    self.ticket.end_beats();
+                }
                 meter.push(data);
             }
+            counted.tell(&self.ticket, meter, now);
             if let Some(lease) = &mut self.lease {
                 if meter.content_started()
                     && let Some(record) = &mut self.record
@@ -338,6 +339,14 @@ impl Streamed {
         }
     }
 
+    /// What the client has got ends with a whole event.
+    fn between_events(&self) -> bool {
+        match &self.hiding {
+            Some(hiding) => hiding.hide.between(),
+            None => self.meter.as_ref().is_none_or(Meter::between_events),
+        }
+    }
+
     /// The answer will not end by itself: closes the record, and gives the client its error event
     /// first where there can be one.
     fn fail(
@@ -351,10 +360,7 @@ impl Streamed {
         // the client may be slow to take the rest: the upstream call does not wait for that
         self.body.abandon();
         let Some(record) = self.record.take() else { return self.poll_next(cx) };
-        let whole_events = match &self.hiding {
-            Some(hiding) => hiding.hide.between(),
-            None => self.meter.as_ref().is_none_or(Meter::between_events),
-        };
+        let whole_events = self.between_events();
         let event = if self.eventful {
             refusal.event(self.dialect, self.form, self.kind, &record)
         } else {

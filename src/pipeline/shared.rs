@@ -1,6 +1,9 @@
 //! What those who share one upstream call know of it.
 use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::OnceLock;
+use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use http::{HeaderMap, StatusCode};
@@ -55,6 +58,18 @@ pub struct Failure {
     pub between: bool,
 }
 
+/// Runs a step for as long as somebody waits for what comes of it.
+pub async fn unless_deserted<T>(lead: &Lead, step: impl Future<Output = T>) -> Option<T> {
+    let mut step = pin!(step);
+    poll_fn(|cx| {
+        if lead.poll_deserted(cx).is_ready() {
+            return Poll::Ready(None);
+        }
+        step.as_mut().poll(cx).map(Some)
+    })
+    .await
+}
+
 /// What the call that began it shares with the task that makes it: both are on one thread.
 #[derive(Default)]
 pub struct Tab {
@@ -64,6 +79,9 @@ pub struct Tab {
     left: Cell<Option<(Record, Option<Outcome>)>>,
     /// It is known.
     over: Cell<bool>,
+    /// The caller has heard nothing for long.
+    beat: Cell<bool>,
+    listens: RefCell<Option<Waker>>,
 }
 
 impl Watch for &Tab {
@@ -95,6 +113,28 @@ impl Tab {
         if self.over.get() {
             self.close();
         }
+    }
+
+    /// The caller is to be told that its stream is alive.
+    pub fn beat(&self) {
+        self.beat.set(true);
+        if let Some(waker) = self.listens.take() {
+            waker.wake();
+        }
+    }
+
+    /// Whether it is to be told now, once; otherwise this task is woken when it is.
+    pub fn poll_beat(&self, cx: &mut Context<'_>) -> bool {
+        let beat = self.beat.take();
+        if !beat {
+            *self.listens.borrow_mut() = Some(cx.waker().clone());
+        }
+        beat
+    }
+
+    /// It has heard something.
+    pub fn spoke(&self) {
+        self.beat.set(false);
     }
 
     /// The upstream call is over.

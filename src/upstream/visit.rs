@@ -3,11 +3,13 @@
 //! A [`Visit`] is got by [`super::Upstream::choose`] and lives as long as the answer: it counts the
 //! address as busy, holds the probe of a breaker that is half open, and says at the end how it went.
 //! Dropped without a word (the client has left, our own deadline of the caller's making) it is neutral.
+use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
+use super::breaker::Pass;
+use super::roster::Roster;
+use super::sync::Ordering::Relaxed;
 use super::{Address, PoolKey, Upstream};
 
 /// By what calls are spread over addresses: hashes of how the call begins, and of its session.
@@ -27,28 +29,27 @@ pub enum Closed {
 }
 
 /// One attempt at one address.
-#[derive(Debug)]
 pub struct Visit {
     /// Index of the address in its upstream.
     pub at: usize,
-    busy: Arc<AtomicUsize>,
+    roster: Arc<Roster>,
+    /// To the upstream's breaker, and to the address's own.
+    over: Pass,
+    own: Pass,
+    sent: Instant,
+    begun: bool,
 }
 
 impl Upstream {
-    /// An address for the next attempt of a call. `tried`: those that it has had already.
-    pub fn choose(&self, _by: Spread, tried: &[PoolKey], _now: Instant) -> Result<Visit, Closed> {
-        let free = self.addresses.iter().enumerate();
-        let (at, address) = free
-            .filter(|(_, address)| !tried.contains(&address.key))
-            .min_by_key(|(_, address)| address.busy.load(Relaxed))
-            .ok_or(Closed::Tried)?;
-        address.busy.fetch_add(1, Relaxed);
-        Ok(Visit { at, busy: Arc::clone(&address.busy) })
+    /// An address for the next attempt of a call. `tried`: those that it has had already, which get
+    /// it again only where no other stands.
+    pub fn choose(&self, by: Spread, tried: &[PoolKey], now: Instant) -> Result<Visit, Closed> {
+        self.roster.choose(by, tried, now)
     }
 
-    /// Whether [`Self::choose`] would find one for a new call.
-    pub fn is_open_for(&self, _now: Instant) -> bool {
-        true
+    /// Whether [`Self::choose`] would find one for a new call. Takes nothing.
+    pub fn is_open_for(&self, now: Instant) -> bool {
+        self.roster.is_open_for(now)
     }
 
     pub fn address(&self, visit: &Visit) -> &Address {
@@ -56,28 +57,64 @@ impl Upstream {
     }
 
     /// A call comes; earns a part of a retry.
-    pub fn earn_retry(&self, _now: Instant) {}
+    pub fn earn_retry(&self, now: Instant) {
+        self.shared.budget.earn(self.config.retry.budget, now);
+    }
 
     /// May a call be sent once more?
-    pub fn spend_retry(&self, _now: Instant) -> bool {
-        true
+    pub fn spend_retry(&self, now: Instant) -> bool {
+        self.shared.budget.spend(now)
     }
 }
 
 impl Visit {
+    pub(super) fn new(roster: Arc<Roster>, at: usize, over: Pass, own: Pass, now: Instant) -> Self {
+        Self { at, roster, over, own, sent: now, begun: false }
+    }
+
+    /// Everybody else waits for how this one goes.
+    pub fn is_probe(&self) -> bool {
+        self.over.probe || self.own.probe
+    }
+
     /// Its answer has begun well: head of a plain answer, first content of a stream. A probe has
-    /// found the backend well.
-    pub fn began(&mut self, _now: Instant) {}
+    /// found the backend well. Said twice, it counts once.
+    pub fn began(&mut self, now: Instant) {
+        if std::mem::replace(&mut self.begun, true) {
+            return;
+        }
+        let latency = &self.roster.members[self.at].latency;
+        latency.observe(now.saturating_duration_since(self.sent), now);
+        self.roster.began(self.at, &mut self.over, &mut self.own, now);
+    }
 
     /// It has come to a good end.
-    pub fn worked(self) {}
+    pub fn worked(mut self) {
+        self.began(Instant::now());
+    }
 
     /// The backend was at fault: no connection, 5xx, an error in its stream, silence, a cut.
-    pub fn failed(self, _now: Instant) {}
+    pub fn failed(self, now: Instant) {
+        if !self.begun {
+            let latency = &self.roster.members[self.at].latency;
+            latency.failed(now.saturating_duration_since(self.sent), now);
+        }
+        self.roster.failed(self.at, self.over, self.own, now);
+    }
+}
+
+impl fmt::Debug for Visit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Visit")
+            .field("at", &self.at)
+            .field("begun", &self.begun)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Drop for Visit {
     fn drop(&mut self) {
-        self.busy.fetch_sub(1, Relaxed);
+        self.roster.members[self.at].busy.fetch_sub(1, Relaxed);
+        self.roster.neutral(self.at, self.over, self.own);
     }
 }

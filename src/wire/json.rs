@@ -231,11 +231,17 @@ pub fn numbers<'a>(text: &'a [u8], mut note: impl FnMut(Key<'a>, u32, Raw<'a>)) 
     }
 }
 
-/// Walks over one array.
+/// Walks over one array. After an element, [`Elements::at`] is the offset behind it.
 pub struct Elements<'a> {
     text: &'a [u8],
     at: usize,
     first: bool,
+}
+
+impl Elements<'_> {
+    pub fn at(&self) -> usize {
+        self.at
+    }
 }
 
 impl<'a> Iterator for Elements<'a> {

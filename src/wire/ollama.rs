@@ -12,6 +12,7 @@ use super::meter::Tally;
 use super::seek::{Seek, needle};
 use super::split::Line;
 use super::usage::{Usage, set};
+use super::verdict::{Verdict, event_verdict};
 use super::{Dialect, fault};
 
 /// What the API has besides, proxied as it is.
@@ -50,7 +51,7 @@ pub(super) fn line(tally: &mut Tally, line: Line<'_>) {
     }
     let whole = Raw(data);
     if ERROR.says(data) && whole.get(b"error").is_some_and(|error| !error.is_empty()) {
-        return tally.fail();
+        return tally.fail(event_verdict(Dialect::Ollama, data));
     }
     if tally.seeks_model()
         && let Some(model) = whole.get(b"model")
@@ -58,12 +59,30 @@ pub(super) fn line(tally: &mut Tally, line: Line<'_>) {
         tally.name_model(model);
     }
     // A tool's arguments are plain JSON and may hold a "done" too, so the search only gates.
-    let perhaps = DONE.last_value(data).is_some_and(|done| done.starts_with(b"true"));
-    if perhaps && whole.get(b"done").and_then(Raw::bool) == Some(true) {
+    if may_be_done(data) && whole.get(b"done").and_then(Raw::bool) == Some(true) {
         last(tally, whole);
     } else {
-        tally.said(content(tally.kind, whole));
+        say(tally, whole);
     }
+}
+
+/// An empty line says nothing: one comes before the first token of some models.
+fn say(tally: &mut Tally, line: Raw<'_>) {
+    let bytes = content(tally.kind, line);
+    if bytes > 0 {
+        tally.said(bytes);
+    }
+}
+
+/// Whether some member says that it is done, at whatever depth.
+fn may_be_done(mut data: &[u8]) -> bool {
+    while let Some(done) = DONE.value(data) {
+        if done.starts_with(b"true") {
+            return true;
+        }
+        data = done;
+    }
+    false
 }
 
 /// Bytes of the output in a line: of what is said, or thought, or called.
@@ -78,6 +97,7 @@ fn content(kind: Kind, line: Raw<'_>) -> usize {
 }
 
 fn last(tally: &mut Tally, line: Raw<'_>) {
+    say(tally, line);
     let Some(mut members) = line.members() else { return };
     let mut counted = false;
     while let Ok(Some((key, value))) = members.next() {
@@ -90,6 +110,9 @@ fn last(tally: &mut Tally, line: Raw<'_>) {
 /// A line too large to keep; a last one can be, by the token ids of its `context`. The order of
 /// its members is fixed: `done` stands before them, the counts behind.
 fn large(tally: &mut Tally, head: &[u8], tail: &[u8]) {
+    if ERROR.begins(head) {
+        return tally.fail(Verdict::Failed);
+    }
     if !DONE.value(head).is_some_and(|done| done.starts_with(b"true")) {
         return tally.said(0);
     }

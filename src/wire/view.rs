@@ -48,6 +48,11 @@ pub struct View<'a> {
     pub user: Option<Cow<'a, str>>,
     /// OpenAI `safety_identifier`
     pub safety_identifier: Option<Cow<'a, str>>,
+    /// Asks for work that outlasts its answer, or that other hands do: OpenAI `background`,
+    /// `conversation` and a `prompt` kept at the vendor, Anthropic `mcp_servers` and `container`.
+    pub lasting: bool,
+    /// What a Gemini body says of the model that its path has named.
+    pub(super) resource: Option<&'a [u8]>,
     pub(super) places: Places,
 }
 
@@ -56,6 +61,9 @@ pub struct View<'a> {
 pub(super) struct Places {
     /// The first brace.
     pub object: usize,
+    pub model: Option<Spot>,
+    /// Where [`View::messages`] begins.
+    pub messages: usize,
     /// The bound by its older name, and chat's `max_completion_tokens`.
     pub bounds: [Option<Spot>; 2],
     /// What should hold the bound: Gemini `generationConfig`, Ollama `options`.
@@ -186,13 +194,20 @@ impl<'a> View<'a> {
             Part::MaxCompletion => self.bound(dialect, 1, value, place),
             Part::StreamOptions => self.stream_options(value, place)?,
             Part::Options => self.options(dialect, value, place)?,
-            _ if value.is_null() => {}
             Part::Model => {
-                self.model = Some(value.text().ok_or(wrong("a string"))?);
+                self.places.model = Some(Spot::new(value, place));
+                if !value.is_null() {
+                    self.model = Some(value.text().ok_or(wrong("a string"))?);
+                }
             }
+            Part::Resource => self.names(value, place),
+            _ if value.is_null() => {}
             Part::Stream => self.stream = Some(value.bool().ok_or(wrong("true or false"))?),
             Part::N => self.n = value.number(),
-            Part::Messages => self.messages = self.messages.or(Some(value.0)),
+            Part::Messages if self.messages.is_none() => {
+                self.messages = Some(value.0);
+                self.places.messages = at;
+            }
             Part::System => self.system = Some(value.0),
             Part::Tools => self.tools = Some(value.0),
             Part::Reasoning => self.reasoning |= self.thinks(value),
@@ -207,9 +222,24 @@ impl<'a> View<'a> {
                     Ok(())
                 })?;
             }
-            Part::Media => {}
+            Part::Lasting => self.lasting |= !value.is_empty() && value.bool() != Some(false),
+            Part::Request => {
+                inside(value, at, |name, value, at| {
+                    if name == b"model" {
+                        once(self.places.model.as_ref(), "model")?;
+                        self.names(value, at);
+                    }
+                    Ok(())
+                })?;
+            }
+            Part::Messages | Part::Media => {}
         }
         Ok(())
+    }
+
+    fn names(&mut self, model: Raw<'a>, place: Range<usize>) {
+        self.resource = Some(model.0);
+        self.places.model = Some(Spot::new(model, place));
     }
 
     fn stream_options(&mut self, value: Raw<'a>, place: Range<usize>) -> Result<(), ViewFault> {

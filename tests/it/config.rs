@@ -8,10 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate::config::{
-    self, Access, AccessLog, Address, Agents, Auth, Cache, CacheRule, Calendar, Config, Embedder,
-    Faults, Goal, Host, Http2, KeyHash, Limit, LogForm, Measure, Mode, Pacing, Per, Policy, Price,
-    ProxyRule, Queue, Replay, Route, Runaway, RunawayAction, Scope, Secret, Semantic, SemanticMode,
-    TokenWeights, Upstream, Window,
+    self, Access, AccessLog, Address, Agents, Auth, Balance, Breaker, Cache, CacheRule, Calendar,
+    Config, Embedder, Exhausted, Faults, Goal, HealthCheck, Hedge, Host, Http2, KeyHash, Limit,
+    LogForm, Measure, Mode, Pacing, Per, Policy, Price, ProxyRule, Queue, Replay, Retry, Route,
+    Runaway, RunawayAction, Scope, Secret, Semantic, SemanticMode, TokenWeights, Upstream,
+    WebSocket, Window,
 };
 use tidegate::identity::{Class, Rung};
 use tidegate::wire::Dialect;
@@ -48,7 +49,7 @@ fn every_wrong_key_has_its_message() {
         .filter(|path| path.extension().is_some_and(|ext| ext == "yaml"))
         .collect();
     names.sort();
-    assert!(names.len() >= 140, "{} fixtures", names.len());
+    assert!(names.len() >= 155, "{} fixtures", names.len());
     let mut wrong = Vec::new();
     for path in names {
         let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
@@ -236,6 +237,112 @@ fn every_form_is_understood() {
         (config.telemetry.form, config.telemetry.access_log),
         (LogForm::Json, AccessLog::Off)
     );
+}
+
+#[test]
+fn what_is_for_bad_days_is_understood() {
+    let config = good("resilience.yaml");
+    assert_eq!((config.server.memory, config.server.heartbeat), (1 << 30, None));
+    let [local, bare, once, quick, _] = &config.upstreams[..] else { panic!("five") };
+    let secs = Duration::from_secs;
+    assert_eq!(exposed(local), ["from-a-file", &format!("sk-{CANARY}")]);
+    assert_eq!(local.balance, Balance::Prefix);
+    let times = &local.timeouts;
+    let times = [times.queue, times.first_content, times.between_tokens, times.first_byte];
+    assert_eq!(times, [secs(1), secs(60), secs(10), secs(600)]);
+    let retry = Retry {
+        attempts: 5,
+        budget: 0.0,
+        backoff: Duration::from_millis(50),
+        longest: Duration::from_millis(50),
+        hold: Duration::ZERO,
+        slow: Some(secs(60)),
+        on_timeout: true,
+        in_place: true,
+    };
+    assert_eq!(local.retry, retry);
+    let breaker = Breaker {
+        errors: 12.5,
+        window: secs(60),
+        least: 1,
+        failures: 2,
+        open: secs(1),
+        longest: secs(1),
+    };
+    assert_eq!(local.breaker, Some(breaker));
+    let path = "/health?deep=1".into();
+    let check = HealthCheck { path, every: secs(1), timeout: secs(1), failures: 3, successes: 2 };
+    assert_eq!(local.health, Some(check), "the default timeout is cut to `every`");
+    assert_eq!(local.hedge, Some(Hedge { after: Some(secs(3)), budget: 0.5 }));
+    let websocket = WebSocket { sessions: Some(100), idle: secs(60), longest: secs(60) };
+    assert_eq!(local.websocket, websocket);
+
+    assert_eq!((&bare.retry, bare.breaker), (&Retry::off(), None));
+    assert_eq!(bare.health, Some(HealthCheck::new("/ok")));
+    assert_eq!(bare.hedge, Some(Hedge::default()));
+    assert_eq!((bare.balance, bare.websocket.idle), (Balance::LeastBusy, secs(300)));
+    assert_eq!((&once.retry, &once.health, once.hedge), (&Retry::off(), &None, None));
+    let breaker = Breaker { open: secs(5), longest: secs(5), ..Breaker::default() };
+    assert_eq!(once.breaker, Some(breaker));
+    assert_eq!((quick.retry.hold, quick.retry.backoff), (secs(1), Duration::from_millis(20)));
+    assert_eq!(quick.hedge, Some(Hedge::default()));
+}
+
+#[test]
+fn routes_are_understood() {
+    let config = good("resilience.yaml");
+    let [first, second, tools, last] = &config.routes[..] else { panic!("four") };
+    let goal = |to, weight, model: Option<&str>| Goal { to, weight, model: model.map(Arc::from) };
+    let text = |pair: [&str; 2]| (Arc::from(pair[0]), Arc::from(pair[1]));
+    let expected = Route {
+        path: "/v1".into(),
+        dialect: None,
+        model: Some("gpt-*".into()),
+        agent: Some("research-*".into()),
+        class: Some(Class::Batch),
+        headers: [["x-tier", "gold*"], ["x-zone", "eu"]]
+            .map(|[name, glob]| (name.parse().expect("a name"), Arc::from(glob)))
+            .to_vec(),
+        to: vec![goal(1, 9, None), goal(0, 1, None)],
+        fallback: vec![goal(3, 1, None), goal(0, 1, Some("llama-3.3-70b")), goal(1, 1, Some("m"))],
+        models: vec![text(["gpt-fast", "gpt-4o-mini"]), text(["gpt-*", "gpt-4o"])],
+        concurrency: Some(64),
+        on_exhausted: Exhausted::Downgrade("gpt-4o-mini".into()),
+        name: "/v1 gpt-* agent:research-* class:batch x-tier:gold* x-zone:eu".into(),
+    };
+    assert_eq!(*first, expected);
+    assert_eq!((&*second.name, &second.on_exhausted), ("/v1 x-tier:gold", &Exhausted::Queue));
+    assert_eq!(second.to, [goal(0, 3, None)]);
+    assert_eq!((tools.concurrency, &tools.on_exhausted), (Some(8), &Exhausted::Refuse));
+    assert_eq!((&*last.name, last), ("/v1", &Route { path: "/v1".into(), ..Route::new("/v1", 2) }));
+}
+
+#[test]
+fn what_is_shown_of_bad_days_reads_back() {
+    let config = good("resilience.yaml");
+    let shown = config::redacted(&config);
+    assert!(!shown.contains("from-a-file") && !shown.contains(CANARY), "{shown}");
+    let mut back = right(&shown);
+    for (back, real) in back.upstreams.iter_mut().zip(&config.upstreams) {
+        assert_eq!(back.keys.len(), real.keys.len());
+        back.keys.clone_from(&real.keys);
+    }
+    assert_eq!(back, config);
+}
+
+/// `timeouts.queue` alone is a fault: something must be waited for.
+#[test]
+fn a_route_that_waits_gives_the_queue_of_its_upstream_a_meaning() {
+    let told = |route: &str| {
+        let upstream = "a: { url: http://a, pacing: off, timeouts: { queue: 1s } }";
+        parse(&format!("upstreams: {{ {upstream} }}\nroutes: [{{ to: a{route} }}]")).is_err()
+    };
+    for idle in ["", ", on_exhausted: refuse", ", on_exhausted: { model: m }"] {
+        assert!(told(idle), "{idle}");
+    }
+    for waits in ["concurrency: 1", "on_exhausted: queue", "on_exhausted: \"${NONE:-queue}\""] {
+        assert!(!told(&format!(", {waits}")), "{waits}");
+    }
 }
 
 fn good(name: &str) -> Config {

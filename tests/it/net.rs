@@ -42,13 +42,7 @@ pub fn upstream() -> Upstream {
         http2: Http2::Auto,
         proxy: ProxyRule::Never,
         pacing: Pacing::Off,
-        balance: config::Balance::LeastBusy,
-        retry: config::Retry::off(),
-        breaker: None,
-        health: None,
-        hedge: None,
-        websocket: config::WebSocket::default(),
-        builtin: false,
+        ..Upstream::new("test")
     }
 }
 

@@ -238,11 +238,15 @@ impl Files {
     }
 
     /// Takes out what is meant, and syncs it. Each file is read from its beginning: records that
-    /// were replaced must not come back either.
+    /// were replaced go as well, whoever left them; with the newer one gone they would come back.
     pub(super) fn purge(&mut self, filter: &Filter, now: SystemTime) -> Purged {
         let mut purged = Purged::default();
         if !self.listed && self.list().is_err() {
             purged.failed += 1;
+        }
+        // only then is it known which records were replaced
+        while !self.are_scanned() {
+            self.scan();
         }
         let files = self.held.len() + self.stuck.len();
         for at in (0..self.held.len()).rev() {
@@ -263,18 +267,20 @@ impl Files {
     fn purge_file(&self, at: usize, filter: &Filter, now: SystemTime, all: &mut Purged) -> bool {
         let Held { segment, end, sealed, .. } = &self.held[at];
         let (mut meant, mut others) = (Vec::new(), 0);
+        let index = &self.shared.index;
         let walked = segment.walk(*end, |offset, head| {
             let Some(live) = &head.live else { return };
             let stored = live.stored().unwrap_or(now);
             let age = now.duration_since(stored).unwrap_or_default();
             if filter.takes(&live.key, &live.author(), age) {
-                self.shared.index.remove_record(&live.key, segment.id, offset as u32);
-                meant.push(segment.meant(offset, head));
-            } else {
+                index.remove_record(&live.key, segment.id, offset as u32);
+                all.disk += 1;
+            } else if index.names(&live.key, segment.id, offset as u32) {
                 others += 1;
+                return;
             }
+            meant.push(segment.meant(offset, head));
         });
-        all.disk += meant.len() as u64;
         // behind its end may be what a failed write left
         let ends = !sealed || segment.cut(*end).is_ok();
         let erased = ends && (meant.is_empty() || segment.erase(&meant).is_ok());

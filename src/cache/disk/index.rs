@@ -35,6 +35,11 @@ impl Index {
         self.shards[shard(key)].read().get(key).copied()
     }
 
+    /// Whether this record is the one that is given for that key.
+    pub(super) fn names(&self, key: &Key, segment: u32, offset: u32) -> bool {
+        self.get(key).is_some_and(|it| (it.segment, it.offset) == (segment, offset))
+    }
+
     pub(super) fn len(&self) -> u64 {
         self.len.load(Relaxed)
     }

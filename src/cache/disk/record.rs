@@ -5,6 +5,9 @@
 //! file and with its place in it. So bytes that look like a record because an answer was made to
 //! look like one, or that stand where another record stood, are none. An erased record keeps its
 //! lengths, so that the one behind it is found, and nothing else.
+#[cfg(fuzzing)]
+pub(super) mod fuzz;
+
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;

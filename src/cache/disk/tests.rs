@@ -261,6 +261,22 @@ async fn what_is_purged_is_gone_from_the_files_and_stays_so() {
 }
 
 #[tokio::test]
+async fn what_was_replaced_does_not_come_back_with_the_newer_one_gone() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = open(directory.path());
+    put(&disk, 1, &fresh("first-agent", "replaced words"));
+    put(&disk, 1, &fresh("second-agent", "newer words"));
+    put(&disk, 2, &fresh("first-agent", "other words"));
+    let purged = disk.purge(&agents("second-agent"), SystemTime::now()).await;
+    assert_eq!((purged.disk, purged.failed), (1, 0), "what was purged, and not what went along");
+    for disk in [disk, open(directory.path())] {
+        assert_eq!(disk.get(&key(1)).await, None);
+        assert_eq!(disk.get(&key(2)).await.unwrap().body, "other words");
+    }
+    assert!(!has(&bytes_of(directory.path()), "replaced words"));
+}
+
+#[tokio::test]
 async fn a_purge_takes_what_waits_before_it_and_leaves_what_comes_after() {
     let directory = tempfile::tempdir().unwrap();
     let disk = open(directory.path());

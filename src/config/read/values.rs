@@ -174,7 +174,8 @@ impl Reader<'_> {
         let text = self.text(at, expected)?;
         let index = known.iter().position(|word| *word == text.value);
         if index.is_none() {
-            self.wrong(at, text.shown(), expected);
+            let hint = nearest(&text.value, known.iter().copied());
+            self.fault_near(at.node.place, &at.path, text.shown(), expected, hint);
         }
         index
     }

@@ -7,10 +7,9 @@ use crate::pipeline::hold::{self, Held};
 use crate::pipeline::record::Watch;
 use crate::pipeline::refusal::Refusal;
 use crate::pipeline::reply::Sent;
-use crate::pipeline::stub::{self, Verdict};
 use crate::upstream::PoolKey;
 use crate::upstream::answer::Went;
-use crate::wire::{self, Form, Meter};
+use crate::wire::{self, Form, Meter, Verdict};
 
 impl<W: Watch> Run<'_, '_, W> {
     /// `since`: when it was sent.
@@ -26,7 +25,7 @@ impl<W: Watch> Run<'_, '_, W> {
             if self.may_go_on() || self.to.aim.upstream().keys.len() > 1 {
                 return Box::pin(self.judge_error(sent, address)).await;
             }
-            let verdict = stub::verdict(self.call.kind.dialect(), status.as_u16(), b"");
+            let verdict = wire::verdict(self.call.kind.dialect(), status.as_u16(), b"");
             sent.answer.body.told(went(verdict));
             return Ok(sent);
         }
@@ -52,7 +51,7 @@ impl<W: Watch> Run<'_, '_, W> {
                 return Err(Failed::refused(Why::Broken, refusal, Some(address)));
             }
         };
-        let verdict = stub::verdict(self.call.kind.dialect(), answer.status.as_u16(), &body);
+        let verdict = wire::verdict(self.call.kind.dialect(), answer.status.as_u16(), &body);
         answer.body.told(went(verdict));
         if self.is_theirs(verdict) {
             return Ok(sent);
@@ -105,7 +104,7 @@ impl<W: Watch> Run<'_, '_, W> {
     }
 
     fn held_back(&self, why: Why, sent: Sent, address: PoolKey) -> Box<Failed> {
-        let kept = Some(Kept { sent, aim: self.to.aim.clone() });
+        let kept = Some(Box::new(Kept { sent, aim: self.to.aim.clone() }));
         let address = Some(address);
         Box::new(Failed { why, kept, refusal: None, hint: None, wanted: true, address })
     }

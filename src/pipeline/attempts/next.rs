@@ -5,21 +5,19 @@ use std::time::{Duration, Instant};
 
 use super::{Failed, Run, Upload, Why};
 use crate::config::{Exhausted, Retry};
+use crate::flight::Stage;
 use crate::identity::Identity;
 use crate::pipeline::call::{Call, Sending};
 use crate::pipeline::dispatch::{Going, key_of};
 use crate::pipeline::record::Watch;
-use crate::pipeline::stub::{self, Repeat, Verdict};
 use crate::route::Aim;
-use crate::upstream::keys::{self, Key};
+use crate::upstream::keys::{self, Aside, Key};
 use crate::upstream::visit::Spread;
-use crate::wire;
+use crate::wire::{self, Repeat, Verdict};
 
-/// How long a key is set aside that the backend refuses, that is spent, or that is at its limit
-/// where the backend does not say for how long.
-const REFUSED: Duration = Duration::from_mins(5);
-const SPENT: Duration = Duration::from_mins(10);
+/// How long a key is set aside that is at its limit: where the backend does not say, and at most.
 const LIMITED: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_mins(5);
 /// What a call waits where it may wait for a target, and nobody says how long.
 const PAUSE: Duration = Duration::from_millis(250);
 
@@ -60,11 +58,9 @@ impl<W: Watch> Run<'_, '_, W> {
         if self.tried.begun >= upstream.config.retry.attempts {
             return Pays::Tried;
         }
-        if about_key(why).is_some() || upstream.spend_retry(now) {
-            Pays::Yes
-        } else {
-            Pays::Starved
-        }
+        // under pressure there are none
+        let may = || self.going.worker.may_repeat() && upstream.spend_retry(now);
+        if about_key(why).is_some() || may() { Pays::Yes } else { Pays::Starved }
     }
 
     fn is_starved(&mut self) -> bool {
@@ -126,7 +122,7 @@ impl<W: Watch> Run<'_, '_, W> {
             let Sending::Whole(body) = &self.call.body else { return Repeat::WhenUnbegun };
             let view = wire::view(self.call.kind, body).ok();
             let keyed = self.head.headers.contains_key("idempotency-key");
-            stub::repeat(&self.head.method, self.call.kind, view.as_ref(), keyed)
+            wire::repeat(&self.head.method, self.call.kind, view.as_ref(), keyed)
         };
         let on_timeout = self.to.aim.upstream().config.retry.on_timeout;
         match why {
@@ -149,14 +145,14 @@ impl<W: Watch> Run<'_, '_, W> {
         let Some(verdict) = about_key(failed.why) else { return };
         let Some(key) = key_of(self.to.aim.upstream(), self.lease) else { return };
         self.tried.keys.push(key.id);
-        let pause = match verdict {
-            Verdict::KeyRefused => REFUSED,
-            Verdict::KeySpent => SPENT,
+        let why = match verdict {
+            Verdict::KeyRefused => Aside::Refused,
+            Verdict::KeySpent => Aside::Spent,
             // it is as good as ever for other calls
             Verdict::Denied => return,
-            _ => failed.hint.unwrap_or(LIMITED).min(REFUSED),
+            _ => Aside::Limited(failed.hint.unwrap_or(LIMITED).min(LONGEST)),
         };
-        key.set_aside(pause, now);
+        self.to.aim.upstream().set_aside(key.id, why, now);
     }
 
     /// Another key of the same upstream.
@@ -257,10 +253,11 @@ impl<W: Watch> Run<'_, '_, W> {
         self.next_target(false, now)
     }
 
-    /// Waits. `false`: a deadline of the call has passed meanwhile.
+    /// Waits. `false`: the whole time of the call is up.
     async fn pause(&self, wait: Duration) -> bool {
         let Going { worker, flight, .. } = self.going;
-        flight.queue(wait.saturating_mul(2) + PAUSE, worker.clock.now());
+        // the last attempt's deadline is none of the pause
+        flight.enter(Stage::Connecting, worker.clock.now());
         flight.guard(tokio::time::sleep(wait)).await.is_ok()
     }
 
@@ -323,6 +320,6 @@ pub(super) fn spread(call: &Call, who: &Identity) -> Spread {
     let mut hash = std::hash::DefaultHasher::new();
     session.hash(&mut hash);
     let view = call.whole().and_then(|body| wire::view(call.kind, body).ok());
-    let prefix = view.and_then(|view| stub::prefix(call.kind, &view));
+    let prefix = view.and_then(|view| wire::prefix(call.kind, &view));
     Spread { prefix, session: Some(hash.finish()) }
 }

@@ -114,8 +114,8 @@ impl World {
 
     fn ticket(&self, record: &Record) -> Ticket {
         let long = Duration::from_secs(30);
-        let limits =
-            Limits { reading: long, queued: long, first_byte: long, idle: long, total: long };
+        let limits = Limits { reading: long, queued: long, first_byte: long, ..Limits::UNBOUNDED };
+        let limits = Limits { idle: long, total: long, ..limits };
         let about = About::new(record.id, "chat");
         self.worker.flights.begin(&self.worker.clock, limits, about)
     }

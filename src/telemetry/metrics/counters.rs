@@ -85,11 +85,29 @@ pub struct PoolGauges {
     pub rate_limited: AtomicU64,
     /// Of its credentials and models, those that are held back until the backend lets them go on.
     pub paused: AtomicI64,
+    /// 0 closed, 1 half open, 2 open.
+    pub breaker: AtomicI64,
+    /// Times that it opened, by reason.
+    pub opened: Reasons<1>,
+    /// Addresses that get no calls now.
+    pub ejected: AtomicI64,
+    /// Times that an address was taken out, by reason.
+    pub ejections: Reasons<1>,
+    /// Active checks of an address that did not go well.
+    pub check_failed: AtomicU64,
+    /// Keys that are set aside now.
+    pub keys_aside: AtomicI64,
+    retries: Reasons<1>,
     queued: [AtomicI64; Class::ALL.len()],
     deadlines: Reasons<1>,
 }
 
 impl PoolGauges {
+    /// A call is sent once more, to this upstream, because of what came of the attempt before.
+    pub fn retried(&self, why: &'static str) {
+        self.retries.add([why]);
+    }
+
     /// A deadline of this upstream ran out.
     pub fn deadline(&self, which: Deadline) {
         self.deadlines.add([which.as_str()]);
@@ -107,6 +125,12 @@ impl PoolGauges {
 
     pub fn deadlines(&self) -> &Reasons<1> {
         &self.deadlines
+    }
+
+    /// Calls that were sent again, by why; those on a fresh connection are among them.
+    pub(super) fn retries(&self) -> Vec<([&'static str; 1], u64)> {
+        let fresh = (["stale_connection"], self.retried.load(Ordering::Relaxed));
+        std::iter::once(fresh).chain(self.retries.read()).collect()
     }
 }
 

@@ -142,7 +142,19 @@ names! {
     DIAL_FAILED = Counter "tidegate_pool_dial_failures" "Connections that could not be made";
     REUSED = Counter "tidegate_pool_reused" "Calls sent over a connection made earlier";
     RETIRED = Counter "tidegate_pool_retired" "Connections closed, by reason";
-    RETRIED = Counter "tidegate_upstream_retries" "Calls sent again on a fresh connection";
+    RETRIED = Counter "tidegate_upstream_retries"
+        "Attempts beyond a call's first, by what came of the one before";
+    BREAKER = Gauge "tidegate_upstream_breaker_state" "0 closed, 1 half open, 2 open";
+    OPENED = Counter "tidegate_upstream_breaker_opened"
+        "Times that an upstream's breaker opened, by reason";
+    EJECTED = Gauge "tidegate_upstream_ejected_addresses"
+        "Addresses that get no calls because they fail";
+    EJECTIONS = Counter "tidegate_upstream_ejections"
+        "Times that an address was taken out, by reason";
+    CHECK_FAILED = Counter "tidegate_upstream_health_check_failures"
+        "Active checks of an address that did not go well";
+    KEYS_ASIDE = Gauge "tidegate_upstream_keys_aside"
+        "Keys that are not used for a while: refused, spent or at their limit";
     DEADLINES = Counter "tidegate_upstream_deadlines" "Deadlines that ran out, by what was waited for";
 
     // Clients.
@@ -153,6 +165,17 @@ names! {
     ACCEPT_ERRORS = Counter "tidegate_accept_errors" "Failures to accept a connection";
     GATE_REFUSALS = Counter "tidegate_gate_refusals" "Requests turned away as malformed or too large";
     REFUSALS = Counter "tidegate_refusals" "Answers that upstream did not give: whose fault, and why";
+
+    // Memory.
+    MEMORY_HELD = Gauge "tidegate_memory_held_bytes"
+        "What calls hold of the budget: bodies, answers, logs of streams, and their own state";
+    MEMORY_BUDGET = Gauge "tidegate_memory_budget_bytes" "The most that calls may hold";
+    PRESSURE = Gauge "tidegate_pressure_level"
+        "0 calm, 1 no sharing, 2 no extras, 3 urgent, 4 full";
+    OVERLOAD_REFUSED = Counter "tidegate_overload_refused"
+        "New calls refused for want of memory, by the level of pressure";
+    OVERLOAD_CUT = Counter "tidegate_overload_cut"
+        "Calls cut because they held most when there was no memory left";
 
     // Ourselves.
     RELOADS = Counter "tidegate_config_reloads" "Reloads of the policy by result";

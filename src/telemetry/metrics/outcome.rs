@@ -23,7 +23,9 @@ pub enum Deadline {
     Queue,
     Connect,
     FirstByte,
+    FirstContent,
     Idle,
+    BetweenTokens,
     Total,
     /// The client's own request body.
     Body,
@@ -42,7 +44,9 @@ impl Outcome {
             Self::Deadline(Deadline::Queue) => "deadline_queue",
             Self::Deadline(Deadline::Connect) => "deadline_connect",
             Self::Deadline(Deadline::FirstByte) => "deadline_first_byte",
+            Self::Deadline(Deadline::FirstContent) => "deadline_first_content",
             Self::Deadline(Deadline::Idle) => "deadline_idle",
+            Self::Deadline(Deadline::BetweenTokens) => "deadline_between_tokens",
             Self::Deadline(Deadline::Total) => "deadline_total",
             Self::Deadline(Deadline::Body) => "deadline_body",
         }
@@ -56,7 +60,9 @@ impl Deadline {
             Self::Queue => "queue",
             Self::Connect => "connect",
             Self::FirstByte => "first_byte",
+            Self::FirstContent => "first_content",
             Self::Idle => "idle",
+            Self::BetweenTokens => "between_tokens",
             Self::Total => "total",
             Self::Body => "body",
         }

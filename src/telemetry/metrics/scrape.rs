@@ -5,6 +5,8 @@
 //! Order is by label, the same in every scrape.
 mod agents;
 mod cache;
+mod memory;
+mod pools;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,8 +22,7 @@ use super::histogram::Histogram;
 use super::names::{self, Name};
 use super::process::Process;
 use super::tally::{Series, Tally};
-use super::{PoolGauges, Shared, TargetKey, Usage};
-use crate::identity::Class;
+use super::{Shared, TargetKey, Usage};
 use crate::telemetry::view::LaneView;
 
 /// The one collector of the registry.
@@ -46,9 +47,10 @@ impl Collector for Scrape {
             let pools = self.0.pools.lock();
             pools.iter().map(|(name, pool)| (Arc::clone(name), Arc::clone(pool))).collect()
         };
-        encode_pools(&mut out, &pools)?;
+        pools::encode(&mut out, &pools)?;
         encode_lanes(&mut out, &self.0.lanes.lock())?;
         encode_clients(&mut out, &self.0)?;
+        memory::encode_memory(&mut out, &self.0)?;
         encode_ourselves(&mut out, &self.0)?;
         encode_process(&mut out, &Process::read(), self.0.started_at)
     }
@@ -287,49 +289,6 @@ fn dollars(nano: u64) -> f64 {
 
 fn code_label(status: u16) -> String {
     if status == 0 { super::tally::OTHER.to_owned() } else { status.to_string() }
-}
-
-type Pools = [(Arc<str>, Arc<PoolGauges>)];
-
-fn encode_pools(out: &mut Out<'_>, pools: &Pools) -> fmt::Result {
-    fn rows<'a, T>(
-        pools: &'a Pools,
-        pick: impl Fn(&'a PoolGauges) -> T + 'a,
-    ) -> impl Iterator<Item = (Labels<'a, 1>, T)> {
-        pools.iter().map(move |(name, pool)| ([("upstream", &**name)], pick(pool)))
-    }
-    fn by<'a>(
-        pools: &'a Pools,
-        label: &'static str,
-        pick: impl Fn(&'a PoolGauges) -> Vec<([&'static str; 1], u64)> + 'a,
-    ) -> impl Iterator<Item = (Labels<'a, 2>, u64)> {
-        pools.iter().flat_map(move |(name, pool)| {
-            pick(pool)
-                .into_iter()
-                .map(move |([value], count)| ([("upstream", &**name), (label, value)], count))
-        })
-    }
-    let now = Ordering::Relaxed;
-    out.gauges(&names::POOL_OPEN, rows(pools, |pool| pool.open.load(now)))?;
-    out.gauges(&names::POOL_IDLE, rows(pools, |pool| pool.idle.load(now)))?;
-    out.gauges(&names::UPSTREAM_IN_FLIGHT, rows(pools, |pool| pool.in_flight.load(now)))?;
-    out.gauges(&names::UPSTREAM_WAITING, rows(pools, |pool| pool.waiting.load(now)))?;
-    let queued = pools.iter().flat_map(|(name, pool)| {
-        let row = |class: Class| {
-            let labels = [("upstream", &**name), ("class", class.as_str())];
-            (labels, pool.queued(class).load(now))
-        };
-        Class::ALL.map(row)
-    });
-    out.gauges(&names::QUEUE_DEPTH, queued)?;
-    out.counters(&names::RATE_LIMITED, rows(pools, |pool| pool.rate_limited.load(now)))?;
-    out.gauges(&names::PAUSED, rows(pools, |pool| pool.paused.load(now)))?;
-    out.counters(&names::DIALLED, rows(pools, |pool| pool.dialled.load(now)))?;
-    out.counters(&names::DIAL_FAILED, by(pools, "reason", |pool| pool.dial_failed.read()))?;
-    out.counters(&names::REUSED, rows(pools, |pool| pool.reused.load(now)))?;
-    out.counters(&names::RETIRED, by(pools, "reason", |pool| pool.retired.read()))?;
-    out.counters(&names::RETRIED, rows(pools, |pool| pool.retried.load(now)))?;
-    out.counters(&names::DEADLINES, by(pools, "kind", |pool| pool.deadlines().read()))
 }
 
 fn encode_lanes(out: &mut Out<'_>, lanes: &[LaneView]) -> fmt::Result {

@@ -32,7 +32,11 @@ enum At {
         value: u64,
         digits: u8,
     },
-    /// After the digits, up to the line's end.
+    /// After the digits: white space, and then an extension or the line's end.
+    Blank {
+        value: u64,
+    },
+    /// Up to the line's end.
     Extension {
         value: u64,
     },
@@ -136,8 +140,14 @@ impl Chunks {
             (At::Size { digits: 0, .. }, _) => {
                 return Err(H1Error::Malformed("a chunk without a size"));
             }
-            (At::Size { value, .. } | At::Extension { value }, b'\r') => At::SizeLf { value },
-            (At::Size { value, .. }, b';' | b' ' | b'\t') => At::Extension { value },
+            (At::Size { value, .. } | At::Blank { value } | At::Extension { value }, b'\r') => {
+                At::SizeLf { value }
+            }
+            (At::Size { value, .. } | At::Blank { value }, b';') => At::Extension { value },
+            (At::Size { value, .. } | At::Blank { value }, b' ' | b'\t') => {
+                self.spend()?;
+                At::Blank { value }
+            }
             (At::Extension { value }, b) if b != b'\n' => {
                 self.spend()?;
                 At::Extension { value }

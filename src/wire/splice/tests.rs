@@ -4,17 +4,18 @@ use serde_json::{Map, Value, json};
 use super::*;
 use crate::wire::view;
 
-const USAGE: Wish = Wish { include_usage: true, max_tokens: None, completion_tokens: false };
+const USAGE: Wish<'_> =
+    Wish { include_usage: true, max_tokens: None, completion_tokens: false, model: None };
 
-fn at_most(limit: u64) -> Wish {
+fn at_most(limit: u64) -> Wish<'static> {
     Wish { max_tokens: Some(limit), ..Wish::default() }
 }
 
-fn edits(kind: Kind, body: &str, wish: Wish) -> Edits {
+fn edits(kind: Kind, body: &str, wish: Wish<'_>) -> Edits {
     Edits::new(kind, &view(kind, body.as_bytes()).unwrap(), wish)
 }
 
-fn edited(kind: Kind, body: &str, wish: Wish) -> String {
+fn edited(kind: Kind, body: &str, wish: Wish<'_>) -> String {
     let out = edits(kind, body, wish).apply(&Bytes::copy_from_slice(body.as_bytes()));
     String::from_utf8(out.to_vec()).unwrap()
 }
@@ -189,7 +190,7 @@ fn what_cannot_be_bounded_says_so() {
 
 #[test]
 fn both_at_once() {
-    let wish = Wish { include_usage: true, max_tokens: Some(9), completion_tokens: false };
+    let wish = Wish { include_usage: true, ..at_most(9) };
     assert_eq!(
         edited(Kind::Chat, r#"{"stream":true}"#, wish),
         r#"{"stream_options":{"include_usage":true},"max_tokens":9,"stream":true}"#
@@ -198,6 +199,91 @@ fn both_at_once() {
     assert_eq!(
         edited(Kind::Chat, body, wish),
         r#"{"max_completion_tokens":9,"stream_options":{"include_usage":true},"max_tokens":9,"stream":true}"#
+    );
+}
+
+fn asked_for(model: &str) -> Wish<'_> {
+    Wish { model: Some(model), ..Wish::default() }
+}
+
+#[test]
+fn the_model_is_renamed_where_it_stands() {
+    for (kind, body, want) in [
+        (Kind::Chat, r#"{ "model" : "a" , "x":1}"#, r#"{ "model" : "b" , "x":1}"#),
+        (Kind::Completions, r#"{"m\u006fdel":"a"}"#, r#"{"m\u006fdel":"b"}"#),
+        (
+            Kind::Responses,
+            r#"{"x":{"model":"a"},"model":null}"#,
+            r#"{"x":{"model":"a"},"model":"b"}"#,
+        ),
+        (Kind::Messages, "\u{feff} {\n}", "\u{feff} {\"model\":\"b\"\n}"),
+        (Kind::CountTokens, r#"{"messages":[]}"#, r#"{"model":"b","messages":[]}"#),
+        (Kind::Embeddings, r#"{"input":"model","model":"a"}"#, r#"{"input":"model","model":"b"}"#),
+        (Kind::OllamaChat, r#"{"Model":"a"}"#, r#"{"Model":"b"}"#),
+        (Kind::OllamaGenerate, r#"{"MODEL":"a","prompt":"a"}"#, r#"{"MODEL":"b","prompt":"a"}"#),
+        (Kind::OllamaEmbed, r#"{"model":"a","input":"a"}"#, r#"{"model":"b","input":"a"}"#),
+        // where the path names it, only what is there follows
+        (
+            Kind::Generate,
+            r#"{"contents":[{"model":"models/a"}]}"#,
+            r#"{"contents":[{"model":"models/a"}]}"#,
+        ),
+        (Kind::StreamGenerate, r#"{"model":"models/a"}"#, r#"{"model":"models/b"}"#),
+        (
+            Kind::GeminiEmbed,
+            r#"{"model":"a","content":{"model":"a"}}"#,
+            r#"{"model":"b","content":{"model":"a"}}"#,
+        ),
+        (
+            Kind::GeminiEmbed,
+            r#"{"requests":[{"model":"models/a","content":{}} , 7, {"content":{},"m\u006fdel" : "models/a"}],"x":1}"#,
+            r#"{"requests":[{"model":"models/b","content":{}} , 7, {"content":{},"m\u006fdel" : "models/b"}],"x":1}"#,
+        ),
+        (
+            Kind::GeminiCount,
+            r#"{"generate_content_request":{"contents":[],"model":"projects/p/models/a"}}"#,
+            r#"{"generate_content_request":{"contents":[],"model":"projects/p/models/b"}}"#,
+        ),
+    ] {
+        let edits = edits(kind, body, asked_for("b"));
+        assert_eq!(edits.is_empty(), body == want, "{body}");
+        assert_eq!(edited(kind, body, asked_for("b")), want);
+        // and once it is done, it is done
+        assert!(
+            super::Edits::new(kind, &view(kind, want.as_bytes()).unwrap(), asked_for("b"))
+                .is_empty()
+        );
+    }
+    let whole = edited(Kind::StreamGenerate, r#"{"model":"models/a"}"#, asked_for("tunedModels/b"));
+    assert_eq!(whole, r#"{"model":"tunedModels/b"}"#);
+    for kind in [Kind::Other, Kind::Models] {
+        assert!(edits(kind, r#"{"model":"a"}"#, asked_for("b")).is_empty());
+    }
+}
+
+#[test]
+fn a_models_name_is_written_as_json() {
+    let name = "a\"b\\c\u{1}\u{e9}";
+    let out = edited(Kind::Chat, r#"{"model":"x","n":1}"#, asked_for(name));
+    assert_eq!(out, "{\"model\":\"a\\\"b\\\\c\\u0001\u{e9}\",\"n\":1}");
+    let same = format!(r#"{{"model":{}}}"#, serde_json::to_string(name).unwrap());
+    assert!(edits(Kind::Chat, &same, asked_for(name)).is_empty());
+}
+
+#[test]
+fn all_three_at_once() {
+    let wish = Wish { include_usage: true, model: Some("b"), ..at_most(9) };
+    assert_eq!(
+        edited(Kind::Chat, r#"{"stream":true}"#, wish),
+        r#"{"stream_options":{"include_usage":true},"max_tokens":9,"model":"b","stream":true}"#
+    );
+    assert_eq!(
+        edited(
+            Kind::Chat,
+            r#"{"max_tokens":99,"model":"a","stream":true,"stream_options":{}}"#,
+            wish
+        ),
+        r#"{"max_tokens":9,"model":"b","stream":true,"stream_options":{"include_usage":true}}"#
     );
 }
 
@@ -298,7 +384,7 @@ proptest! {
             if escape {
                 text = text.replace("_tokens\"", "_tok\\u0065ns\"").replace("num_pr", "n\\u0075m_pr");
             }
-            let wish = Wish { include_usage: true, max_tokens: Some(limit), completion_tokens: openai };
+            let wish = Wish { include_usage: true, completion_tokens: openai, ..at_most(limit) };
             let edits = edits(kind, &text, wish);
             prop_assert!(!edits.unbounded());
             let after = edits.apply(&Bytes::from(text.clone()));
@@ -308,6 +394,46 @@ proptest! {
             prop_assert_eq!(&after, &expected(kind, &before, limit, openai), "{:?} {}", kind, text);
             // and once it is done, it is done
             prop_assert!(super::Edits::new(kind, &view(kind, after_text.as_bytes()).unwrap(), wish).is_empty());
+        }
+    }
+
+    /// A new name for the model, whatever it is, is the only difference, to the byte.
+    #[test]
+    fn only_the_model_changes(
+        before in proptest::option::of("\\PC{0,12}"), to in "\\PC{1,12}", other in "\\PC{0,20}", front in any::<bool>(),
+        pretty in any::<bool>(), escape in any::<bool>(),
+    ) {
+        for kind in [Kind::Chat, Kind::Responses, Kind::Embeddings, Kind::Messages, Kind::OllamaChat] {
+            let mut root = Map::new();
+            if front {
+                root.insert("A".to_owned(), json!([other.clone(), {"model": other.clone()}]));
+            }
+            if let Some(before) = &before {
+                root.insert("model".to_owned(), json!(before));
+            }
+            root.insert("z".to_owned(), json!({"model": other.clone()}));
+            let value = Value::Object(root.clone());
+            let mut text = if pretty { format!(" {value:#}\n") } else { value.to_string() };
+            if escape {
+                text = text.replace("\"model\"", "\"m\\u006fdel\"");
+            }
+            let out = edited(kind, &text, asked_for(&to));
+            root.insert("model".to_owned(), json!(to));
+            let after: Value = serde_json::from_str(&out)
+                .map_err(|error| TestCaseError::fail(format!("{error}: {out}")))?;
+            prop_assert_eq!(after, Value::Object(root));
+            // take the value out of both: what is left is the same
+            let cut = |text: &str| {
+                let view = view(kind, text.as_bytes()).unwrap();
+                let at = view.places.model.unwrap().at;
+                format!("{}|{}", &text[..at.start], &text[at.end..])
+            };
+            if before.is_some() {
+                prop_assert_eq!(cut(&text), cut(&out));
+            } else {
+                let (head, tail) = text.split_once('{').unwrap();
+                prop_assert_eq!(out, format!("{head}{{\"model\":{},{tail}", json!(to)));
+            }
         }
     }
 }

@@ -15,6 +15,10 @@ pub struct Field {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Part {
     Model,
+    /// The model again, as `models/NAME`, where the path has named it; not read, but kept in step.
+    Resource,
+    /// Gemini `generateContentRequest`, which names the model once more.
+    Request,
     Stream,
     /// A bound of the output; chat has two, and this is the second.
     MaxTokens,
@@ -35,6 +39,8 @@ pub enum Part {
     Safety,
     /// Anthropic `metadata`, which names the user.
     Metadata,
+    /// Makes the call more than a question with an answer.
+    Lasting,
 }
 
 const fn field(name: &'static str, part: Part) -> Field {
@@ -42,6 +48,8 @@ const fn field(name: &'static str, part: Part) -> Field {
 }
 
 const MODEL: Field = field("model", Part::Model);
+const RESOURCE: Field = field("model", Part::Resource);
+const REQUEST: Field = field("generateContentRequest", Part::Request);
 const STREAM: Field = field("stream", Part::Stream);
 const MAX_TOKENS: Field = field("max_tokens", Part::MaxTokens);
 const MAX_COMPLETION: Field = field("max_completion_tokens", Part::MaxCompletion);
@@ -69,9 +77,14 @@ const CACHE_KEY: Field = field("prompt_cache_key", Part::CacheKey);
 const USER: Field = field("user", Part::User);
 const SAFETY: Field = field("safety_identifier", Part::Safety);
 const METADATA: Field = field("metadata", Part::Metadata);
+const BACKGROUND: Field = field("background", Part::Lasting);
+const CONVERSATION: Field = field("conversation", Part::Lasting);
+const KEPT_PROMPT: Field = field("prompt", Part::Lasting);
+const MCP_SERVERS: Field = field("mcp_servers", Part::Lasting);
+const CONTAINER: Field = field("container", Part::Lasting);
 
-/// The longest name, `max_completion_tokens`, with every letter escaped.
-const LONGEST_NAME: usize = 6 * 21;
+/// The longest name, `generate_content_request`, with every letter escaped.
+const LONGEST_NAME: usize = 6 * 24;
 
 #[rustfmt::skip]
 pub fn fields(kind: Kind) -> &'static [Field] {
@@ -85,15 +98,16 @@ pub fn fields(kind: Kind) -> &'static [Field] {
         ],
         Kind::Responses => &[
             MODEL, INPUT, STREAM, MAX_OUTPUT, INSTRUCTIONS, TOOLS, REASONING, CACHE_KEY, USER, SAFETY,
+            BACKGROUND, CONVERSATION, KEPT_PROMPT,
         ],
         Kind::Embeddings => &[MODEL, INPUT, USER],
         Kind::Messages | Kind::CountTokens => &[
-            MODEL, MESSAGES, STREAM, MAX_TOKENS, SYSTEM, TOOLS, THINKING, METADATA,
+            MODEL, MESSAGES, STREAM, MAX_TOKENS, SYSTEM, TOOLS, THINKING, METADATA, MCP_SERVERS,
+            CONTAINER,
         ],
-        Kind::Generate | Kind::StreamGenerate | Kind::GeminiCount => {
-            &[CONTENTS, INSTRUCTION, TOOLS, CONFIG]
-        }
-        Kind::GeminiEmbed => &[CONTENT, REQUESTS],
+        Kind::Generate | Kind::StreamGenerate => &[CONTENTS, INSTRUCTION, TOOLS, CONFIG, RESOURCE],
+        Kind::GeminiCount => &[CONTENTS, INSTRUCTION, TOOLS, CONFIG, REQUEST],
+        Kind::GeminiEmbed => &[CONTENT, REQUESTS, RESOURCE],
         Kind::OllamaChat => &[MODEL, MESSAGES, STREAM, TOOLS, OPTIONS, THINK],
         Kind::OllamaGenerate => &[MODEL, PROMPT, STREAM, SYSTEM, OPTIONS, THINK, IMAGES],
         Kind::OllamaEmbed => &[MODEL, INPUT, PROMPT, OPTIONS],

@@ -161,6 +161,10 @@ fn what_is_no_chunk_is_an_error() {
         "0x1\r\nx\r\n",
         " 1\r\nx\r\n",
         "1\nx\r\n",
+        // two sizes, or a size with a word behind it
+        "1 0\r\nx\r\n",
+        "0 1\r\n\r\n",
+        "1\tx\r\nx\r\n",
         "1\r\rx",
         "1\rx",
         "1;a\nx\r\n",

@@ -1,0 +1,149 @@
+//! The calls in flight of one worker, and the sweep over them.
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use slab::Slab;
+use tokio::sync::Notify;
+
+use super::{About, Awaited, Beats, Expired, Flight, Limits, Stage};
+use crate::clock::{Clock, Tick};
+use crate::pressure::{CALL, Pressure};
+
+/// What `/state` shows of one call.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    pub about: About,
+    pub stage: Stage,
+    pub age: Duration,
+    pub bytes: u64,
+}
+
+/// All calls in flight of one worker.
+#[derive(Debug, Default)]
+pub struct Flights {
+    all: RefCell<Slab<Rc<Flight>>>,
+    /// The sweep has stopped for want of calls; the next call wakes it.
+    asleep: Cell<bool>,
+    /// When the sweep came by last.
+    swept: Cell<Tick>,
+    wake: Notify,
+    pressure: Arc<Pressure>,
+}
+
+impl Flights {
+    /// Each call counts there.
+    pub fn new(pressure: Arc<Pressure>) -> Self {
+        Self { pressure, ..Self::default() }
+    }
+
+    /// A new call, in stage [`Stage::Reading`].
+    pub fn begin(self: &Rc<Self>, clock: &Clock, limits: Limits, about: About) -> Ticket {
+        if self.asleep.replace(false) {
+            clock.advance();
+            self.wake.notify_one();
+        }
+        let now = clock.now();
+        let flight = Rc::new(Flight {
+            started: Instant::now(),
+            bounds: Cell::new(limits.into()),
+            stage: Cell::new(Stage::Reading),
+            begun: Cell::new(now),
+            moved: Cell::new(now),
+            wants_stream: Cell::new(false),
+            streaming: Cell::new(false),
+            awaited: Cell::new(Awaited::Nothing),
+            awaits: Cell::new(now),
+            beats: Cell::new(Beats::Off),
+            spoke: Cell::new(now),
+            fate: Cell::new(None),
+            waker: RefCell::new(None),
+            bytes: Cell::new(0),
+            body: Cell::new(0),
+            log: Cell::new(0),
+            about: RefCell::new(about),
+        });
+        let key = self.all.borrow_mut().insert(Rc::clone(&flight));
+        self.pressure.add(CALL);
+        Ticket { flight, key, flights: Rc::clone(self) }
+    }
+
+    /// Sleeps until a call begins; there must be none now.
+    pub async fn sleep(&self) {
+        self.asleep.set(true);
+        self.wake.notified().await;
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.all.borrow().is_empty()
+    }
+
+    /// Ends what is overdue, and wakes what has something to say.
+    pub fn sweep(&self, now: Tick) {
+        let gap = now.since(self.swept.replace(now));
+        for (_, flight) in self.all.borrow().iter() {
+            flight.settle(now, gap);
+            if flight.falls_due(now)
+                && let Some(waker) = flight.waker.take()
+            {
+                waker.wake();
+            }
+        }
+    }
+
+    /// What the call holds that holds most, about; zero when none holds anything. In bytes.
+    pub fn largest(&self) -> u64 {
+        let all = self.all.borrow();
+        let left = all.iter().filter(|(_, flight)| !flight.was_cut());
+        left.map(|(_, flight)| flight.held()).max().unwrap_or(0)
+    }
+
+    /// Ends the call that holds most, whatever was to become of it. Gives what it held.
+    pub fn cut_largest(&self) -> u64 {
+        let all = self.all.borrow();
+        let left = all.iter().filter(|(_, flight)| !flight.was_cut());
+        let holding = left.map(|(_, flight)| (flight.held(), flight)).filter(|(held, _)| *held > 0);
+        let Some((held, flight)) = holding.max_by_key(|(held, _)| *held) else { return 0 };
+        flight.fate.set(Some(Expired::Overrun));
+        if let Some(waker) = flight.waker.take() {
+            waker.wake();
+        }
+        held
+    }
+
+    pub fn list(&self) -> Vec<Seen> {
+        let all = self.all.borrow();
+        all.iter()
+            .map(|(_, flight)| Seen {
+                about: flight.about.borrow().clone(),
+                stage: flight.stage.get(),
+                age: flight.started.elapsed(),
+                bytes: flight.bytes.get(),
+            })
+            .collect()
+    }
+}
+
+/// Keeps a call in the list; dropping it takes the call off.
+#[derive(Debug)]
+pub struct Ticket {
+    flight: Rc<Flight>,
+    key: usize,
+    flights: Rc<Flights>,
+}
+
+impl std::ops::Deref for Ticket {
+    type Target = Flight;
+
+    fn deref(&self) -> &Flight {
+        &self.flight
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.flights.all.borrow_mut().remove(self.key);
+        self.flights.pressure.give_back(CALL);
+    }
+}
