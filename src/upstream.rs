@@ -24,7 +24,6 @@ pub mod pool;
 mod proxy;
 pub mod roster;
 mod standing;
-mod sync;
 pub mod tls;
 pub mod visit;
 

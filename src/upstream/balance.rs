@@ -10,7 +10,7 @@
 use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
 
-use super::sync::Mutex;
+use crate::sync::Mutex;
 
 /// Over this time a latency loses two thirds of what it was.
 const FADES: Duration = Duration::from_secs(10);

@@ -7,7 +7,7 @@
 //! under contention one too few may be.
 use std::time::Instant;
 
-use super::sync::{AtomicU64, Ordering::Relaxed};
+use crate::sync::{AtomicU64, Ordering::Relaxed};
 
 /// In thousandths of a retry.
 const ONE: i64 = 1000;

@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 
 use super::breaker::{Change, Pass, Status, Why};
 use super::standing::Standing;
-use super::sync::Ordering::Relaxed;
 use super::visit::{Closed, Spread, Visit};
 use super::{PoolKey, Shared, balance};
 use crate::config::{self, Balance, HealthCheck};
+use crate::sync::Ordering::Relaxed;
 
 /// Of one snapshot; what it points to outlives that.
 pub struct Roster {

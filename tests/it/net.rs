@@ -19,7 +19,7 @@ pub fn upstream() -> Upstream {
         provider: "openai".into(),
         urls: Vec::new(),
         api_prefix: "".into(),
-        key: None,
+        keys: Vec::new(),
         auth: config::Auth::Bearer,
         headers: Vec::new(),
         concurrency: None,
@@ -33,14 +33,16 @@ pub fn upstream() -> Upstream {
         timeouts: config::Timeouts {
             queue: second,
             first_byte: second,
+            first_content: second,
             idle: second,
+            between_tokens: second,
             total: second,
         },
         tls: UpstreamTls::default(),
         http2: Http2::Auto,
         proxy: ProxyRule::Never,
         pacing: Pacing::Off,
-        builtin: false,
+        ..Upstream::new("test")
     }
 }
 
