@@ -10,6 +10,8 @@
 mod agents;
 mod cache;
 mod checks;
+mod crew;
+mod descriptors;
 mod keep;
 mod life;
 mod state;
@@ -24,8 +26,10 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::mpsc::UnboundedSender;
 
+use self::crew::Crew;
+use self::descriptors::Descriptors;
 pub use self::life::run;
-use self::worker::{Crew, Entrance, Message};
+use self::worker::{Entrance, Message};
 use crate::admin::{self, AdminHandle};
 use crate::config::{Config, Loaded, Source};
 use crate::drain::{self, Stage, Trigger};
@@ -121,6 +125,10 @@ pub fn start(start: Start) -> Result<Running, StartError> {
 pub fn start_logging_to(start: Start, log: AccessLog) -> Result<Running, StartError> {
     let Start { source, loaded, workers, metrics } = start;
     let mut config = loaded.config;
+    let workers = workers.unwrap_or_else(processors);
+    // before anything is opened
+    let descriptors = Descriptors::raise(workers);
+    descriptors.check(config.server.max_connections);
     let simulator = simulator_for(&config)?;
     point_to(&mut config, simulator.as_ref());
     let store = open_store(&config)?;
@@ -132,9 +140,9 @@ pub fn start_logging_to(start: Start, log: AccessLog) -> Result<Running, StartEr
     let live = Arc::new(Live::new(snapshot));
     let shared = Arc::new(Shared { source, lasting, simulator, health: state::Health::default() });
 
-    let workers = workers.unwrap_or_else(processors);
-    let crew = Arc::new(Crew::new(workers));
-    let hubs = Arc::<Hubs>::default();
+    let crew = Arc::new(Crew::new(workers, descriptors));
+    let hubs = Arc::new(Hubs::new(Arc::clone(&live.pressure)));
+    metrics.watch_pressure(&live.pressure);
     let (kept, flying) = (Arc::clone(&live.cache), Arc::clone(&hubs));
     metrics.watch_cache(move || cache::holds(&kept, &flying));
     let threads = worker::spawn_all(&worker::Parts {

@@ -78,6 +78,10 @@ pub struct Flight {
     fate: Cell<Option<Expired>>,
     waker: RefCell<Option<Waker>>,
     bytes: Cell<u64>,
+    /// Bytes of the request's body, held until the answer begins.
+    body: Cell<u64>,
+    /// Bytes of the answer that are held.
+    log: Cell<u64>,
     about: RefCell<About>,
 }
 
@@ -110,7 +114,7 @@ impl Flight {
             self.awaited.set(Awaited::Nothing);
         }
         // it got on for all that, or begins anew
-        self.forgive(|fate| fate != Expired::Total);
+        self.forgive(|fate| !matches!(fate, Expired::Total | Expired::Overrun));
     }
 
     /// Bytes of the answer came.
@@ -119,6 +123,22 @@ impl Flight {
         // it was the client that had stood still
         self.forgive(|fate| fate == Expired::Idle);
         self.bytes.set(self.bytes.get() + bytes as u64);
+    }
+
+    /// So many bytes of the request's body are held.
+    pub fn holds_body(&self, bytes: u64) {
+        self.body.set(bytes);
+    }
+
+    /// So many bytes of its answer are held.
+    pub fn holds_answer(&self, bytes: u64) {
+        self.log.set(bytes);
+    }
+
+    /// What would be free without it, about. In bytes.
+    fn held(&self) -> u64 {
+        let body = if self.stage.get() == Stage::Answering { 0 } else { self.body.get() };
+        body + self.log.get()
     }
 
     /// Whoever reads the answer had stood still: the backend had no chance to be heard.
@@ -230,6 +250,21 @@ impl Flight {
                 return Some(fate);
             }
         }
+    }
+
+    /// Whether it was cut for what it holds; otherwise this task is woken when it is. For who waits
+    /// for readers, whom no deadline of a backend concerns.
+    pub fn poll_cut(&self, cx: &mut Context<'_>) -> Option<Expired> {
+        let fate = self.poll_expired(cx);
+        if fate.is_some() && !self.was_cut() {
+            *self.waker.borrow_mut() = Some(cx.waker().clone());
+            return None;
+        }
+        fate
+    }
+
+    pub fn was_cut(&self) -> bool {
+        self.fate.get() == Some(Expired::Overrun)
     }
 
     /// Runs a step of the call under its deadlines.

@@ -5,7 +5,7 @@
 //!
 //! - 0 [`wire`] what the bytes of each vendor mean; [`flight`] calls and their deadlines;
 //!   [`identity`] who calls, as facts; [`semantic`] whether two questions ask the same; [`clock`],
-//!   [`drain`], [`io`], [`request_id`], [`sync`], [`units`]
+//!   [`drain`], [`io`], [`pressure`], [`request_id`], [`sync`], [`units`]
 //! - 1 [`config`] the policy file
 //! - 2 [`telemetry`] metrics, access log, tracing; [`store`] what outlives the process
 //! - 3 [`upstream`] connections to backends; [`route`] which call goes where; [`agents`] who calls;
@@ -32,6 +32,7 @@ pub mod io;
 pub mod limits;
 pub mod listen;
 pub mod pipeline;
+pub mod pressure;
 pub mod reload;
 pub mod request_id;
 pub mod route;

@@ -38,10 +38,10 @@ pub mod worker;
 use std::borrow::Cow;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use http::{Method, Request, Response, request};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 
 use self::cached::Asking;
 use self::call::Call;
@@ -141,10 +141,14 @@ async fn run(
     if unexpected_body && endpoint.kind != Kind::Other {
         return Err(in_dialect(Refusal::unexpected_body()));
     }
-    let max_body = snapshot.config.server.max_body;
+    let max_body = snapshot.config.server.max_body.min(worker.pressure.largest_body());
     if endpoint.kind.reads_body() && body_len.is_some_and(|length| length > max_body) {
         return Err(in_dialect(Refusal::body_too_large(max_body)));
     }
+    worker.takes(identity.class).map_err(|_| {
+        let refusal = Refusal::overloaded();
+        in_dialect(if body.is_end_stream() { refusal } else { refusal.closing() })
+    })?;
 
     let ticket = begin(worker, snapshot, &endpoint, record);
     let call = Call::read(worker, snapshot, &ticket, &head.headers, &endpoint, body, body_len)
@@ -181,7 +185,15 @@ async fn run(
 /// The rest of the path, now that all is known of a call that can be known of it.
 async fn answer(asking: Asking<'_>, upgrade: bool) -> Result<reply::Reply, Refusal> {
     let (miss, status) = match lookup::plan(asking.worker, asking.snapshot, &asking.facts()) {
-        Planned::Look(lookup) if !upgrade => return Box::pin(asking.look(lookup)).await,
+        Planned::Look(_) if upgrade => Planned::Off.uncached(),
+        Planned::Look(lookup) if asking.worker.pressure.may_share() => {
+            return Box::pin(asking.look(lookup)).await;
+        }
+        Planned::Look(mut lookup) => match lookup.peek(asking.worker, SystemTime::now()) {
+            Some(found) => return Box::pin(asking.spared(found, &lookup)).await,
+            None if lookup.only_if_cached() => return Err(Refusal::not_kept()),
+            None => Planned::Bypass("pressure").uncached(),
+        },
         planned => planned.uncached(),
     };
     let Asking { worker, snapshot, ticket, who, to, head, call, dialect, record } = asking;

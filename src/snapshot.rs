@@ -15,6 +15,7 @@ use crate::limits::book::{LaneRule, PoolRule};
 use crate::limits::pace;
 use crate::limits::price::{PriceError, PriceList};
 use crate::limits::rules::Rules;
+use crate::pressure::{Pressure, cgroup};
 use crate::route::{Route, Routes, Target};
 use crate::semantic;
 use crate::store::Store;
@@ -43,6 +44,7 @@ pub struct Snapshot {
     pub prices: PriceList,
     limits: Arc<Limits>,
     cache: Arc<Cache>,
+    pressure: Arc<Pressure>,
 }
 
 /// What outlives every snapshot.
@@ -51,6 +53,7 @@ pub struct Lasting {
     pub limits: Arc<Limits>,
     pub agents: Arc<agents::Shared>,
     pub cache: Arc<Cache>,
+    pub pressure: Arc<Pressure>,
     /// `None`: state is in memory only.
     pub store: Option<Arc<Store>>,
 }
@@ -67,6 +70,7 @@ impl Lasting {
             limits: Arc::default(),
             agents,
             cache: Arc::new(cache),
+            pressure: Arc::new(Pressure::new(cgroup::ceiling().unwrap_or(u64::MAX))),
             store,
         }
     }
@@ -122,6 +126,7 @@ impl Snapshot {
             prices: PriceList::prepare(&config.prices)?,
             limits: Arc::clone(&lasting.limits),
             cache: Arc::clone(&lasting.cache),
+            pressure: Arc::clone(&lasting.pressure),
             routes: Routes::new(routes),
             upstreams,
             config,
@@ -130,6 +135,12 @@ impl Snapshot {
 
     /// What takes effect at once, also for calls that are already going on: limits and places.
     fn take_effect(&self) {
+        let wanted = self.config.server.memory;
+        let budget = self.pressure.set_budget(wanted);
+        if budget < wanted {
+            let why = "the control group allows less memory than server.memory wants for calls";
+            tracing::warn!(wanted, budget, "{why}");
+        }
         let pools: Vec<_> = self.upstreams.iter().map(|one| pool(&one.config)).collect();
         let lanes: Vec<_> = self.config.routes.iter().filter_map(|one| self.lane(one)).collect();
         self.limits.with(|book, now| book.apply(Arc::clone(&self.rules), pools, lanes, now));
@@ -171,6 +182,7 @@ fn pool(upstream: &config::Upstream) -> PoolRule {
 pub struct Live {
     pub limits: Arc<Limits>,
     pub cache: Arc<Cache>,
+    pub pressure: Arc<Pressure>,
     current: ArcSwap<Snapshot>,
 }
 
@@ -180,6 +192,7 @@ impl Live {
         Self {
             limits: Arc::clone(&snapshot.limits),
             cache: Arc::clone(&snapshot.cache),
+            pressure: Arc::clone(&snapshot.pressure),
             current: ArcSwap::from_pointee(snapshot),
         }
     }

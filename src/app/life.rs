@@ -118,6 +118,7 @@ impl Life {
             Ok(Some((snapshot, loaded))) => {
                 watch.set_files(loaded.files);
                 self.digest = loaded.digest;
+                self.running.crew.descriptors.check(snapshot.config.server.max_connections);
                 self.running.live.swap(snapshot);
                 tracing::info!("the new policy is in force");
                 self.done(None);

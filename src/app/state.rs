@@ -7,13 +7,15 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
-use super::worker::{Crew, Message};
+use super::crew::Crew;
+use super::worker::Message;
 use super::{Shared, agents, cache};
 use crate::admin::{CacheDoor, Doors, KeysDoor, Readiness};
 use crate::drain::{Drain, Stage};
 use crate::flight::Seen;
 use crate::limits::Limits;
 use crate::pipeline::shared::Hubs;
+use crate::pressure::Level;
 use crate::snapshot::Live;
 use crate::store::Store;
 use crate::telemetry::metrics::Metrics;
@@ -109,6 +111,13 @@ fn readiness(shared: &Shared, drain: &Drain, crew: &Crew) -> Readiness {
     if shared.lasting.store.as_ref().is_some_and(|store| !store.healthy()) {
         why.push("the store has failed: budgets and keys are no longer kept".to_owned());
     }
+    let pressure = &shared.lasting.pressure;
+    let level = pressure.level();
+    if level > Level::Calm {
+        let (used, budget) = (pressure.used() >> 20, pressure.budget() >> 20);
+        let level = level.as_str();
+        why.push(format!("memory is short ({level}): calls hold {used} of {budget} MiB"));
+    }
     Readiness { ready, why }
 }
 
@@ -121,6 +130,15 @@ async fn state(metrics: Arc<Metrics>, live: Arc<Live>, drain: Drain, crew: Arc<C
         "stage": format!("{:?}", drain.stage()).to_lowercase(),
         "workers": crew.len(),
         "connections": crew.connections(),
+        "memory": {
+            "held": live.pressure.used(),
+            "budget": live.pressure.budget(),
+            "level": live.pressure.level().as_str(),
+        },
+        "descriptors": {
+            "limit": crew.descriptors.limit,
+            "connections": snapshot.config.server.max_connections.min(crew.descriptors.connections),
+        },
         "upstreams": snapshot.upstreams.iter().map(|one| upstream(one)).collect::<Vec<_>>(),
         "calls": calls.iter().map(call).collect::<Vec<_>>(),
         "agents": view.agents,

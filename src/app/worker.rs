@@ -5,21 +5,20 @@
 //!
 //! Alternative rejected: one runtime with work stealing. It moves a call between threads in the
 //! middle and so needs locks around pools and timers (figures in benches/README.md).
+use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
-use parking_lot::Mutex;
 use tokio::runtime::LocalRuntime;
 use tokio::sync::{mpsc, oneshot};
 
-use super::Mailbox;
 use super::agents::show_queues;
 use super::checks::Checks;
+use super::crew::Crew;
 use super::state::Report;
 use crate::drain::{Drain, Stage};
 use crate::flight::TICK;
@@ -42,8 +41,8 @@ const CACHE_SWEEP: Duration = Duration::from_mins(1);
 /// How long a quiet worker sleeps. What the last calls used is written down when it wakes, which
 /// must be within a second.
 const QUIET: Duration = Duration::from_millis(400);
-/// A worker whose last sign of life is older stands still.
-const ALIVE: Duration = Duration::from_secs(10);
+/// The longest that an idle connection is kept where memory is short.
+const IDLE_UNDER_PRESSURE: Duration = Duration::from_secs(5);
 
 /// A listening socket, and the certificate behind it.
 pub struct Entrance {
@@ -87,58 +86,6 @@ pub enum Socket {
     Unix(std::os::unix::net::UnixStream),
 }
 
-/// What the workers know of each other.
-pub struct Crew {
-    members: Vec<Member>,
-    begun: Instant,
-}
-
-struct Member {
-    connections: AtomicUsize,
-    /// Milliseconds since the crew began.
-    last_beat: AtomicU64,
-    mailbox: Mutex<Option<Mailbox>>,
-}
-
-impl Crew {
-    pub fn new(workers: usize) -> Self {
-        let member = |_| Member {
-            connections: AtomicUsize::new(0),
-            last_beat: AtomicU64::new(0),
-            mailbox: Mutex::new(None),
-        };
-        Self { members: (0..workers.max(1)).map(member).collect(), begun: Instant::now() }
-    }
-
-    pub fn len(&self) -> usize {
-        self.members.len()
-    }
-
-    pub fn connections(&self) -> usize {
-        self.members.iter().map(|member| member.connections.load(Relaxed)).sum()
-    }
-
-    /// Whether every worker's loop has turned of late.
-    pub fn alive(&self) -> bool {
-        let now = self.begun.elapsed();
-        self.members.iter().all(|member| {
-            let beat = Duration::from_millis(member.last_beat.load(Relaxed));
-            now.saturating_sub(beat) < ALIVE
-        })
-    }
-
-    pub fn mailboxes(&self) -> Vec<Mailbox> {
-        self.members.iter().filter_map(|member| member.mailbox.lock().clone()).collect()
-    }
-
-    /// Who should take the next connection: `me`, unless somebody has fewer.
-    fn least_loaded(&self, me: usize) -> usize {
-        let load = |at: usize| self.members[at].connections.load(Relaxed);
-        let least = (0..self.members.len()).min_by_key(|at| load(*at)).unwrap_or(me);
-        if load(least) < load(me) { least } else { me }
-    }
-}
-
 /// Starts a thread for each member of the crew.
 pub fn spawn_all(parts: &Parts) -> io::Result<Vec<JoinHandle<()>>> {
     let mut threads = Vec::new();
@@ -179,6 +126,8 @@ struct Shift {
     seat: Seat,
     worker: Rc<Worker>,
     door: Rc<Door>,
+    /// The budget of memory was overrun a tick ago already.
+    overrun: Cell<bool>,
 }
 
 impl Seat {
@@ -199,7 +148,8 @@ impl Seat {
             let max_headers = worker.snapshot().config.server.max_headers;
             let max_head = worker.snapshot().config.server.max_head;
             let door = Rc::new(Door::new(Rc::clone(&worker), max_headers, max_head));
-            Rc::new(Shift { seat: self, worker, door }).work(messages).await;
+            let overrun = Cell::new(false);
+            Rc::new(Shift { seat: self, worker, door, overrun }).work(messages).await;
         });
     }
 }
@@ -230,7 +180,7 @@ impl Shift {
             Err(error) => return tracing::error!(%error, "a socket cannot be listened on"),
         };
         loop {
-            let full = crew.connections() >= live.load().config.server.max_connections;
+            let full = crew.is_full(live.peek().config.server.max_connections);
             let accepted = tokio::select! {
                 // first: the sockets are closed right after the stage is reached
                 biased;
@@ -330,12 +280,13 @@ impl Shift {
         loop {
             let now = worker.clock.advance();
             worker.flights.sweep(now);
+            self.relieve();
             worker.limits.turn();
             if last_slow.is_none_or(|last| last.elapsed() >= SLOW_TICK) {
                 last_slow = Some(Instant::now());
                 let snapshot = worker.snapshot();
                 self.beat();
-                self.door.connections.sweep(now, &bounds(&snapshot));
+                self.door.connections.sweep(now, &self.bounds(&snapshot));
                 worker.pools.sweep();
                 if self.seat.me == 0 {
                     checks.follow(&snapshot, &worker.pools);
@@ -362,6 +313,35 @@ impl Shift {
         }
     }
 
+    /// Where the budget of memory is overrun, the call that holds most of all workers' calls is cut;
+    /// one a tick, until there is room again.
+    fn relieve(&self) {
+        let Self { seat, worker, .. } = self;
+        let mine = &seat.crew.members[seat.me].largest;
+        if !worker.pressure.is_overrun() {
+            if self.overrun.replace(false) {
+                mine.store(0, Relaxed);
+            }
+            return;
+        }
+        mine.store(worker.flights.largest(), Relaxed);
+        // the others say theirs within a tick
+        if self.overrun.replace(true) && seat.crew.holds_most(seat.me) {
+            let bytes = worker.flights.cut_largest();
+            mine.store(worker.flights.largest(), Relaxed);
+            worker.metrics.overload_cut();
+            tracing::warn!(bytes, "no memory is left: the call that held most is cut");
+        }
+    }
+
+    fn bounds(&self, snapshot: &Snapshot) -> Bounds {
+        let server = &snapshot.config.server;
+        let hurried = !self.worker.may_repeat();
+        let idle = server.idle_timeout;
+        let idle = if hurried { idle.min(IDLE_UNDER_PRESSURE) } else { idle };
+        Bounds { head: server.head_timeout, idle, write: server.write_timeout }
+    }
+
     fn beat(&self) {
         let now = self.seat.crew.begun.elapsed().as_millis() as u64;
         self.seat.crew.members[self.seat.me].last_beat.store(now, Relaxed);
@@ -381,11 +361,6 @@ impl Shift {
             }
         }
     }
-}
-
-fn bounds(snapshot: &Snapshot) -> Bounds {
-    let server = &snapshot.config.server;
-    Bounds { head: server.head_timeout, idle: server.idle_timeout, write: server.write_timeout }
 }
 
 fn unix_ms() -> u64 {

@@ -5,7 +5,8 @@
 //! on at its own pace; when the last one is gone the writer is told, and a hub that was deserted or
 //! has grown past its bound takes nobody in any more. Up to that bound the whole answer is kept, so
 //! a slow reader costs nothing and holds up no one. Past it the writer waits for the fastest reader,
-//! and who falls behind by [`state::WINDOW`] while others are ahead is given up.
+//! and who falls behind by [`state::WINDOW`] while others are ahead is given up. Under pressure every
+//! answer is past its bound.
 //!
 //! Generic over the answer's head and over what went wrong, for neither is the cache's affair. One
 //! short lock a hub; readers and writer may be on different threads.
@@ -20,6 +21,7 @@ use parking_lot::Mutex;
 use slab::Slab;
 
 use super::key::{Key, KeyBits};
+use crate::pressure::Pressure;
 
 mod state;
 #[cfg(test)]
@@ -31,6 +33,8 @@ use state::State;
 /// All calls in flight that may be joined.
 pub struct Hubs<H, F> {
     all: DashMap<Key, Arc<Hub<H, F>>, BuildHasherDefault<KeyBits>>,
+    /// What is held counts there.
+    pressure: Arc<Pressure>,
 }
 
 /// One call in flight.
@@ -77,16 +81,25 @@ impl<F> Clone for Gone<F> {
 }
 
 impl<H, F> Default for Hubs<H, F> {
+    /// With a budget of their own that nothing exhausts.
     fn default() -> Self {
-        Self { all: DashMap::with_hasher_and_shard_amount(BuildHasherDefault::default(), 16) }
+        Self::new(Arc::default())
     }
 }
 
 impl<H, F> Hubs<H, F> {
+    pub fn new(pressure: Arc<Pressure>) -> Self {
+        let all = DashMap::with_hasher_and_shard_amount(BuildHasherDefault::default(), 16);
+        Self { all, pressure }
+    }
+
+    fn hub(&self, keep: usize) -> Arc<Hub<H, F>> {
+        Arc::new(Hub { state: Mutex::new(State::new(keep, self.pressure.hold(0))) })
+    }
+
     /// Joins the call of that name, or begins it. `keep`: most bytes of the answer that are kept,
     /// and so the longest that it can be joined.
     pub fn claim(self: &Arc<Self>, key: Key, keep: usize) -> Claim<H, F> {
-        let new = || Arc::new(Hub { state: Mutex::new(State::new(keep)) });
         let lead = |hub: Arc<Hub<H, F>>, at| {
             let seat = Seat { hub: Arc::clone(&hub), at };
             Claim::Lead(Lead { key, hub, hubs: Arc::clone(self) }, seat)
@@ -96,13 +109,13 @@ impl<H, F> Hubs<H, F> {
                 if let Some(seat) = place.get().join() {
                     return Claim::Join(seat);
                 }
-                let hub = new();
+                let hub = self.hub(keep);
                 let at = hub.state.lock().seat();
                 place.insert(Arc::clone(&hub));
                 lead(hub, at)
             }
             Place::Vacant(place) => {
-                let hub = new();
+                let hub = self.hub(keep);
                 let at = hub.state.lock().seat();
                 place.insert(Arc::clone(&hub));
                 lead(hub, at)
@@ -112,7 +125,7 @@ impl<H, F> Hubs<H, F> {
 
     /// Begins a call that nobody may join.
     pub fn alone(self: &Arc<Self>, key: Key, keep: usize) -> (Lead<H, F>, Seat<H, F>) {
-        let hub = Arc::new(Hub { state: Mutex::new(State::new(keep)) });
+        let hub = self.hub(keep);
         let at = hub.state.lock().seat();
         let seat = Seat { hub: Arc::clone(&hub), at };
         (Lead { key, hub, hubs: Arc::clone(self) }, seat)
@@ -155,9 +168,12 @@ impl<H, F> Lead<H, F> {
         self.hub.edit(|state| state.head(head));
     }
 
-    /// A piece of it, so many milliseconds after the call was sent.
-    pub fn push(&self, piece: Bytes, at_ms: u32) {
-        self.hub.edit(|state| state.push(piece, at_ms));
+    /// A piece of it, so many milliseconds after the call was sent. Gives how many bytes are held.
+    pub fn push(&self, piece: Bytes, at_ms: u32) -> usize {
+        self.hub.edit(|state| {
+            state.push(piece, at_ms);
+            state.held()
+        })
     }
 
     /// Ready when more may be read of the answer.
@@ -194,6 +210,14 @@ impl<H, F> Lead<H, F> {
     /// There is no (more) answer.
     pub fn fail(&self, why: F) {
         self.hub.edit(|state| state.end(Some(Gone::Failed(Arc::new(why)))));
+    }
+
+    /// The same, and nothing is held any more: who has not read all that came is [`Gone::Lost`].
+    pub fn discard(&self, why: F) {
+        self.hub.edit(|state| {
+            state.discard();
+            state.end(Some(Gone::Failed(Arc::new(why))));
+        });
     }
 }
 

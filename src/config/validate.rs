@@ -138,7 +138,8 @@ fn server<'r>(reader: &'r Reader<'r>, at: &At<'_>) -> Option<Server> {
         idle_timeout: fields.read("idle_timeout", default.idle_timeout, Reader::some_time),
         write_timeout: fields.read("write_timeout", default.write_timeout, Reader::some_time),
         memory: memory(&fields, max_body),
-        heartbeat: fields.read("heartbeat", default.heartbeat, heartbeat),
+        heartbeat: Some(fields.read("heartbeat", default.heartbeat.unwrap_or_default(), heartbeat))
+            .filter(|time| !time.is_zero()),
         drain_delay,
         drain_timeout,
     })
@@ -157,14 +158,14 @@ fn memory(fields: &Fields<'_, '_>, max_body: u64) -> u64 {
     written.unwrap_or_else(|| Server::default().memory.max(max_body.saturating_mul(4)))
 }
 
-/// `off`, or a time.
-fn heartbeat(reader: &Reader<'_>, at: &At<'_>) -> Option<Option<Duration>> {
+/// `off` is no time at all.
+fn heartbeat(reader: &Reader<'_>, at: &At<'_>) -> Option<Duration> {
     const EXPECTED: &str = "a duration like 15s, or off";
     reader.quantity(at, EXPECTED, |text| match text {
-        "off" => Ok(None),
+        "off" => Ok(Duration::ZERO),
         _ => match duration(text)? {
             Duration::ZERO => Err(UnitError::expected(EXPECTED)),
-            time => Ok(Some(time)),
+            time => Ok(time),
         },
     })
 }

@@ -41,6 +41,8 @@ pub enum Expired {
     /// A stream is alive, and no more of its content comes.
     BetweenTokens,
     Total,
+    /// It held most when there was no memory left.
+    Overrun,
 }
 
 impl Expired {
@@ -53,6 +55,7 @@ impl Expired {
             Self::Idle => "idle",
             Self::BetweenTokens => "between_tokens",
             Self::Total => "total",
+            Self::Overrun => "overrun",
         }
     }
 }

@@ -1,13 +1,15 @@
 //! The calls in flight of one worker, and the sweep over them.
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use slab::Slab;
 use tokio::sync::Notify;
 
-use super::{About, Awaited, Beats, Flight, Limits, Stage};
+use super::{About, Awaited, Beats, Expired, Flight, Limits, Stage};
 use crate::clock::{Clock, Tick};
+use crate::pressure::{CALL, Pressure};
 
 /// What `/state` shows of one call.
 #[derive(Debug, Clone)]
@@ -27,9 +29,15 @@ pub struct Flights {
     /// When the sweep came by last.
     swept: Cell<Tick>,
     wake: Notify,
+    pressure: Arc<Pressure>,
 }
 
 impl Flights {
+    /// Each call counts there.
+    pub fn new(pressure: Arc<Pressure>) -> Self {
+        Self { pressure, ..Self::default() }
+    }
+
     /// A new call, in stage [`Stage::Reading`].
     pub fn begin(self: &Rc<Self>, clock: &Clock, limits: Limits, about: About) -> Ticket {
         if self.asleep.replace(false) {
@@ -52,9 +60,12 @@ impl Flights {
             fate: Cell::new(None),
             waker: RefCell::new(None),
             bytes: Cell::new(0),
+            body: Cell::new(0),
+            log: Cell::new(0),
             about: RefCell::new(about),
         });
         let key = self.all.borrow_mut().insert(Rc::clone(&flight));
+        self.pressure.add(CALL);
         Ticket { flight, key, flights: Rc::clone(self) }
     }
 
@@ -79,6 +90,26 @@ impl Flights {
                 waker.wake();
             }
         }
+    }
+
+    /// What the call holds that holds most, about; zero when none holds anything. In bytes.
+    pub fn largest(&self) -> u64 {
+        let all = self.all.borrow();
+        let left = all.iter().filter(|(_, flight)| !flight.was_cut());
+        left.map(|(_, flight)| flight.held()).max().unwrap_or(0)
+    }
+
+    /// Ends the call that holds most, whatever was to become of it. Gives what it held.
+    pub fn cut_largest(&self) -> u64 {
+        let all = self.all.borrow();
+        let left = all.iter().filter(|(_, flight)| !flight.was_cut());
+        let holding = left.map(|(_, flight)| (flight.held(), flight)).filter(|(held, _)| *held > 0);
+        let Some((held, flight)) = holding.max_by_key(|(held, _)| *held) else { return 0 };
+        flight.fate.set(Some(Expired::Overrun));
+        if let Some(waker) = flight.waker.take() {
+            waker.wake();
+        }
+        held
     }
 
     pub fn list(&self) -> Vec<Seen> {
@@ -113,5 +144,6 @@ impl std::ops::Deref for Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         self.flights.all.borrow_mut().remove(self.key);
+        self.flights.pressure.give_back(CALL);
     }
 }

@@ -22,7 +22,7 @@ use super::admit::Lease;
 use super::call::{Call, Sending};
 use super::dispatch::{Going, Prepared, edited, has_others, key_of};
 use super::record::Watch;
-use super::refusal::Refusal;
+use super::refusal::{Refusal, ran_out};
 use super::reply::Sent;
 use super::stub::Verdict;
 use crate::flight::Expired;
@@ -164,7 +164,11 @@ impl<'c, 'p, W: Watch> Run<'c, 'p, W> {
         }
         let (changed, hides) = match &self.body {
             Some(body) => body,
-            None => self.body.insert(edited(&self.to.aim, self.lease, &self.call)?),
+            None => {
+                let (changed, hides) = edited(&self.to.aim, self.lease, &self.call)?;
+                let changed = changed.map(|body| self.going.worker.counted(body));
+                self.body.insert((changed, hides))
+            }
         };
         let body = changed.as_ref().unwrap_or(whole).clone();
         Ok(Some((Outgoing::whole(body), *hides)))
@@ -251,6 +255,7 @@ impl<'c, 'p, W: Watch> Run<'c, 'p, W> {
             // the whole time of the call is up, or its caller's doing
             CallError::Expired(_) | CallError::Request(_) => Why::Final,
             CallError::H1(H1Error::RequestBody(_)) => Why::Final,
+            error if ran_out(error) => Why::Final,
             _ if unbegun => Why::Unbegun,
             _ => Why::Broken,
         };

@@ -93,7 +93,7 @@ impl Asking<'_> {
     }
 
     /// Found before there was leave: no more is needed than for a request.
-    async fn spared(mut self, found: Found, lookup: &Lookup) -> Result<Reply, Refusal> {
+    pub async fn spared(mut self, found: Found, lookup: &Lookup) -> Result<Reply, Refusal> {
         let Self { worker, snapshot, ticket, who, to, call, record, .. } = &mut self;
         let standing =
             admit::admit_here(worker, snapshot, ticket, who, &to.aim, call, record).await?;

@@ -2,28 +2,27 @@
 //!
 //! Calls that we know are read whole, because their model may stand in the last line; every other
 //! body streams through untouched. What is read is forwarded as it came: the view borrows.
+mod arriving;
+
 use std::borrow::Cow;
 use std::ops::Range;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::{HeaderMap, header};
-use http_body::Body;
+use http_body::Body as _;
 use hyper::body::Incoming;
 
+use self::arriving::Arriving;
 use super::identify;
 use super::refusal::Refusal;
 use super::worker::Worker;
 use crate::agents::Hints;
-use crate::flight::{Flight, Stage};
+use crate::flight::Flight;
 use crate::snapshot::Snapshot;
 use crate::upstream::outgoing::Outgoing;
 use crate::wire::{self, Conversation, Dialect, Endpoint, Kind, View, ViewFault, view};
-
-/// Most memory taken on a client's word before bytes have come.
-const TRUSTED: u64 = 1024 * 1024;
 
 /// A call as read.
 pub struct Call {
@@ -169,8 +168,7 @@ impl Call {
             call.body = Sending::Streaming(Outgoing::streaming(body, announced));
             return Ok(call);
         }
-        let whole =
-            collect(worker, flight, body, announced, snapshot.config.server.max_body).await?;
+        let whole = Arriving::new(worker, snapshot, announced)?.read(flight, body).await?;
         call.complete = Some(Instant::now());
         call.bytes = whole.len() as u64;
         if is_encoded(headers) {
@@ -252,47 +250,4 @@ fn is_encoded(headers: &HeaderMap) -> bool {
     headers
         .get(header::CONTENT_ENCODING)
         .is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
-}
-
-/// The whole body; one that comes in one piece is not copied.
-async fn collect(
-    worker: &Worker,
-    flight: &Flight,
-    mut body: Incoming,
-    announced: Option<u64>,
-    max: u64,
-) -> Result<Bytes, Refusal> {
-    let mut first = Bytes::new();
-    let mut rest = BytesMut::new();
-    let mut read = 0_u64;
-    loop {
-        let frame = flight
-            .guard(std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)))
-            .await
-            .map_err(|_| Refusal::body_timeout())?;
-        let Some(frame) = frame else { break };
-        let Ok(data) = frame.map_err(|error| Refusal::body_broken(error.into()))?.into_data()
-        else {
-            continue;
-        };
-        flight.enter(Stage::Reading, worker.clock.now());
-        read += data.len() as u64;
-        if read > max {
-            return Err(Refusal::body_too_large(max));
-        }
-        if first.is_empty() {
-            first = data;
-        } else {
-            if rest.is_empty() {
-                let expected = announced.unwrap_or(0).clamp(read, TRUSTED.max(read));
-                rest.reserve(usize::try_from(expected).unwrap_or(0));
-                rest.extend_from_slice(&first);
-            }
-            rest.extend_from_slice(&data);
-        }
-        if body.is_end_stream() {
-            break;
-        }
-    }
-    Ok(if rest.is_empty() { first } else { rest.freeze() })
 }

@@ -22,7 +22,7 @@ use super::refusal::Refusal;
 use super::reply::{Sent, outcome, pass_head};
 use super::shared::{Ended, Failure, Head, unless_deserted};
 use super::status::Saved;
-use super::worker::Worker;
+use super::worker::{self, Worker};
 use crate::cache::{Entry, Keeping, Recorded, Vectors};
 use crate::flight::Flight;
 use crate::telemetry::metrics::Outcome;
@@ -52,7 +52,8 @@ impl Lookup {
             vectors.forget();
         }
         self.vectors = Some(vectors);
-        let join = || self.rule.coalesce.then(|| worker.hubs.join(&self.flight)).flatten();
+        let shared = self.rule.coalesce && worker.pressure.may_share();
+        let join = || shared.then(|| worker.hubs.join(&self.flight)).flatten();
         hit.map(Found::Hit).or_else(|| join().map(Found::Join))
     }
 
@@ -213,14 +214,18 @@ async fn gather(
     body: &mut AnswerBody,
 ) -> Result<Option<Bytes>, Refusal> {
     let (mut first, mut rest) = (Bytes::new(), BytesMut::new());
+    let mut held = worker.pressure.hold(0);
     while !body.ended() {
         let piece = flight.guard(poll_fn(|cx| body.poll_data(cx))).await;
         let Some(piece) = piece.map_err(Refusal::expired)? else { break };
         let piece = piece.map_err(Refusal::broken_answer)?;
         flight.moved(piece.len(), worker.clock.now());
-        if first.len() + rest.len() + piece.len() > LONGEST {
+        let read = first.len() + rest.len() + piece.len();
+        if read > LONGEST {
             return Ok(None);
         }
+        held.set(read as u64);
+        flight.holds_answer(read as u64);
         // one that comes in one piece is not copied
         if first.is_empty() && rest.is_empty() {
             first = piece;
@@ -229,7 +234,8 @@ async fn gather(
             rest.extend_from_slice(&piece);
         }
     }
-    Ok(Some(if rest.is_empty() { first } else { rest.freeze() }))
+    let whole = if rest.is_empty() { first } else { rest.freeze() };
+    Ok(Some(worker::held(whole, held)))
 }
 
 /// The call is over: its bill first, then its answer, or what went wrong; `None` where nobody waits

@@ -201,8 +201,8 @@ impl Lookup {
         if let Some(entry) = self.space.get_now(&self.key, now) {
             return self.hit(entry, self.key, Tier::Memory, now).map(Found::Hit);
         }
-        let seat = self.rule.coalesce.then(|| worker.hubs.join(&self.flight)).flatten();
-        if let Some(seat) = seat {
+        let shared = self.rule.coalesce && worker.pressure.may_share();
+        if let Some(seat) = shared.then(|| worker.hubs.join(&self.flight)).flatten() {
             return Some(Found::Join(seat));
         }
         self.asked.others().find_map(|other| {

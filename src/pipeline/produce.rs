@@ -222,7 +222,9 @@ impl Answering {
         }
         if self.lead.poll_room(cx).is_pending() {
             self.held_up = true;
-            return Poll::Pending;
+            let cut = self.ticket.poll_cut(cx);
+            return cut
+                .map_or(Poll::Pending, |cut| Poll::Ready(Step::Broken(Refusal::expired(cut))));
         }
         if std::mem::take(&mut self.held_up) {
             // it was the readers who had stood still
@@ -306,15 +308,14 @@ impl Answering {
     fn forward(&mut self, data: Bytes) {
         let at_ms = u32::try_from(self.begun.elapsed().as_millis()).unwrap_or(u32::MAX);
         let now = self.worker.clock.now();
-        let Some(hiding) = &mut self.hiding else {
+        let pass = |piece| {
             self.ticket.spoke(now);
-            return self.lead.push(data, at_ms);
+            let held = self.lead.push(piece, at_ms);
+            self.ticket.holds_answer(held as u64);
         };
+        let Some(hiding) = &mut self.hiding else { return pass(data) };
         hiding.take(data, self.body.ended());
-        for piece in hiding.ready.drain(..) {
-            self.ticket.spoke(now);
-            self.lead.push(piece, at_ms);
-        }
+        hiding.ready.drain(..).for_each(pass);
     }
 
     /// All has come: settles what it has cost, before its end is told.
@@ -366,7 +367,9 @@ impl Answering {
             Some(hiding) => hiding.hide.between(),
             None => self.meter.as_ref().is_none_or(Meter::between_events),
         };
-        self.lead.fail(Failure { refusal, between });
+        let cut = self.ticket.was_cut();
+        let failure = Failure { refusal, between };
+        if cut { self.lead.discard(failure) } else { self.lead.fail(failure) }
     }
 
     /// Settles what the call has cost, once.

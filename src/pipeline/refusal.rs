@@ -5,6 +5,9 @@
 //! or anything the client sent.
 mod expired;
 mod limits;
+mod overload;
+
+pub use self::overload::ran_out;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -118,7 +121,7 @@ impl Refusal {
         self
     }
 
-    fn closing(mut self) -> Self {
+    pub fn closing(mut self) -> Self {
         self.close = true;
         self
     }
@@ -207,6 +210,9 @@ impl Refusal {
     }
 
     fn connect(error: ConnectError) -> Self {
+        if ran_out(&error) {
+            return Self::no_descriptors().because(error);
+        }
         if let ConnectError::TimedOut { .. } = error {
             let message = "No connection to the upstream could be made in time.";
             let mut refusal = Self::new(

@@ -6,12 +6,16 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::shared::Hubs;
 use crate::cache::Cache;
 use crate::clock::Clock;
 use crate::drain::Drain;
 use crate::flight::Flights;
+use crate::identity::Class;
 use crate::limits::Limits;
+use crate::pressure::{CALL, Held, Level, Pressure};
 use crate::request_id::RequestIds;
 use crate::snapshot::{Live, Snapshot};
 use crate::telemetry::access::Lines;
@@ -31,6 +35,8 @@ pub struct Worker {
     pub metrics: Arc<Metrics>,
     pub lines: RefCell<Lines>,
     pub drain: Drain,
+    /// What all calls together hold in memory.
+    pub pressure: Arc<Pressure>,
 }
 
 impl Worker {
@@ -44,12 +50,13 @@ impl Worker {
     ) -> Self {
         let clock = Arc::new(Clock::new());
         Self {
-            flights: Rc::default(),
+            flights: Rc::new(Flights::new(Arc::clone(&live.pressure))),
             pools: Rc::new(Pools::new(Arc::clone(&clock), workers)),
             clock,
             ids: RequestIds::new(),
             limits: Arc::clone(&live.limits),
             cache: Arc::clone(&live.cache),
+            pressure: Arc::clone(&live.pressure),
             hubs,
             live,
             metrics,
@@ -61,5 +68,44 @@ impl Worker {
     /// The policy that a request starting now is served under, to its end.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.live.load()
+    }
+
+    /// Whether a call may be tried again, or hedged: not where memory is short.
+    pub fn may_repeat(&self) -> bool {
+        self.pressure.may_repeat()
+    }
+
+    /// Whether a new call may begin, as far as memory goes. Counts those that may not.
+    pub fn takes(&self, class: Class) -> Result<(), Level> {
+        let level = self.pressure.level();
+        let bound = if class == Class::Batch { Level::Urgent } else { Level::Full };
+        if level < bound {
+            return Ok(());
+        }
+        self.metrics.overload_refused(level.as_str());
+        Err(level)
+    }
+
+    /// The same bytes, counted for as long as anybody has them. Few of them are part of what a call
+    /// is counted with anyway.
+    pub fn counted(&self, bytes: Bytes) -> Bytes {
+        let len = bytes.len() as u64;
+        if len <= CALL { bytes } else { held(bytes, self.pressure.hold(len)) }
+    }
+}
+
+/// The bytes with what they count for; given back with the last that refers to them.
+pub fn held(bytes: Bytes, held: Held) -> Bytes {
+    Bytes::from_owner(Counted { bytes, _held: held })
+}
+
+struct Counted {
+    bytes: Bytes,
+    _held: Held,
+}
+
+impl AsRef<[u8]> for Counted {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
     }
 }

@@ -7,8 +7,8 @@
 //! no other thread wants (see `shards`). A label value that a client can choose is bounded.
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
@@ -16,6 +16,7 @@ use prometheus_client::registry::Registry;
 
 use super::view::{CacheView, LaneView};
 use crate::identity::{Class, Rung};
+use crate::pressure::Pressure;
 
 mod agents;
 mod counters;
@@ -153,6 +154,9 @@ pub(crate) struct Shared {
     /// Unix seconds.
     reload_success_at: AtomicU64,
     drain_stage: AtomicU64,
+    overload_refused: Reasons<1>,
+    overload_cut: AtomicU64,
+    pressure: OnceLock<Arc<Pressure>>,
     access_lines: Arc<LineCounts>,
     event_lines: Arc<LineCounts>,
     /// Listener to Unix seconds.
@@ -193,6 +197,9 @@ impl Metrics {
             reload_succeeded: AtomicBool::new(true),
             reload_success_at: AtomicU64::new(unix_now() as u64),
             drain_stage: AtomicU64::new(0),
+            overload_refused: Reasons::new(),
+            overload_cut: AtomicU64::new(0),
+            pressure: OnceLock::new(),
             access_lines: Arc::default(),
             event_lines: Arc::default(),
             certificates: Mutex::default(),
@@ -260,6 +267,21 @@ impl Metrics {
     /// Where a scrape finds what the cache holds. Only the first is asked.
     pub fn watch_cache(&self, figures: impl Fn() -> CacheView + Send + Sync + 'static) {
         self.shared.cache.set(Box::new(figures));
+    }
+
+    /// Where a scrape finds how much memory calls hold. Only the first is asked.
+    pub fn watch_pressure(&self, pressure: &Arc<Pressure>) {
+        self.shared.pressure.get_or_init(|| Arc::clone(pressure));
+    }
+
+    /// A new call was refused for want of memory, at that level.
+    pub fn overload_refused(&self, level: &'static str) {
+        self.shared.overload_refused.add([level]);
+    }
+
+    /// A call was cut because it held most when there was no memory left.
+    pub fn overload_cut(&self) {
+        self.shared.overload_cut.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The guard against loops did something (`observe`, `slow`, `stop`).

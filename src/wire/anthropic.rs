@@ -16,6 +16,7 @@ use super::meter::Tally;
 use super::seek::{Seek, needle};
 use super::split::Event;
 use super::usage::{Usage, set};
+use super::verdict::{Verdict, event_verdict};
 use super::{Dialect, fault};
 
 pub(super) fn endpoint(cut: Cut<'_>) -> Option<Endpoint<'_>> {
@@ -49,8 +50,18 @@ pub(super) fn event(tally: &mut Tally, event: Event<'_>) {
         },
     };
     match name {
-        b"content_block_delta" => tally.said(content(event)),
-        b"content_block_start" | b"content_block_stop" => tally.stepped(),
+        b"content_block_delta" => {
+            if let Some(bytes) = content(event) {
+                tally.said(bytes);
+            }
+        }
+        b"content_block_start" => {
+            tally.stepped();
+            if begins(event) {
+                tally.begin();
+            }
+        }
+        b"content_block_stop" => tally.stepped(),
         b"message_start" => {
             let Some(message) = Raw(event.data).get(b"message") else { return };
             if let Some(model) = message.get(b"model") {
@@ -68,15 +79,34 @@ pub(super) fn event(tally: &mut Tally, event: Event<'_>) {
             }
         }
         b"message_stop" => tally.complete(),
-        b"error" => tally.fail(),
+        b"error" => tally.fail(match event.tail {
+            None => event_verdict(Dialect::Anthropic, event.data),
+            Some(_) => Verdict::Failed,
+        }),
         _ => {}
     }
 }
 
-/// Bytes of the text in a delta; signatures are none. Inside a text the names would be escaped.
-fn content(event: Event<'_>) -> usize {
+/// Bytes of the text in a delta; a signature is output without a text. `None`: the text is empty, as
+/// the first one of a block may be. Inside a text the names would be escaped.
+fn content(event: Event<'_>) -> Option<usize> {
     let found = [&TEXT, &THINKING, &PARTIAL].iter().find_map(|name| name.text_len(event.data));
-    found.unwrap_or(0)
+    if found == Some(0) { None } else { Some(found.unwrap_or(0)) }
+}
+
+/// Whether a block says something by beginning: a call names its tool, hidden thoughts come whole.
+/// Texts and thoughts are empty then, unless a vendor puts their first words here.
+fn begins(event: Event<'_>) -> bool {
+    if event.tail.is_some() {
+        return true;
+    }
+    let Some(block) = Raw(event.data).get(b"content_block") else { return false };
+    let text = match block.get(b"type") {
+        Some(Raw(br#""text""#)) => block.get(b"text"),
+        Some(Raw(br#""thinking""#)) => block.get(b"thinking"),
+        kind => return kind.is_some(),
+    };
+    text.is_some_and(|text| !text.is_empty())
 }
 
 /// Reads a `usage` object over what an earlier event told. Says whether it had counts.

@@ -16,6 +16,7 @@ use super::meter::Tally;
 use super::seek::{Seek, needle};
 use super::split::Event;
 use super::usage::{Usage, count, set};
+use super::verdict::{Verdict, event_verdict};
 use super::{Dialect, fault};
 
 pub(super) fn endpoint(cut: Cut<'_>) -> Option<Endpoint<'_>> {
@@ -65,15 +66,15 @@ static PARTS: Seek = LazyLock::new(|| needle(b"\"parts\""));
 /// One chunk of a stream.
 pub(super) fn event(tally: &mut Tally, event: Event<'_>) {
     if let Some(tail) = event.tail {
-        return large(tally, tail);
+        return large(tally, event.data, tail);
     }
     let data = event.data;
     let whole = Raw(data);
     if ERROR.says(data) && whole.get(b"error").is_some_and(|error| !error.is_empty()) {
-        return tally.fail();
+        return tally.fail(event_verdict(Dialect::Gemini, data));
     }
-    if let Some(parts) = PARTS.value(data) {
-        tally.said(content(Raw(parts)));
+    if let Some(bytes) = PARTS.value(data).and_then(|parts| content(Raw(parts))) {
+        tally.said(bytes);
     }
     if USAGE.says(data)
         && let Some(value) = whole.get(b"usageMetadata")
@@ -95,13 +96,24 @@ pub(super) fn event(tally: &mut Tally, event: Event<'_>) {
     }
 }
 
-/// Bytes of text and of calls in a list of parts; images are none.
-fn content(parts: Raw<'_>) -> usize {
-    let bytes = |part: Raw<'_>| {
-        let call = || part.get(b"functionCall").map(|call| call.0.len());
-        part.get(b"text").and_then(Raw::text_len).or_else(call).unwrap_or(0)
-    };
-    parts.elements().into_iter().flatten().map(bytes).sum()
+/// Bytes of text and of calls in a list of parts; images are none. `None`: there is no more in them
+/// than empty texts, and signatures of thoughts.
+fn content(parts: Raw<'_>) -> Option<usize> {
+    let (mut any, mut bytes) = (false, 0);
+    for part in parts.elements()? {
+        let mut members = part.members()?;
+        while let Ok(Some((key, value))) = members.next() {
+            let len = match key.0 {
+                b"thought" | b"thoughtSignature" => continue,
+                b"text" => value.text_len().unwrap_or(0),
+                b"functionCall" => value.0.len(),
+                _ => 0,
+            };
+            any |= key.0 != b"text" || len > 0;
+            bytes += len;
+        }
+    }
+    any.then_some(bytes)
 }
 
 fn finishes(chunk: Raw<'_>) -> bool {
@@ -113,7 +125,10 @@ fn finishes(chunk: Raw<'_>) -> bool {
 }
 
 /// A chunk that was too large to keep, an image most often: its end says how it went.
-fn large(tally: &mut Tally, tail: &[u8]) {
+fn large(tally: &mut Tally, head: &[u8], tail: &[u8]) {
+    if ERROR.begins(head) {
+        return tally.fail(Verdict::Failed);
+    }
     tally.said(0);
     if let Some(value) = USAGE.last_value(tail) {
         let counted = usage(Raw(value), &mut tally.usage);

@@ -12,6 +12,7 @@ use super::json::{Members, Raw};
 use super::seek::{Seek, needle};
 use super::split::{Event, NdJsonSplit, SseSplit};
 use super::usage::Usage;
+use super::verdict::{Verdict, error_verdict};
 use super::watch::JsonWatch;
 use super::{Dialect, anthropic, gemini, ollama, openai};
 
@@ -86,6 +87,9 @@ pub(super) struct Tally {
     pub usage: Usage,
     pub counted: bool,
     ending: Ending,
+    fault: Option<Verdict>,
+    /// A piece of output has passed, or the beginning of one.
+    begun: bool,
     content_events: u64,
     /// Events that show work of another kind.
     steps: u64,
@@ -117,9 +121,10 @@ impl Tally {
         }
     }
 
-    pub fn fail(&mut self) {
+    pub fn fail(&mut self, verdict: Verdict) {
         if self.ending == Ending::Open {
             self.ending = Ending::Failed;
+            self.fault = Some(verdict);
         }
     }
 
@@ -128,8 +133,14 @@ impl Tally {
         self.ending != Ending::Open
     }
 
-    /// An event has brought output, with so many bytes of text.
+    /// Output begins, a call of a tool most often, and has no text yet.
+    pub fn begin(&mut self) {
+        self.begun = true;
+    }
+
+    /// An event has brought output, with so many bytes of text; none for sounds and images.
     pub fn said(&mut self, bytes: usize) {
+        self.begun = true;
         self.content_events += 1;
         self.untold_events += 1;
         self.untold_bytes += bytes as u64;
@@ -217,6 +228,8 @@ impl Meter {
             usage: Usage::default(),
             counted: false,
             ending: Ending::Open,
+            fault: None,
+            begun: false,
             content_events: 0,
             steps: 0,
             untold_events: 0,
@@ -278,12 +291,18 @@ impl Meter {
         self.tally.ending
     }
 
-    /// The first piece of the model's output has passed: text, thought or tool call. Of a JSON
-    /// body: its first byte. Of an opaque one: never told.
+    /// What the error says that ended the answer. `None`: none did.
+    pub fn fault(&self) -> Option<Verdict> {
+        self.tally.fault
+    }
+
+    /// The first piece of the model's output has passed: a text, a thought, a refusal, a tool call or
+    /// its name. What only announces one has not: roles, empty texts, pings, comments. Of a JSON body:
+    /// its first byte. Of an opaque one: never told.
     pub fn content_started(&self) -> bool {
         match &self.split {
             Split::Json(watch) => watch.begun() || self.tally.over(),
-            _ => self.tally.content_events > 0,
+            _ => self.tally.begun,
         }
     }
 
@@ -350,7 +369,7 @@ fn wanted(name: &[u8]) -> bool {
 
 fn member(tally: &mut Tally, name: &[u8], value: Raw<'_>) {
     match name {
-        b"error" if !value.is_empty() => tally.fail(),
+        b"error" if !value.is_empty() => tally.fail(error_verdict(value)),
         b"model" | b"modelVersion" => tally.name_model(value),
         b"usage" | b"usageMetadata" | b"prompt_eval_count" | b"eval_count" => {
             let counted = match tally.kind.dialect() {

@@ -12,6 +12,7 @@ use super::meter::Tally;
 use super::seek::{Seek, needle};
 use super::split::Line;
 use super::usage::{Usage, set};
+use super::verdict::{Verdict, event_verdict};
 use super::{Dialect, fault};
 
 /// What the API has besides, proxied as it is.
@@ -50,7 +51,7 @@ pub(super) fn line(tally: &mut Tally, line: Line<'_>) {
     }
     let whole = Raw(data);
     if ERROR.says(data) && whole.get(b"error").is_some_and(|error| !error.is_empty()) {
-        return tally.fail();
+        return tally.fail(event_verdict(Dialect::Ollama, data));
     }
     if tally.seeks_model()
         && let Some(model) = whole.get(b"model")
@@ -61,7 +62,15 @@ pub(super) fn line(tally: &mut Tally, line: Line<'_>) {
     if may_be_done(data) && whole.get(b"done").and_then(Raw::bool) == Some(true) {
         last(tally, whole);
     } else {
-        tally.said(content(tally.kind, whole));
+        say(tally, whole);
+    }
+}
+
+/// An empty line says nothing: one comes before the first token of some models.
+fn say(tally: &mut Tally, line: Raw<'_>) {
+    let bytes = content(tally.kind, line);
+    if bytes > 0 {
+        tally.said(bytes);
     }
 }
 
@@ -88,6 +97,7 @@ fn content(kind: Kind, line: Raw<'_>) -> usize {
 }
 
 fn last(tally: &mut Tally, line: Raw<'_>) {
+    say(tally, line);
     let Some(mut members) = line.members() else { return };
     let mut counted = false;
     while let Ok(Some((key, value))) = members.next() {
@@ -100,6 +110,9 @@ fn last(tally: &mut Tally, line: Raw<'_>) {
 /// A line too large to keep; a last one can be, by the token ids of its `context`. The order of
 /// its members is fixed: `done` stands before them, the counts behind.
 fn large(tally: &mut Tally, head: &[u8], tail: &[u8]) {
+    if ERROR.begins(head) {
+        return tally.fail(Verdict::Failed);
+    }
     if !DONE.value(head).is_some_and(|done| done.starts_with(b"true")) {
         return tally.said(0);
     }

@@ -15,6 +15,7 @@ use super::meter::Tally;
 use super::seek::{Seek, needle};
 use super::split::Event;
 use super::usage::{Usage, set};
+use super::verdict::{Verdict, event_verdict};
 use super::{Dialect, fault};
 
 /// What the API has besides, proxied as it is.
@@ -98,12 +99,17 @@ fn chunk(tally: &mut Tally, event: Event<'_>) {
     if data.starts_with(b"[DONE]") {
         return tally.complete();
     }
+    let named = event.name == Some(b"error");
     if event.tail.is_some() {
-        return tally.said(0);
+        return if named || ERROR.begins(data) {
+            tally.fail(Verdict::Failed);
+        } else {
+            tally.said(0);
+        };
     }
     let failed = ERROR.says(data) && Raw(data).get(b"error").is_some_and(|error| !error.is_empty());
-    if failed || event.name == Some(b"error") {
-        return tally.fail();
+    if failed || named {
+        return tally.fail(event_verdict(Dialect::OpenAi, data));
     }
     if let Some(bytes) = content(tally.kind, data) {
         tally.said(bytes);
@@ -172,7 +178,10 @@ fn response(tally: &mut Tally, event: Event<'_>) {
     if name.ends_with(b".delta") {
         let sound = name.ends_with(b"audio.delta") || event.tail.is_some();
         let bytes = if sound { None } else { DELTA.text_len(event.data) };
-        return tally.said(bytes.unwrap_or(0));
+        if bytes != Some(0) {
+            tally.said(bytes.unwrap_or(0));
+        }
+        return;
     }
     match name {
         b"response.completed" | b"response.incomplete" => {
@@ -181,9 +190,11 @@ fn response(tally: &mut Tally, event: Event<'_>) {
         }
         b"response.failed" => {
             last_usage(tally, event);
-            tally.fail();
+            tally.fail(fault(event));
         }
-        b"error" => tally.fail(),
+        b"error" => tally.fail(fault(event)),
+        b"response.output_item.added" if begins_call(event.data) => tally.begin(),
+        b"response.image_generation_call.partial_image" => tally.said(0),
         b"response.created" | b"response.in_progress" if tally.seeks_model() => {
             name_model(tally, event.data);
         }
@@ -192,6 +203,21 @@ fn response(tally: &mut Tally, event: Event<'_>) {
         _ if name.starts_with(b"response.") => tally.stepped(),
         _ => {}
     }
+}
+
+/// Of an event that is too large to be read, nothing better is known.
+fn fault(event: Event<'_>) -> Verdict {
+    match event.tail {
+        None => event_verdict(Dialect::OpenAi, event.data),
+        Some(_) => Verdict::Failed,
+    }
+}
+
+/// Whether the item that is added is a call of a tool: all but messages and thoughts, which are empty
+/// when they begin.
+fn begins_call(data: &[u8]) -> bool {
+    let kind = Raw(data).get(b"item").and_then(|item| item.get(b"type"));
+    kind.is_some_and(|kind| !matches!(kind.0, br#""message""# | br#""reasoning""#))
 }
 
 /// The whole response stands in the last event, the usage near its end.

@@ -42,6 +42,12 @@ impl Needle {
         self.forward.find(text).is_some()
     }
 
+    /// The object's first member has that name, as far as there is more of it.
+    pub fn begins(&self, text: &[u8]) -> bool {
+        text.strip_prefix(b"{")
+            .is_some_and(|inner| inner[skip_space(inner, 0)..].starts_with(self.forward.needle()))
+    }
+
     /// [`Raw::text_len`] of the first member of that name.
     pub fn text_len(&self, text: &[u8]) -> Option<usize> {
         let value = self.value(text)?;
@@ -91,6 +97,15 @@ mod tests {
         }
         assert!(!usage.says(br#"{"usage":null}"#));
         assert!(usage.says(br#"{"usage":{}}"#));
+        for (text, want) in [
+            ("{\"usage\":[", true),
+            ("{ \n\"usage\"", true),
+            ("{\"a\":\"usage\"", false),
+            ("{", false),
+            ("", false),
+        ] {
+            assert_eq!(usage.begins(text.as_bytes()), want, "{text}");
+        }
         let two = br#"{"usage":1,"x":{"usage":2},"y":"usage"}"#;
         assert_eq!(usage.last_value(two), Some(&br#"2},"y":"usage"}"#[..]));
     }

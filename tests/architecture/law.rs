@@ -17,6 +17,7 @@ pub const LAYERS: [&[&str]; 10] = [
         "units",
         "drain",
         "io",
+        "pressure",
     ],
     &["config"],
     &["telemetry", "store"],
@@ -30,9 +31,10 @@ pub const LAYERS: [&[&str]; 10] = [
 ];
 
 /// A room that may use another of its own layer, and why.
-pub const SIBLINGS: [(&str, &str, &str); 4] = [
+pub const SIBLINGS: [(&str, &str, &str); 5] = [
     ("flight", "clock", "a deadline is a difference of two ticks"),
     ("flight", "request_id", "a call in flight is shown by its name"),
+    ("flight", "pressure", "a call in flight counts for what it holds"),
     ("route", "upstream", "a route ends at its upstream"),
     ("cli", "demo", "the command line starts the demo"),
 ];

@@ -7,6 +7,7 @@ mod keeping;
 mod limits;
 mod long;
 mod parting;
+mod pressure;
 mod reload;
 mod replaying;
 mod sceptic;
@@ -364,6 +365,7 @@ async fn quiet(app: &App) {
         app.count("tidegate_requests_in_flight", &[]) == 0
             && up["in_flight"] == 0
             && up["waiting"] == 0
+            && app.count("tidegate_memory_held_bytes", &[]) == 0
             && app.state()["calls"].as_array().map(Vec::len) == Some(0)
     };
     until("no call is left", none).await;

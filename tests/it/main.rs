@@ -13,6 +13,7 @@ mod identity;
 mod life;
 mod limits;
 mod net;
+mod overload;
 mod pacing;
 mod proxy;
 mod runaway;

@@ -7,6 +7,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::{Gone, Reader, Seats};
 use crate::cache::entry::Piece;
+use crate::pressure::Held;
 
 /// How far a reader may fall behind others, and how far the writer may be ahead of the fastest, once
 /// the answer is too long to be kept. In bytes.
@@ -20,6 +21,8 @@ pub(super) struct State<H, F> {
     gone: usize,
     /// Bytes in `pieces`.
     held: usize,
+    /// The same, of the budget.
+    counted: Held,
     /// Most bytes that are kept.
     keep: usize,
     /// Nothing has been let go of.
@@ -67,12 +70,13 @@ pub struct Recorded {
 }
 
 impl<H, F> State<H, F> {
-    pub fn new(keep: usize) -> Self {
+    pub fn new(keep: usize, counted: Held) -> Self {
         Self {
             head: None,
             pieces: VecDeque::new(),
             gone: 0,
             held: 0,
+            counted,
             keep,
             whole: true,
             closed: false,
@@ -115,13 +119,14 @@ impl<H, F> State<H, F> {
         }
         self.held += piece.len();
         self.pieces.push_back((piece, at_ms));
-        if self.whole && self.held > self.keep {
+        if self.whole && (self.held > self.keep || !self.counted.pressure().may_share()) {
             self.whole = false;
         }
         if !self.whole {
             self.give_up_the_slow();
             self.let_go();
         }
+        self.counted.set(self.held as u64);
         self.wake_readers();
     }
 
@@ -130,6 +135,19 @@ impl<H, F> State<H, F> {
             self.end = Some(why.map_or(Ok(()), Err));
             self.wake_readers();
         }
+    }
+
+    /// Lets go of all pieces; who has not read them all is lost.
+    pub fn discard(&mut self) {
+        self.whole = false;
+        let all = self.gone + self.pieces.len();
+        for (_, reader) in self.seats.iter_mut().filter(|(_, reader)| reader.next < all) {
+            reader.lost = true;
+            self.woken.add(reader.waker.take());
+        }
+        self.pieces.clear();
+        (self.gone, self.held) = (all, 0);
+        self.counted.set(0);
     }
 
     pub fn recorded(&self) -> Option<Recorded> {
@@ -253,7 +271,6 @@ impl<H, F> State<H, F> {
         self.wake_writer();
     }
 
-    #[cfg(test)]
     pub fn held(&self) -> usize {
         self.held
     }
@@ -318,5 +335,6 @@ impl<H, F> State<H, F> {
             self.gone += 1;
             self.held -= piece.len();
         }
+        self.counted.set(self.held as u64);
     }
 }

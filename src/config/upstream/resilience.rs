@@ -20,9 +20,11 @@ pub(super) fn read(fields: &Fields<'_, '_>, upstream: &mut Upstream) {
     upstream.balance = fields.read("balance", upstream.balance, |r, at| balance(r, at, upstream));
     let patience = upstream.timeouts.first_content;
     upstream.retry = fields.read("retry", Retry::default(), |r, at| retry(r, at, patience));
-    upstream.breaker = fields.read("breaker", upstream.breaker, breaker);
+    if fields.get("breaker").is_some() {
+        upstream.breaker = fields.maybe("breaker", breaker);
+    }
     upstream.health = fields.maybe("health", health);
-    upstream.hedge = fields.read("hedge", None, |r, at| hedge(r, at, patience));
+    upstream.hedge = fields.maybe("hedge", |r, at| hedge(r, at, patience));
     upstream.websocket = fields.read("websocket", WebSocket::default(), websocket);
 }
 
@@ -71,10 +73,12 @@ fn retry<'r>(reader: &'r Reader<'r>, at: &At<'_>, patience: Duration) -> Option<
     Some(Retry::off())
 }
 
-fn breaker<'r>(reader: &'r Reader<'r>, at: &At<'_>) -> Option<Option<Breaker>> {
+/// `None`: off, or at fault.
+fn breaker<'r>(reader: &'r Reader<'r>, at: &At<'_>) -> Option<Breaker> {
     if !matches!(at.node.kind, Kind::Map(_)) {
         let expected = "`off`, or a mapping like { errors: 50% }";
-        return reader.instead(at, &["off"], expected).map(|_| None);
+        reader.instead(at, &["off"], expected);
+        return None;
     }
     let fields = reader.section(at, &BREAKER)?;
     let default = Breaker::default();
@@ -82,14 +86,14 @@ fn breaker<'r>(reader: &'r Reader<'r>, at: &At<'_>) -> Option<Option<Breaker>> {
         fields.read(name, default.into(), |r, at| r.count(at, 1, MOST)) as u32
     };
     let longest = fields.read("longest", default.longest, Reader::some_time);
-    Some(Some(Breaker {
+    Some(Breaker {
         errors: fields.read("errors", default.errors, |r, at| r.percentage(at, 1)),
         window: fields.read("window", default.window, Reader::some_time),
         least: count("least", default.least),
         failures: count("failures", default.failures),
         open: fields.time_within("open", default.open, longest, "longest"),
         longest,
-    }))
+    })
 }
 
 fn health<'r>(reader: &'r Reader<'r>, at: &At<'_>) -> Option<HealthCheck> {
@@ -136,19 +140,20 @@ fn health_path(reader: &Reader<'_>, at: &At<'_>) -> Option<String> {
     None
 }
 
-fn hedge<'r>(reader: &'r Reader<'r>, at: &At<'_>, patience: Duration) -> Option<Option<Hedge>> {
+/// `None`: off, or at fault.
+fn hedge<'r>(reader: &'r Reader<'r>, at: &At<'_>, patience: Duration) -> Option<Hedge> {
     if !matches!(at.node.kind, Kind::Map(_)) {
         let expected = "`off`, `on`, or a mapping like { after: 3s }";
         let word = reader.instead(at, &["off", "on"], expected)?;
-        return Some((word == 1).then(Hedge::default));
+        return (word == 1).then(Hedge::default);
     }
     let fields = reader.section(at, &HEDGE)?;
     let default = Hedge::default();
     let of = "timeouts.first_content";
-    Some(Some(Hedge {
+    Some(Hedge {
         after: fields.maybe_within("after", patience, of, Reader::some_time),
         budget: fields.read("budget", default.budget, |r, at| r.percentage(at, 1)),
-    }))
+    })
 }
 
 fn websocket<'r>(reader: &'r Reader<'r>, at: &At<'_>) -> Option<WebSocket> {

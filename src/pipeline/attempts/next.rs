@@ -33,7 +33,8 @@ impl<W: Watch> Run<'_, '_, W> {
         let upstream = Arc::clone(self.to.aim.upstream());
         let free = matches!(failed.why, Why::Closed | Why::Unbegun) || about_key(failed.why);
         let retry = &upstream.config.retry;
-        if !free && (self.tried.attempts >= retry.attempts || !upstream.spend_retry(now)) {
+        let may = || self.going.worker.may_repeat() && upstream.spend_retry(now);
+        if !free && (self.tried.attempts >= retry.attempts || !may()) {
             return false;
         }
         if about_key(failed.why) && upstream.holds_key() {

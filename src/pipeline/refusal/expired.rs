@@ -12,6 +12,7 @@ impl Refusal {
     pub fn expired(expired: Expired) -> Self {
         let (status, code, source, which, message) = match expired {
             Expired::Reading => return Self::body_timeout(),
+            Expired::Overrun => return Self::overloaded(),
             Expired::Queued => (
                 StatusCode::REQUEST_TIMEOUT,
                 "queue_timeout",

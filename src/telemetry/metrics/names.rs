@@ -166,6 +166,17 @@ names! {
     GATE_REFUSALS = Counter "tidegate_gate_refusals" "Requests turned away as malformed or too large";
     REFUSALS = Counter "tidegate_refusals" "Answers that upstream did not give: whose fault, and why";
 
+    // Memory.
+    MEMORY_HELD = Gauge "tidegate_memory_held_bytes"
+        "What calls hold of the budget: bodies, answers, logs of streams, and their own state";
+    MEMORY_BUDGET = Gauge "tidegate_memory_budget_bytes" "The most that calls may hold";
+    PRESSURE = Gauge "tidegate_pressure_level"
+        "0 calm, 1 no sharing, 2 no extras, 3 urgent, 4 full";
+    OVERLOAD_REFUSED = Counter "tidegate_overload_refused"
+        "New calls refused for want of memory, by the level of pressure";
+    OVERLOAD_CUT = Counter "tidegate_overload_cut"
+        "Calls cut because they held most when there was no memory left";
+
     // Ourselves.
     RELOADS = Counter "tidegate_config_reloads" "Reloads of the policy by result";
     RELOAD_OK = Gauge "tidegate_config_last_reload_successful" "1 when the last reload succeeded";

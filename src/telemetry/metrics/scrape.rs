@@ -5,6 +5,7 @@
 //! Order is by label, the same in every scrape.
 mod agents;
 mod cache;
+mod memory;
 mod pools;
 
 use std::collections::BTreeMap;
@@ -49,6 +50,7 @@ impl Collector for Scrape {
         pools::encode(&mut out, &pools)?;
         encode_lanes(&mut out, &self.0.lanes.lock())?;
         encode_clients(&mut out, &self.0)?;
+        memory::encode_memory(&mut out, &self.0)?;
         encode_ourselves(&mut out, &self.0)?;
         encode_process(&mut out, &Process::read(), self.0.started_at)
     }

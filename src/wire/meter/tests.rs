@@ -62,7 +62,7 @@ fn cases() -> Vec<Case> {
         case!("anthropic/message_cached.json", Messages, Json, Complete, 0, claude, [18295, 393, 18086, 188]),
         case!("anthropic/stream.sse", Messages, Sse, Complete, 3, claude, [25, 15]),
         case!("anthropic/stream_cached.sse", Messages, Sse, Complete, 1, claude, [18295, 393, 18086, 188]),
-        case!("anthropic/tools_stream.sse", Messages, Sse, Complete, 4, claude, [472, 89]),
+        case!("anthropic/tools_stream.sse", Messages, Sse, Complete, 3, claude, [472, 89]),
         case!("anthropic/thinking_stream.sse", Messages, Sse, Complete, 4, claude, [25, 60, 0, 0, 48]),
         case!("anthropic/error.json", Messages, Json, Failed, 0, None, NONE),
         case!("anthropic/error_stream.sse", Messages, Sse, Failed, 1, claude, [25, 1]),
@@ -70,8 +70,8 @@ fn cases() -> Vec<Case> {
         case!("gemini/generate.json", Generate, Json, Complete, 0, gemini, [1200, 37, 1024, 0, 30]),
         case!("gemini/stream.sse", StreamGenerate, Sse, Complete, 3, gemini, [11, 7]),
         case!("gemini/stream_array.json", StreamGenerate, Json, Complete, 0, gemini, [11, 7]),
-        case!("gemini/stream_vertex.sse", StreamGenerate, Sse, Complete, 3, gemini, [1, 9]),
-        case!("gemini/tools_stream.sse", StreamGenerate, Sse, Complete, 2, gemini, [70, 16]),
+        case!("gemini/stream_vertex.sse", StreamGenerate, Sse, Complete, 2, gemini, [1, 9]),
+        case!("gemini/tools_stream.sse", StreamGenerate, Sse, Complete, 1, gemini, [70, 16]),
         case!("gemini/thinking_stream.sse", StreamGenerate, Sse, Complete, 2, gemini, [20, 16, 0, 0, 12]),
         case!("gemini/blocked_stream.sse", StreamGenerate, Sse, Complete, 0, gemini, [9]),
         case!("gemini/error.json", Generate, Json, Failed, 0, None, NONE),
@@ -136,6 +136,167 @@ fn every_fixture_is_tried() {
             assert!(known, "{name} is in no case");
         }
     }
+}
+
+/// Events that begin an answer and say nothing of it, for each dialect; then each kind of event that
+/// is its content.
+#[rustfmt::skip]
+const BEGINNINGS: [(Kind, &[&str], &[&str]); 7] = [
+    (Kind::Chat, &[
+        ": OPENROUTER PROCESSING\n\n:\n\n",
+        r#"data: {"choices":[],"prompt_filter_results":[{"prompt_index":0}]}"#,
+        r#"data: {"choices":[{"delta":{"role":"assistant","content":""}}]}"#,
+        r#"data: {"choices":[{"delta":{"role":"assistant","content":null,"refusal":null,"tool_calls":[]}}]}"#,
+        r#"data: {"choices":[{"delta":{"content":"","reasoning_content":""}}],"obfuscation":"x"}"#,
+        r#"data: {"choices":[{"delta":{},"finish_reason":"stop"}],"usage":{"completion_tokens":0}}"#,
+    ], &[
+        r#"data: {"choices":[{"delta":{"role":"assistant","content":" "}}]}"#,
+        r#"data: {"choices":[{"delta":{"content":null,"reasoning_content":"so"}}]}"#,
+        r#"data: {"choices":[{"delta":{"content":"","reasoning":"so"}}]}"#,
+        r#"data: {"choices":[{"delta":{"refusal":"I"}}]}"#,
+        r#"data: {"choices":[{"delta":{"content":null,"tool_calls":[{"index":0,"id":"c","function":{"name":"tide","arguments":""}}]}}]}"#,
+        r#"data: {"choices":[{"delta":{"function_call":{"name":"tide"}}}]}"#,
+        r#"data: {"choices":[{"delta":{"audio":{"id":"a"}}}]}"#,
+    ]),
+    (Kind::Completions, &[r#"data: {"choices":[{"text":"","index":0}]}"#], &[r#"data: {"choices":[{"text":"a"}]}"#]),
+    (Kind::Responses, &[
+        "event: response.created\ndata: {\"response\":{\"status\":\"in_progress\",\"output\":[]}}",
+        "event: response.queued\ndata: {}",
+        "event: response.in_progress\ndata: {\"response\":{}}",
+        "event: response.output_item.added\ndata: {\"item\":{\"type\":\"reasoning\",\"summary\":[]}}",
+        "event: response.output_item.added\ndata: {\"item\":{\"type\":\"message\",\"content\":[]}}",
+        "event: response.content_part.added\ndata: {\"part\":{\"type\":\"output_text\",\"text\":\"\"}}",
+        "event: response.reasoning_summary_part.added\ndata: {\"part\":{\"text\":\"\"}}",
+        "event: response.output_text.delta\ndata: {\"delta\":\"\"}",
+        "event: keepalive\ndata: {\"type\":\"keepalive\"}",
+    ], &[
+        "event: response.output_text.delta\ndata: {\"delta\":\"a\"}",
+        "event: response.refusal.delta\ndata: {\"delta\":\"I\"}",
+        "event: response.reasoning_summary_text.delta\ndata: {\"delta\":\"so\"}",
+        "event: response.reasoning_text.delta\ndata: {\"delta\":\"so\"}",
+        "event: response.function_call_arguments.delta\ndata: {\"delta\":\"{\"}",
+        "event: response.output_item.added\ndata: {\"item\":{\"type\":\"function_call\",\"name\":\"tide\",\"arguments\":\"\"}}",
+        "event: response.output_item.added\ndata: {\"item\":{\"type\":\"web_search_call\"}}",
+        "event: response.image_generation_call.partial_image\ndata: {\"partial_image_b64\":\"AA\"}",
+        "event: response.output_audio.delta\ndata: {\"delta\":\"AA\"}",
+    ]),
+    (Kind::Messages, &[
+        ": ping",
+        "event: message_start\ndata: {\"message\":{\"content\":[],\"usage\":{\"output_tokens\":1}}}",
+        "event: ping\ndata: {\"type\": \"ping\"}",
+        "event: content_block_start\ndata: {\"content_block\":{\"type\":\"text\",\"text\":\"\"}}",
+        "event: content_block_start\ndata: {\"content_block\":{\"type\":\"thinking\",\"thinking\":\"\",\"signature\":\"\"}}",
+        "event: content_block_delta\ndata: {\"delta\":{\"type\":\"text_delta\",\"text\":\"\"}}",
+        "event: content_block_delta\ndata: {\"delta\":{\"type\":\"input_json_delta\",\"partial_json\":\"\"}}",
+        "event: content_block_stop\ndata: {\"index\":0}",
+        "event: message_delta\ndata: {\"delta\":{\"stop_reason\":\"end_turn\"},\"usage\":{\"output_tokens\":1}}",
+    ], &[
+        "event: content_block_delta\ndata: {\"delta\":{\"type\":\"text_delta\",\"text\":\"a\"}}",
+        "event: content_block_delta\ndata: {\"delta\":{\"type\":\"thinking_delta\",\"thinking\":\"so\"}}",
+        "event: content_block_delta\ndata: {\"delta\":{\"type\":\"signature_delta\",\"signature\":\"AA\"}}",
+        "event: content_block_delta\ndata: {\"delta\":{\"type\":\"input_json_delta\",\"partial_json\":\"{\"}}",
+        "event: content_block_start\ndata: {\"content_block\":{\"type\":\"tool_use\",\"name\":\"tide\",\"input\":{}}}",
+        "event: content_block_start\ndata: {\"content_block\":{\"type\":\"server_tool_use\",\"name\":\"web_search\"}}",
+        "event: content_block_start\ndata: {\"content_block\":{\"type\":\"redacted_thinking\",\"data\":\"AA\"}}",
+        "event: content_block_start\ndata: {\"content_block\":{\"type\":\"text\",\"text\":\"a\"}}",
+    ]),
+    (Kind::StreamGenerate, &[
+        r#"data: {"usageMetadata":{"promptTokenCount":1},"modelVersion":"m"}"#,
+        r#"data: {"candidates":[{"content":{"role":"model"}}]}"#,
+        r#"data: {"candidates":[{"content":{"parts":[],"role":"model"}}]}"#,
+        r#"data: {"candidates":[{"content":{"parts":[{"text":""}]}}]}"#,
+        r#"data: {"candidates":[{"content":{"parts":[{"text":"","thoughtSignature":"AA"}]},"finishReason":"STOP"}]}"#,
+    ], &[
+        r#"data: {"candidates":[{"content":{"parts":[{"text":"a"}]}}]}"#,
+        r#"data: {"candidates":[{"content":{"parts":[{"text":"so","thought":true}]}}]}"#,
+        r#"data: {"candidates":[{"content":{"parts":[{"functionCall":{"name":"tide"}}]}}]}"#,
+        r#"data: {"candidates":[{"content":{"parts":[{"text":""},{"inlineData":{"data":"AA"}}]}}]}"#,
+        r#"data: {"candidates":[{"content":{"parts":[{"executableCode":{"code":"1"}}]}}]}"#,
+    ]),
+    (Kind::OllamaChat, &[
+        r#"{"model":"m","message":{"role":"assistant","content":""},"done":false}"#,
+        r#"{"model":"m","message":{"role":"assistant","content":""},"done_reason":"load","done":true}"#,
+    ], &[
+        r#"{"message":{"role":"assistant","content":"a"},"done":false}"#,
+        r#"{"message":{"role":"assistant","content":"","thinking":"so"},"done":false}"#,
+        r#"{"message":{"content":"","tool_calls":[{"function":{"name":"tide","arguments":{}}}]},"done":false}"#,
+        r#"{"message":{"content":"all at once"},"done":true}"#,
+    ]),
+    (Kind::OllamaGenerate, &[r#"{"response":"","done":false}"#], &[
+        r#"{"response":"a","done":false}"#, r#"{"response":"","thinking":"so","done":false}"#,
+    ]),
+];
+
+#[test]
+fn content_begins_with_the_first_thing_that_is_said() {
+    for (kind, silent, said) in BEGINNINGS {
+        let form = if kind.dialect() == Dialect::Ollama { Form::NdJson } else { Form::Sse };
+        for content in said {
+            let mut meter = Meter::new(kind, form);
+            // a line that ends the answer may stand alone
+            for event in silent.iter().filter(|event| !event.contains("\"done\":true")) {
+                meter.push(format!("{event}\n\n").as_bytes());
+                assert!(!meter.content_started() && meter.produced() <= 1, "{kind:?} {event}");
+            }
+            for chunk in format!("{content}\n\n").as_bytes().chunks(3) {
+                meter.push(chunk);
+            }
+            assert!(meter.content_started(), "{kind:?} {content}");
+        }
+        for event in silent {
+            let meter = metered(kind, form, [format!("{event}\n\n").as_bytes()]);
+            assert!(!meter.content_started(), "{kind:?} {event}");
+        }
+    }
+}
+
+#[test]
+fn what_an_error_says_is_known_without_reading_it_again() {
+    use Verdict::{Failed, KeySpent, Limited, Overloaded, TheirFault};
+    for case in cases() {
+        let meter = metered(case.kind, case.form, case.body.chunks(7));
+        assert_eq!(meter.fault().is_some(), case.ending == Ending::Failed, "{}", case.file);
+    }
+    let huge = "x".repeat(2 << 20);
+    for (kind, form, text, want) in [
+        (Kind::Chat, Form::Sse, r#"data: {"error":{"code":"insufficient_quota"}}"#.to_owned(), KeySpent),
+        (Kind::Chat, Form::Sse, "event: error\ndata: {\"code\":503,\"message\":\"?\"}".to_owned(), Overloaded),
+        (Kind::Chat, Form::Sse, "data: {\"error\":\"?\"}".to_owned(), Failed),
+        (Kind::Chat, Form::Sse, format!(r#"data: {{ "error":{{"code":"insufficient_quota","x":"{huge}"}}}}"#), Failed),
+        (Kind::Chat, Form::Sse, format!("event: error\ndata: {{\"x\":\"{huge}\"}}"), Failed),
+        (
+            Kind::Responses,
+            Form::Sse,
+            r#"data: {"type":"response.failed","response":{"error":{"code":"rate_limit_exceeded"}}}"#.to_owned(),
+            Limited,
+        ),
+        (Kind::Responses, Form::Sse, format!("event: error\ndata: {{\"code\":\"tokens\",\"x\":\"{huge}\"}}"), Failed),
+        (
+            Kind::Messages,
+            Form::Sse,
+            r#"data: {"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}"#.to_owned(),
+            Overloaded,
+        ),
+        (Kind::Messages, Form::Sse, format!("event: error\ndata: {{\"x\":\"{huge}\"}}"), Failed),
+        (Kind::StreamGenerate, Form::Sse, r#"data: {"error":{"code":429,"status":"RESOURCE_EXHAUSTED"}}"#.to_owned(), Limited),
+        (Kind::StreamGenerate, Form::Sse, format!(r#"data: {{"error":{{"x":"{huge}"}}}}"#), Failed),
+        (Kind::StreamGenerate, Form::Json, r#"[{"error":{"status":"UNAVAILABLE"}}]"#.to_owned(), Overloaded),
+        (Kind::OllamaChat, Form::NdJson, r#"{"error":"server busy, please try again"}"#.to_owned(), Overloaded),
+        (Kind::OllamaChat, Form::NdJson, format!(r#"{{"error":"{huge}"}}"#), Failed),
+        (Kind::Chat, Form::Json, r#"{"error":{"type":"invalid_request_error"}}"#.to_owned(), TheirFault),
+        (Kind::Responses, Form::Json, r#"{"status":"failed","error":{"code":"server_error"}}"#.to_owned(), Failed),
+        (Kind::Chat, Form::Json, format!(r#"{{"error":{{"code":"insufficient_quota","x":"{huge}"}}}}"#), KeySpent),
+    ] {
+        for size in [text.len(), 64 << 10] {
+            let meter = metered(kind, form, text.as_bytes().chunks(size));
+            let shown = &text[..text.len().min(90)];
+            assert_eq!((meter.fault(), meter.ending()), (Some(want), Ending::Failed), "{kind:?} {shown}");
+            assert!(!meter.content_started() || form == Form::Json, "{kind:?} {shown}");
+        }
+    }
+    // behind the end of an answer nothing counts
+    let late = "data: [DONE]\n\ndata: {\"error\":{\"code\":\"server_error\"}}\n\n";
+    assert_eq!(sse(Kind::Chat, late).fault(), None);
 }
 
 #[test]
