@@ -30,7 +30,6 @@ pub mod reply;
 pub mod shared;
 mod similar;
 mod status;
-mod stub;
 mod told;
 mod upgrade;
 pub mod worker;

@@ -151,6 +151,11 @@ impl Rule {
     pub fn matches(&self, call: &Subject<'_>) -> bool {
         matches(&self.matches, call)
     }
+
+    /// Another upstream's calls may be under other limits.
+    pub fn is_of_upstream(&self) -> bool {
+        self.matches.upstream.is_some()
+    }
 }
 
 impl CacheOf {

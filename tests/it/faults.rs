@@ -12,6 +12,7 @@ mod client;
 mod frames;
 mod input;
 mod smuggling;
+mod upstream;
 
 use crate::support::app::App;
 use crate::support::client::{self as http, Answer};

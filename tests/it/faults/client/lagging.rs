@@ -77,7 +77,6 @@ async fn a08_body_that_stalls() {
 
 /// A body that comes byte by byte is never silent, and holds a connection all the same.
 #[tokio::test]
-#[ignore = "a body has no least pace: only silence ends it"]
 async fn a08_body_that_drips() {
     let origin = answering().await;
     let app = limited(&origin.url(), "", "server: { body_timeout: 1s }\n");

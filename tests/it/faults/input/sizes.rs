@@ -68,7 +68,6 @@ async fn upload(app: std::net::SocketAddr, body: Arc<[u8]>) -> Option<u16> {
 /// Bodies together are bounded by a budget of bytes: what does not fit is refused at once, and
 /// what is held stays below the bound.
 #[tokio::test]
-#[ignore = "needs the byte budget"]
 async fn a30_bodies_together() {
     let (size, at_once) = (many(4, 32) << 20, 64);
     let budget = 8 * size;
