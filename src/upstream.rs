@@ -24,7 +24,6 @@ pub mod pool;
 mod proxy;
 pub mod roster;
 mod standing;
-mod sync;
 pub mod tls;
 pub mod visit;
 
@@ -182,7 +181,7 @@ impl Upstream {
     /// Sets the gauges of its health to what is so; for what time alone changes.
     pub fn show(&self, now: Instant) {
         self.roster.show(now);
-        let aside = self.keys_aside(now) as i64;
+        let aside = i64::try_from(self.keys_aside(now)).unwrap_or(i64::MAX);
         self.shared.gauges.keys_aside.store(aside, Relaxed);
     }
 

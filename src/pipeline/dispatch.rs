@@ -23,11 +23,11 @@ use super::worker::Worker;
 use crate::agents::Places;
 use crate::flight::{Flight, Stage};
 use crate::identity::Identity;
-use crate::route::{Aim, Target};
+use crate::route::Aim;
 use crate::snapshot::Snapshot;
 use crate::upstream::Upstream;
 use crate::upstream::keys::Key;
-use crate::wire::{Edits, Endpoint, Wish, view};
+use crate::wire::{Edits, Endpoint, Wish, path_with_model, view};
 
 pub const VIA: HeaderValue = HeaderValue::from_static("1.1 tidegate");
 const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
@@ -107,7 +107,7 @@ impl<'p> Prepared<'p> {
         let model = parts.model.as_deref();
         let other = self.aim.model(model).filter(|to| Some(*to) != model);
         let renamed = match (model, other) {
-            (Some(model), Some(to)) => super::stub::path_with_model(&parts.rest, model, to),
+            (Some(model), Some(to)) => path_with_model(&parts.rest, model, to),
             _ => None,
         };
         let rest = renamed.as_deref().unwrap_or(&parts.rest);
@@ -174,7 +174,7 @@ pub async fn dispatch(
     Prepared::strip(head, None);
     let mut unanswered = Unanswered { lease, watch, flight: going.flight, answered: false };
     let Unanswered { lease, watch, .. } = &mut unanswered;
-    let sent = Run::new(going, lease, *watch, to, head, call).to_an_answer().await;
+    let sent = Run::new(going, lease, *watch, to, head, call).answer().await;
     unanswered.answered = sent.is_ok();
     sent
 }
@@ -225,10 +225,4 @@ pub fn edited(aim: &Aim, lease: &Lease, call: &Call) -> Result<(Option<Bytes>, b
     }
     let hides = edits.asks_usage();
     Ok((Some(edits.apply(body)), hides))
-}
-
-/// Whether a call that goes there may go elsewhere.
-pub fn has_others(aim: &Aim) -> bool {
-    let Target { upstream, .. } = aim.target();
-    aim.route.targets.len() > 1 || upstream.addresses.len() > 1 || upstream.keys.len() > 1
 }

@@ -276,6 +276,7 @@ impl Refusal {
     }
 
     /// The call has been tried more than once: its caller need not do the same.
+    #[must_use]
     pub fn after_retries(mut self) -> Self {
         self.retry = Retry::No;
         self

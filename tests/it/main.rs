@@ -7,6 +7,7 @@ mod cli;
 mod config;
 mod demo;
 mod embeddings;
+mod failover;
 mod faults;
 mod gate;
 mod identity;

@@ -215,6 +215,33 @@ impl App {
         self.lines(1).await.remove(0)
     }
 
+    /// A figure of all queues, by the state: `running`, `depth`.
+    pub fn queues(&self, figure: &str) -> u64 {
+        let state = self.state();
+        let all = state["queues"].as_array().expect("queues").iter();
+        all.map(|queue| queue[figure].as_u64().expect("a figure")).sum()
+    }
+
+    /// Waits until nobody calls and nobody waits, and sees that nothing is held.
+    pub async fn quiet(&self) {
+        let none = async || {
+            let state = self.state();
+            let idle = |up: &Value| up["in_flight"] == 0 && up["waiting"] == 0;
+            let ups = state["upstreams"].as_array().expect("upstreams");
+            self.queues("running") + self.queues("depth") == 0 && ups.iter().all(idle)
+        };
+        until("no call runs or waits", none).await;
+        let state = self.state();
+        for limit in state["limits"].as_array().expect("limits") {
+            assert_eq!(limit["held"], 0, "{limit}");
+            assert!(limit["measure"] != "concurrency" || limit["used"] == 0, "{limit}");
+        }
+        for agent in state["agents"].as_array().expect("agents") {
+            assert!(agent["in_flight"] == 0 && agent["waiting"] == 0, "{agent}");
+        }
+        assert_eq!(state["calls"].as_array().map(Vec::len), Some(0));
+    }
+
     /// A metric that counts.
     pub fn count(&self, name: &str, labels: &[&str]) -> usize {
         self.metric(name, labels) as usize
