@@ -14,6 +14,7 @@ mod frames;
 mod input;
 mod smuggling;
 mod upstream;
+mod websocket;
 
 use crate::support::app::App;
 use crate::support::client::{self as http, Answer};
