@@ -9,9 +9,13 @@ use crate::support::origin::{Origin, whole};
 #[tokio::test]
 async fn a70_redirects() {
     let trap = Origin::saying(whole("200 OK", "", "trapped")).await;
-    for status in ["301 Moved Permanently", "302 Found", "303 See Other", "307 Temporary Redirect",
-        "308 Permanent Redirect"]
-    {
+    for status in [
+        "301 Moved Permanently",
+        "302 Found",
+        "303 See Other",
+        "307 Temporary Redirect",
+        "308 Permanent Redirect",
+    ] {
         let lines = format!("location: {}/steal\r\n", trap.url());
         let origin = Origin::saying(whole(status, &lines, "")).await;
         let app = limited(&origin.url(), TOUCHY, "  - cache: { ttl: 1h }\n");
@@ -173,7 +177,8 @@ async fn a78_trailers() {
 async fn a79_what_browsers_would_remember() {
     let lines = "set-cookie: session=1; Secure\r\nset-cookie: b=2\r\nalt-svc: h3=\":443\"\r\n\
                  content-type: application/json\r\n";
-    let origin = Origin::saying(whole("401 Unauthorized", lines, r#"{"error":{"message":"no"}}"#)).await;
+    let origin =
+        Origin::saying(whole("401 Unauthorized", lines, r#"{"error":{"message":"no"}}"#)).await;
     let app = limited(&origin.url(), "", "");
     let got = ask(&app, &post(CHAT, "", PLAIN)).await;
     assert_eq!((got.status, got.head.get("alt-svc")), (401, None), "it leads round us");
@@ -186,7 +191,11 @@ async fn a79_what_browsers_would_remember() {
         let got = ask(&app, &post(CHAT, "", PLAIN)).await;
         assert_eq!((got.status, got.text()), (200, SAID));
         let cookies = got.head.all("set-cookie");
-        assert!(cookies.is_empty() && got.head.get("alt-svc").is_none(), "{nth}: {}", got.head.text);
+        assert!(
+            cookies.is_empty() && got.head.get("alt-svc").is_none(),
+            "{nth}: {}",
+            got.head.text
+        );
     }
     assert_eq!(origin.requests(), 1, "the second was kept");
     after::over(&app, &[(200, "complete"); 2]).await;
