@@ -121,6 +121,12 @@ impl Rules {
         }
     }
 
+    /// How urgent this call is: as the last policy that matches says, else as its caller does.
+    pub fn class_of(&self, call: &Subject<'_>) -> Class {
+        let matching = self.all.iter().filter(|rule| rule.matches(call));
+        matching.filter_map(|rule| rule.priority).next_back().unwrap_or(call.who.class)
+    }
+
     /// Whether a guard against loops looks at this call, and so has to know its conversation.
     pub fn guards(&self, call: &Subject<'_>) -> bool {
         self.all.iter().any(|rule| rule.runaway.is_some() && rule.matches(call))

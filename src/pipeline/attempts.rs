@@ -180,12 +180,9 @@ impl<'c, 'p, W: Watch> Run<'c, 'p, W> {
                 Ok(sent) => return Ok(self.finish(sent)),
                 Err(failed) => failed,
             };
+            // a slow stream as well: it is better than none
             kept = failed.kept.take().or(kept);
             if Box::pin(self.go_on(&failed)).await {
-                if failed.why == Why::Slow {
-                    // it is given up, and its backend need not go on
-                    kept = None;
-                }
                 let gauges = &self.to.aim.upstream().shared.gauges;
                 gauges.retried(failed.why.as_str());
                 continue;
