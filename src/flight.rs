@@ -118,6 +118,10 @@ impl Flight {
         self.forgive(|fate| !matches!(fate, Expired::Total | Expired::Overrun));
     }
 
+    pub fn stage(&self) -> Stage {
+        self.stage.get()
+    }
+
     /// Bytes of the answer came.
     pub fn moved(&self, bytes: usize, now: Tick) {
         self.moved.set(now);

@@ -121,6 +121,7 @@ impl Refusal {
         self
     }
 
+    #[must_use]
     pub fn closing(mut self) -> Self {
         self.close = true;
         self
@@ -276,6 +277,7 @@ impl Refusal {
     }
 
     /// The call has been tried more than once: its caller need not do the same.
+    #[must_use]
     pub fn after_retries(mut self) -> Self {
         self.retry = Retry::No;
         self
