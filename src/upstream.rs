@@ -23,6 +23,7 @@ pub mod outgoing;
 pub mod pool;
 mod proxy;
 pub mod roster;
+pub mod session;
 mod standing;
 mod sync;
 pub mod tls;
@@ -98,6 +99,8 @@ pub struct Shared {
     /// Over all of its addresses.
     breaker: Switch,
     budget: Budget,
+    /// Sessions over WebSocket that are open.
+    sessions: AtomicUsize,
     /// Whose turn it is: among the addresses, and among the keys.
     turn: AtomicUsize,
     key_turn: Arc<AtomicUsize>,
@@ -119,6 +122,7 @@ impl Registry {
                 gauges: metrics.pool(name),
                 breaker: Switch::default(),
                 budget: Budget::new(Instant::now()),
+                sessions: AtomicUsize::new(0),
                 turn: AtomicUsize::new(0),
                 key_turn: Arc::default(),
                 standings: DashMap::new(),

@@ -21,3 +21,4 @@ mod simulate;
 mod state;
 mod support;
 mod telemetry;
+mod websocket;
