@@ -24,6 +24,7 @@ pub mod outgoing;
 pub mod pool;
 mod proxy;
 pub mod roster;
+pub mod session;
 mod standing;
 pub mod tls;
 pub mod visit;
@@ -100,6 +101,8 @@ pub struct Shared {
     budget: Budget,
     /// For second requests.
     pub late: late::Late,
+    /// Sessions over WebSocket that are open.
+    sessions: AtomicUsize,
     /// Whose turn it is: among the addresses, and among the keys.
     turn: AtomicUsize,
     key_turn: Arc<AtomicUsize>,
@@ -122,6 +125,7 @@ impl Registry {
                 breaker: Switch::default(),
                 budget: Budget::new(Instant::now()),
                 late: late::Late::default(),
+                sessions: AtomicUsize::new(0),
                 turn: AtomicUsize::new(0),
                 key_turn: Arc::default(),
                 standings: DashMap::new(),

@@ -6,6 +6,7 @@
 mod expired;
 mod limits;
 mod overload;
+mod session;
 
 pub use self::overload::ran_out;
 
@@ -293,6 +294,11 @@ impl Refusal {
 
     pub fn code(&self) -> &'static str {
         self.code
+    }
+
+    /// What the caller is told.
+    pub fn message(&self) -> &str {
+        &self.message
     }
 
     pub fn source(&self) -> &'static str {
