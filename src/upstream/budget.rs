@@ -81,11 +81,11 @@ struct Slot {
 
 impl Slot {
     fn read(packed: u64) -> Self {
-        Self { second: packed >> 32, balance: packed as u32 as i32 }
+        Self { second: packed >> 32, balance: (packed as u32).cast_signed() }
     }
 
     fn pack(&self) -> u64 {
-        self.second << 32 | u64::from(self.balance as u32)
+        self.second << 32 | u64::from(self.balance.cast_unsigned())
     }
 }
 

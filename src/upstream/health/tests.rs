@@ -18,7 +18,7 @@ const MOVED: &str = "HTTP/1.1 302 Found\r\nLocation: /\r\nContent-Length: 0\r\n\
 fn block_on<F: Future>(future: F) -> F::Output {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     LocalSet::new().block_on(&runtime, async {
-        timeout(Duration::from_secs(60), future).await.expect("it hangs")
+        timeout(Duration::from_mins(1), future).await.expect("it hangs")
     })
 }
 

@@ -83,7 +83,8 @@ async fn a30_bodies_together() {
         }
     })
     .await;
-    let memory = format!("server: {{ memory: {}MiB, max_body: 40MiB }}\n", budget >> 20);
+    let (budget_mib, body_mib) = (budget >> 20, size >> 20);
+    let memory = format!("server: {{ memory: {budget_mib}MiB, max_body: {body_mib}MiB }}\n");
     let app = App::start(&policy(&origin.url(), "", &format!("{COUNTED}{memory}")));
     let before = app.resident();
     let text = "x".repeat(size - 100);
