@@ -42,7 +42,8 @@ pub struct Run<'c, 'p, W> {
     to: Prepared<'p>,
     head: &'c mut request::Parts,
     call: Call,
-    /// The caller's headers, where another target may want them as they were.
+    /// The caller's headers, where there may be another attempt: a target has its own of them, and an
+    /// answer comes in their place.
     caller: Option<Box<HeaderMap>>,
     upload: Upload,
     /// The body for the target, where it is not as it came; and whether it hides its usage.
@@ -159,7 +160,6 @@ impl<'c, 'p, W: Watch> Run<'c, 'p, W> {
         head: &'c mut request::Parts,
         mut call: Call,
     ) -> Self {
-        let caller = (to.aim.route.targets.len() > 1).then(|| Box::new(head.headers.clone()));
         let mut upload = Upload::No;
         if let Sending::Streaming(_) = &call.body
             && let Sending::Streaming(body) =
@@ -168,7 +168,12 @@ impl<'c, 'p, W: Watch> Run<'c, 'p, W> {
             upload = Upload::Ready(body);
         }
         let tried = Tried::default();
-        Self { going, lease, watch, to, head, call, caller, upload, body: None, tried }
+        let mut run =
+            Self { going, lease, watch, to, head, call, caller: None, upload, body: None, tried };
+        if run.has_others() || run.stays() {
+            run.caller = Some(Box::new(run.head.headers.clone()));
+        }
+        run
     }
 
     pub async fn answer(mut self) -> Result<Sent, Refusal> {
@@ -185,6 +190,10 @@ impl<'c, 'p, W: Watch> Run<'c, 'p, W> {
             if Box::pin(self.go_on(&failed)).await {
                 let gauges = &self.to.aim.upstream().shared.gauges;
                 gauges.retried(failed.why.as_str());
+                if let Some(caller) = &self.caller {
+                    self.head.headers.clone_from(caller);
+                }
+                self.dress();
                 continue;
             }
             if let Some(kept) = kept.filter(|_| failed.why != Why::Final) {
