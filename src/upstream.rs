@@ -19,10 +19,12 @@ pub mod h1;
 mod h2;
 pub mod health;
 pub mod keys;
+pub mod late;
 pub mod outgoing;
 pub mod pool;
 mod proxy;
 pub mod roster;
+pub mod session;
 mod standing;
 pub mod tls;
 pub mod visit;
@@ -97,6 +99,10 @@ pub struct Shared {
     /// Over all of its addresses.
     breaker: Switch,
     budget: Budget,
+    /// For second requests.
+    pub late: late::Late,
+    /// Sessions over WebSocket that are open.
+    sessions: AtomicUsize,
     /// Whose turn it is: among the addresses, and among the keys.
     turn: AtomicUsize,
     key_turn: Arc<AtomicUsize>,
@@ -118,6 +124,8 @@ impl Registry {
                 gauges: metrics.pool(name),
                 breaker: Switch::default(),
                 budget: Budget::new(Instant::now()),
+                late: late::Late::default(),
+                sessions: AtomicUsize::new(0),
                 turn: AtomicUsize::new(0),
                 key_turn: Arc::default(),
                 standings: DashMap::new(),

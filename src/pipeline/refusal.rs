@@ -7,6 +7,7 @@ mod broken;
 mod expired;
 mod limits;
 mod overload;
+mod session;
 
 pub use self::overload::ran_out;
 
@@ -123,6 +124,7 @@ impl Refusal {
         self
     }
 
+    #[must_use]
     pub fn closing(mut self) -> Self {
         self.close = true;
         self
@@ -294,6 +296,11 @@ impl Refusal {
 
     pub fn code(&self) -> &'static str {
         self.code
+    }
+
+    /// What the caller is told.
+    pub fn message(&self) -> &str {
+        &self.message
     }
 
     pub fn source(&self) -> &'static str {

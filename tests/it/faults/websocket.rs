@@ -182,7 +182,8 @@ async fn a83_a_key_among_the_protocols() {
 /// An answer is an answer. Nothing is a tunnel before the backend says 101.
 #[tokio::test]
 async fn a84_the_backend_refuses() {
-    for status in ["401 Unauthorized", "200 OK", "426 Upgrade Required", "503 Service Unavailable"] {
+    for status in ["401 Unauthorized", "200 OK", "426 Upgrade Required", "503 Service Unavailable"]
+    {
         let said = r#"{"error":{"message":"no sessions here"}}"#;
         let origin = Origin::saying(whole(status, "x-why: no\r\n", said)).await;
         let app = limited(&origin.url(), "", "");
@@ -218,9 +219,17 @@ async fn a85_the_client_drops() {
         assert_eq!(next(&mut client).await.0, TEXT);
         assert_eq!(app.count("tidegate_requests_in_flight", &[]), 1);
         let left = Instant::now();
-        if orderly { drop(client) } else { client.reset() }
+        if orderly {
+            drop(client)
+        } else {
+            client.reset()
+        }
         let line = session_is_over(&app, &origin, left).await;
-        assert_eq!((&line["input_tokens"], &line["output_tokens"]), (&11.into(), &7.into()), "{line}");
+        assert_eq!(
+            (&line["input_tokens"], &line["output_tokens"]),
+            (&11.into(), &7.into()),
+            "{line}"
+        );
         assert_eq!((after::charged(&app, "requests"), after::charged(&app, "tokens")), (1, 18));
     }
 }

@@ -38,7 +38,7 @@ const OPENAI_CHAT: Tongue = Tongue {
     begins: "data: {\"choices\":[{\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}]}\n\n",
     token: "data: {\"choices\":[{\"delta\":{\"content\":\"hello\"}}]}\n\n",
     ping: ": ping\n\n",
-    done: "data: [DONE]\n\n",
+    done: "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n",
     error: "data: {\"error\":",
 };
 const OPENAI_RESPONSES: Tongue = Tongue {
@@ -48,7 +48,9 @@ const OPENAI_RESPONSES: Tongue = Tongue {
     token: "event: response.output_text.delta\n\
             data: {\"type\":\"response.output_text.delta\",\"delta\":\"hello\"}\n\n",
     ping: "event: keepalive\ndata: {\"type\":\"keepalive\"}\n\n",
-    done: "event: response.completed\ndata: {\"type\":\"response.completed\",\"response\":{}}\n\n",
+    done: "event: response.completed\ndata: {\"type\":\"response.completed\",\
+           \"response\":{\"status\":\"completed\",\"output\":[{\"type\":\"message\",\"content\":\
+           [{\"type\":\"output_text\",\"text\":\"hello\"}]}]}}\n\n",
     error: "event: error\ndata: ",
     ..OPENAI_CHAT
 };
@@ -58,7 +60,9 @@ const ANTHROPIC: Tongue = Tongue {
     token: "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\
             \"delta\":{\"type\":\"text_delta\",\"text\":\"hello\"}}\n\n",
     ping: "event: ping\ndata: {\"type\": \"ping\"}\n\n",
-    done: "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n",
+    done: "event: message_delta\n\
+           data: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\"}}\n\n\
+           event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n",
     error: "event: error\ndata: ",
     ..OPENAI_CHAT
 };
@@ -75,7 +79,7 @@ const LLAMA: Tongue = Tongue {
     begins: "{\"model\":\"m\",\"message\":{\"role\":\"assistant\",\"content\":\"\"},\"done\":false}\n",
     token: "{\"model\":\"m\",\"message\":{\"role\":\"assistant\",\"content\":\"hello\"},\"done\":false}\n",
     ping: "\n",
-    done: "{\"model\":\"m\",\"message\":{\"role\":\"assistant\",\"content\":\"\"},\"done\":true}\n",
+    done: "{\"model\":\"m\",\"message\":{\"role\":\"assistant\",\"content\":\"\"},\"done\":true,\"done_reason\":\"stop\"}\n",
     error: "{\"error\":",
 };
 const TONGUES: [Tongue; 5] = [OPENAI_CHAT, OPENAI_RESPONSES, ANTHROPIC, GOOGLE, LLAMA];

@@ -140,7 +140,7 @@ fn answers_that_cannot_bear_a_comment_get_none() {
 #[test]
 fn pings_do_not_make_up_for_content() {
     let limits = Limits {
-        first_content: Duration::from_secs(60),
+        first_content: Duration::from_mins(1),
         between_tokens: Duration::from_secs(40),
         idle: Duration::MAX,
         ..LIMITS

@@ -14,8 +14,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsConnector;
 
-use super::{CHAT, COUNTED, PLAIN, SAID, STREAM, after, answering, ask, limited, plain, policy, rest};
 use super::served;
+use super::{
+    CHAT, COUNTED, PLAIN, SAID, STREAM, after, answering, ask, limited, plain, policy, rest,
+};
 use crate::net::certs::{Authority, Pair};
 use crate::support::app::App;
 use crate::support::client::post;
@@ -70,7 +72,9 @@ async fn a98_a_name_that_moves() {
     let at = Arc::clone(&place);
     let dns = Dns::with(Box::new(move |_| {
         let now = *at.lock();
-        Box::pin(async move { now.map(|at| vec![at]).ok_or_else(|| std::io::ErrorKind::TimedOut.into()) })
+        Box::pin(async move {
+            now.map(|at| vec![at]).ok_or_else(|| std::io::ErrorKind::TimedOut.into())
+        })
     }));
     let first = async || dns.lookup("backend.test").await.unwrap()[0].to_string();
     assert_eq!(first().await, "10.0.0.1");
@@ -143,7 +147,10 @@ async fn a99_backends_with_bad_certificates() {
         let more = format!("tls: {{ ca: '{}' }}, http2: never,", authority.ca().display());
         let app = limited(&format!("https://localhost:{}", addr.port()), &more, "");
         let got = ask(&app, &plain()).await;
-        assert_eq!((got.status, &got.json()["error"]["code"]), (502, &"upstream_unreachable".into()));
+        assert_eq!(
+            (got.status, &got.json()["error"]["code"]),
+            (502, &"upstream_unreachable".into())
+        );
         assert!(!got.text().contains(words) && !got.text().contains("localhost"), "{}", got.text());
         assert!(app.count("tidegate_pool_dial_failures_total", &[reason]) >= 1, "{reason}");
         until("the log says why", async || app.events().contains(words)).await;
@@ -182,7 +189,8 @@ async fn a100_our_own_certificate_is_renewed() {
     let pair = authority.issue_local("server");
     let origin = answering().await;
     let (cert, key) = (pair.cert.display(), pair.key.display());
-    let listen = format!("listen: {{ at: '127.0.0.1:0', tls: {{ cert: '{cert}', key: '{key}' }} }}\n");
+    let listen =
+        format!("listen: {{ at: '127.0.0.1:0', tls: {{ cert: '{cert}', key: '{key}' }} }}\n");
     let app = App::start(&format!("{listen}{}", policy(&origin.url(), "", COUNTED)));
     let (first, answer) = over_tls(app.addr, &authority).await;
     assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with(SAID), "{answer}");

@@ -18,7 +18,8 @@ use crate::support::until;
 #[tokio::test]
 async fn a89_reloads_under_load() {
     let origin = answering().await;
-    let both = [policy(&origin.url(), "", COUNTED), policy(&origin.url(), "", &format!("{COUNTED}#\n"))];
+    let both =
+        [policy(&origin.url(), "", COUNTED), policy(&origin.url(), "", &format!("{COUNTED}#\n"))];
     let app = App::start(&both[0]);
     let (stop, stopped) = watch::channel(false);
     let mut load = JoinSet::new();
@@ -52,7 +53,11 @@ async fn a89_an_agent_that_is_removed() {
     let gate = Gate::new().await;
     let (key, line) = new_key(&["--agent", "leaver"]);
     let with = |agents: &str| {
-        policy(&gate.origin.url(), "", &format!("agents: {{ access: known, keys: [{agents}] }}\n{COUNTED}"))
+        policy(
+            &gate.origin.url(),
+            "",
+            &format!("agents: {{ access: known, keys: [{agents}] }}\n{COUNTED}"),
+        )
     };
     let (_, other) = new_key(&["--agent", "stays"]);
     let mut app = App::start(&with(&line));

@@ -56,7 +56,11 @@ async fn a101_memory_runs_short() {
 async fn a103_one_busy_core() {
     let origin = answering().await;
     let command = tidegate_after("taskset -pc 0 $$ >/dev/null;");
-    let app = App::by(command, &policy(&origin.url(), "", COUNTED), &["--workers", "2", "--log-form", "json"]);
+    let app = App::by(
+        command,
+        &policy(&origin.url(), "", COUNTED),
+        &["--workers", "2", "--log-form", "json"],
+    );
     let (stop, stopped) = watch::channel(false);
     let mut load = JoinSet::new();
     let big = post(CHAT, "", &PLAIN.replace("hi there", &"word ".repeat(20_000)));
@@ -126,7 +130,9 @@ async fn a105_names_without_end() {
         found.dedup();
         found.len()
     };
-    for (label, most) in [("=\"agent-", 1100), ("=\"model-", 300), ("=\"thing-", 0), ("=\"s-", 0), ("=\"t-", 0)] {
+    for (label, most) in
+        [("=\"agent-", 1100), ("=\"model-", 300), ("=\"thing-", 0), ("=\"s-", 0), ("=\"t-", 0)]
+    {
         assert!(named(label) <= most, "{} names of {label}", named(label));
     }
     assert!(text.contains("=\"other\""), "what is beyond is counted together");

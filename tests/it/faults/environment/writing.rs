@@ -12,8 +12,7 @@ use crate::support::client::{Client, get, post};
 use crate::support::origin::Origin;
 use crate::support::until;
 
-const TRACE: [&str; 6] =
-    ["--workers", "1", "--log", "tidegate=trace,info", "--log-form", "json"];
+const TRACE: [&str; 6] = ["--workers", "1", "--log", "tidegate=trace,info", "--log-form", "json"];
 
 /// The program, started by a shell that has set the scene.
 fn after_script(script: &str, policy: &str) -> App {
@@ -25,7 +24,8 @@ fn after_script(script: &str, policy: &str) -> App {
 
 /// Budgets on disk, per model, so that there is always more to write; and answers kept there.
 fn kept(origin: &Origin, state: &std::path::Path) -> String {
-    let limits = "policies:\n  - { name: all, per: model, limits: { tokens: 900M/day calendar } }\n";
+    let limits =
+        "policies:\n  - { name: all, per: model, limits: { tokens: 900M/day calendar } }\n";
     format!("state: '{}'\n{}", state.display(), policy(&origin.url(), "", limits))
 }
 
@@ -134,7 +134,10 @@ async fn a94_a_log_that_nobody_reads() {
     let mut reader = OpenOptions::new().read(true).write(true).open(&pipe).unwrap();
     let script = format!("exec 1>'{}';", pipe.display());
     let app = after_script(&script, &policy(&origin.url(), "", super::COUNTED));
-    let wordy = get(&format!("/nowhere/{}", "x".repeat(250)), &format!("user-agent: {}\r\n", "u".repeat(250)));
+    let wordy = get(
+        &format!("/nowhere/{}", "x".repeat(250)),
+        &format!("user-agent: {}\r\n", "u".repeat(250)),
+    );
     let dropped = || app.count("tidegate_log_dropped_lines_total", &["log=\"access\""]);
     let mut client = Client::connect(app.addr).await;
     let from = Instant::now();
@@ -162,7 +165,8 @@ async fn a94_a_log_that_nobody_reads() {
     let (whole, _) = text.rsplit_once('\n').unwrap();
     assert!(whole.lines().count() > 50);
     for line in whole.lines() {
-        serde_json::from_str::<serde_json::Value>(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        serde_json::from_str::<serde_json::Value>(line)
+            .unwrap_or_else(|error| panic!("{error}: {line}"));
     }
 }
 

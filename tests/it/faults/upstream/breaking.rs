@@ -67,8 +67,10 @@ async fn a54_cut_in_mid_stream_over_http2() {
 async fn a55_a_body_shorter_than_said() {
     let origin = Origin::start(|mut conn| async move {
         conn.request().await;
-        conn.send(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 999\r\n\r\n")
-            .await;
+        conn.send(
+            b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 999\r\n\r\n",
+        )
+        .await;
         conn.send(&SAID.as_bytes()[..40]).await;
     })
     .await;

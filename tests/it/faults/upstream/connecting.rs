@@ -9,8 +9,8 @@ use h2::Reason;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 
-use super::{CHAT, MESSAGES, PLAIN, SAID, TOUCHY, after, answering, ask, falling_back, limited};
 use super::tripped;
+use super::{CHAT, MESSAGES, PLAIN, SAID, TOUCHY, after, answering, ask, falling_back, limited};
 use crate::support::client::{Client, End, post};
 use crate::support::h2::{Connection, origin as h2_origin, reply};
 use crate::support::origin::{self, Origin, whole};
@@ -58,7 +58,10 @@ async fn a48_no_connection() {
         assert!(tripped(&app), "{reason}");
         // spared from now on: nobody is asked, and it is said when to come back
         let spared = ask(&app, &post(CHAT, "", PLAIN)).await;
-        assert_eq!((spared.status, &spared.json()["error"]["code"]), (503, &"upstream_unavailable".into()));
+        assert_eq!(
+            (spared.status, &spared.json()["error"]["code"]),
+            (503, &"upstream_unavailable".into())
+        );
         assert!(spared.head.get("retry-after").is_some());
         let failed = app.metric("tidegate_pool_dial_failures_total", &[reason]);
         assert!(failed >= 1.0, "{reason}: {}", app.page("/metrics"));

@@ -3,7 +3,8 @@ use super::{CHAT, DONE, MESSAGES, PLAIN, SAID, STREAM, after, ask, limited, stre
 use crate::support::client::{End, post, request};
 use crate::support::origin::{Origin, whole};
 
-const WORDS: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"some words \"}}]}\n\n";
+const WORDS: &str =
+    "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"some words \"}}]}\n\n";
 
 /// Answers that are counted are asked for as they are; of others the client has its way.
 #[tokio::test]
@@ -52,7 +53,8 @@ async fn a61_compressed_all_the_same() {
 /// A stream is asked to tell, and who did not ask does not see it.
 #[tokio::test]
 async fn a73_usage_that_nobody_asked_for() {
-    let told = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":11,\"completion_tokens\":7}}\n\n";
+    let told =
+        "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":11,\"completion_tokens\":7}}\n\n";
     let origin = streaming(&[WORDS, WORDS, told, DONE]).await;
     let app = limited(&origin.url(), "", "");
     let got = ask(&app, &post(CHAT, "", STREAM)).await;
@@ -93,7 +95,8 @@ async fn a73_usage_that_is_missing() {
 /// A count that cannot be is none.
 #[tokio::test]
 async fn a74_usage_that_cannot_be() {
-    for count in ["-5", "1e15", "1000000000000000000", "7.5", "\"7\"", "null", "[]", "1e999", "NaN"] {
+    for count in ["-5", "1e15", "1000000000000000000", "7.5", "\"7\"", "null", "[]", "1e999", "NaN"]
+    {
         let usage = format!("{{\"prompt_tokens\":{count},\"completion_tokens\":{count}}}");
         let told = format!("data: {{\"choices\":[],\"usage\":{usage}}}\n\n");
         let origin = streaming(&[&WORDS.repeat(10), &told, DONE]).await;
@@ -102,7 +105,10 @@ async fn a74_usage_that_cannot_be() {
         assert_eq!(got.end, End::Whole, "{count}");
         after::over(&app, &[(200, "complete")]).await;
         let (output, all) = (after::charged(&app, "output_tokens"), after::charged(&app, "tokens"));
-        assert!((10..=110).contains(&output) && (output..1000).contains(&all), "{count}: {output} of {all}");
+        assert!(
+            (10..=110).contains(&output) && (output..1000).contains(&all),
+            "{count}: {output} of {all}"
+        );
         after::let_go(&app, &origin).await;
 
         let plain = format!("{{\"choices\":[],\"usage\":{usage}}}");

@@ -9,9 +9,13 @@ use crate::support::origin::{Origin, whole};
 #[tokio::test]
 async fn a70_redirects() {
     let trap = Origin::saying(whole("200 OK", "", "trapped")).await;
-    for status in ["301 Moved Permanently", "302 Found", "303 See Other", "307 Temporary Redirect",
-        "308 Permanent Redirect"]
-    {
+    for status in [
+        "301 Moved Permanently",
+        "302 Found",
+        "303 See Other",
+        "307 Temporary Redirect",
+        "308 Permanent Redirect",
+    ] {
         let lines = format!("location: {}/steal\r\n", trap.url());
         let origin = Origin::saying(whole(status, &lines, "")).await;
         let app = limited(&origin.url(), TOUCHY, "  - cache: { ttl: 1h }\n");
@@ -174,7 +178,8 @@ async fn a78_trailers() {
 async fn a79_what_browsers_would_remember() {
     let lines = "set-cookie: session=1; Secure\r\nset-cookie: b=2\r\nalt-svc: h3=\":443\"\r\n\
                  content-type: application/json\r\n";
-    let origin = Origin::saying(whole("401 Unauthorized", lines, r#"{"error":{"message":"no"}}"#)).await;
+    let origin =
+        Origin::saying(whole("401 Unauthorized", lines, r#"{"error":{"message":"no"}}"#)).await;
     let app = limited(&origin.url(), "", "");
     let got = ask(&app, &post(CHAT, "", PLAIN)).await;
     assert_eq!((got.status, got.head.get("alt-svc")), (401, None));

@@ -74,7 +74,9 @@ async fn a65_an_error_before_any_content() {
     let start = "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{}}\n\n";
     let ping = "event: ping\ndata: {\"type\":\"ping\"}\n\n";
     for opening in [String::new(), start.to_owned(), format!("{start}{ping}: a comment\n\n")] {
-        let first = streaming(&[&opening, &error].map(String::as_str)[usize::from(opening.is_empty())..]).await;
+        let first =
+            streaming(&[&opening, &error].map(String::as_str)[usize::from(opening.is_empty())..])
+                .await;
         let second = streaming(&[good]).await;
         let app = falling_back(&first.url(), &second.url(), "", "");
         let got = ask(&app, &post(MESSAGES, "", STREAM)).await;

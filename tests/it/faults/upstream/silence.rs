@@ -1,8 +1,8 @@
 //! Backends that say nothing, or nothing more: cases 50 to 52.
 use std::time::{Duration, Instant};
 
-use super::{CHAT, MESSAGES, PLAIN, STREAM, TOUCHY, after, ask, limited, origin, then_left, token};
 use super::tripped;
+use super::{CHAT, MESSAGES, PLAIN, STREAM, TOUCHY, after, ask, limited, origin, then_left, token};
 use crate::support::client::{End, post};
 use crate::support::h2;
 use crate::support::origin::chunk;
@@ -110,7 +110,10 @@ async fn a52_pings_and_no_tokens() {
     // the dialect's own error event, as its SDK reads it
     let (_, error) = got.text().split_once("event: error\ndata: ").expect("an error event");
     let error: serde_json::Value = serde_json::from_str(error.trim()).unwrap();
-    assert_eq!((&error["type"], &error["error"]["type"]), (&"error".into(), &"timeout_error".into()));
+    assert_eq!(
+        (&error["type"], &error["error"]["type"]),
+        (&"error".into(), &"timeout_error".into())
+    );
     assert!(tripped(&app));
     after::over(&app, &[(200, "deadline_between_tokens")]).await;
     after::let_go(&app, &origin).await;

@@ -50,7 +50,10 @@ async fn a57_cuts_inside_of_letters_and_lines() {
             drop(client);
             let lines = after::over(&app, &[(200, "complete"); 2]).await;
             for line in &lines {
-                assert_eq!((&line["input_tokens"], &line["output_tokens"]), (&11.into(), &7.into()));
+                assert_eq!(
+                    (&line["input_tokens"], &line["output_tokens"]),
+                    (&11.into(), &7.into())
+                );
             }
             assert_eq!(after::charged(&app, "output_tokens"), 14);
             assert!(!tripped(&app));
@@ -183,9 +186,12 @@ async fn a75_tool_calls_in_any_order() {
 /// judge, and changes neither what is charged nor how the call ended.
 #[tokio::test]
 async fn a76_more_behind_the_end() {
-    let forged = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":90000}}\n\n";
+    let forged =
+        "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":90000}}\n\n";
     let error = "data: {\"error\":{\"message\":\"late\",\"type\":\"server_error\"}}\n\n";
-    for more in [DONE, forged, error, "data: {\"choices\":[{\"delta\":{\"content\":\"late\"}}]}\n\n"] {
+    for more in
+        [DONE, forged, error, "data: {\"choices\":[{\"delta\":{\"content\":\"late\"}}]}\n\n"]
+    {
         let text = format!("{}{more}{DONE}", spoken());
         let origin = streaming(&[&text]).await;
         let app = limited(&origin.url(), TOUCHY, "");
