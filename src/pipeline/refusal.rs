@@ -122,6 +122,7 @@ impl Refusal {
         self
     }
 
+    #[must_use]
     pub fn closing(mut self) -> Self {
         self.close = true;
         self
@@ -277,6 +278,7 @@ impl Refusal {
     }
 
     /// The call has been tried more than once: its caller need not do the same.
+    #[must_use]
     pub fn after_retries(mut self) -> Self {
         self.retry = Retry::No;
         self
