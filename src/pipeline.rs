@@ -160,11 +160,8 @@ async fn run(
         call.opens_session(query);
     }
     record.read(&call);
-    let chosen = if snapshot.routes.need_model() {
-        snapshot.routes.select(asked, call.model())
-    } else {
-        Some(first)
-    };
+    let by_model = snapshot.routes.need_model();
+    let chosen = if by_model { snapshot.routes.select(asked, call.model()) } else { Some(first) };
     let Some(Match { route, endpoint, rest }) = chosen else {
         return Err(in_dialect(Refusal::no_route_for_model(call.model())));
     };

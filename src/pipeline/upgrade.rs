@@ -330,6 +330,9 @@ where
 
     /// Says goodbye to both sides, between two frames, and waits a moment for their answers.
     async fn take_leave(&mut self, cut: &Cut) {
+        if !self.watched {
+            return;
+        }
         let to_client = close_frame(cut.client, cut.reason());
         let mask = (super::attempts::dice() as u32).to_ne_bytes();
         let to_backend = masked_close_frame(cut.backend, cut.reason(), mask);

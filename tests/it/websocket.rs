@@ -14,6 +14,8 @@ const SWITCH: &[u8] =
     b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
 const REALTIME: &str = "/v1/realtime?model=m";
 const MASK: [u8; 4] = [7, 11, 13, 17];
+const BEGUN: &str = r#"{"type":"response.created"}"#;
+const DELTA: &str = r#"{"type":"response.output_text.delta","delta":"hi"}"#;
 const DONE: &str = r#"{"type":"response.done","response":{"status":"completed","usage":{"input_tokens":30,"output_tokens":12}}}"#;
 const CREATE: &str = r#"{"type":"response.create"}"#;
 
@@ -124,13 +126,12 @@ async fn refused(app: &App, lines: &str) -> (u16, Value) {
 
 #[tokio::test]
 async fn a_session_is_metered_and_every_byte_passes() {
-    let delta = r#"{"type":"response.output_text.delta","delta":"hi"}"#;
-    let origin = backend(&[r#"{"type":"response.created"}"#, delta, delta, DONE]).await;
+    let origin = backend(&[BEGUN, DELTA, DELTA, DONE]).await;
     let app = App::start(&policy(&origin, "", ""));
     let mut client = open(&app, "").await;
     for _ in 0..2 {
         client.send(&said(CREATE)).await;
-        for wanted in [r#"{"type":"response.created"}"#, delta, delta, DONE] {
+        for wanted in [BEGUN, DELTA, DELTA, DONE] {
             assert_eq!(next(&mut client).await, (1, wanted.as_bytes().to_vec()));
         }
     }
