@@ -25,6 +25,7 @@ mod process;
 mod random;
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -107,6 +108,9 @@ fn soak(options: &Options) -> anyhow::Result<bool> {
     for ((kind, ending), count) in &run.tally {
         println!("{count:>8} {kind:?} {ending:?}");
     }
+    for ((outcome, attempts), count) in &outcomes(&log) {
+        println!("{count:>8} lines of the log: {outcome}, attempts: {attempts}");
+    }
     println!();
     for verdict in &verdicts {
         println!("{}", verdict.line());
@@ -117,7 +121,7 @@ fn soak(options: &Options) -> anyhow::Result<bool> {
 /// Two addresses that err now and then, the one to fall back on, and the one in trouble.
 fn backends() -> anyhow::Result<Vec<Simulator>> {
     let fault = |name: &str| name.parse().ok();
-    let faults = [(fault("500"), 0.02), (fault("reset"), 0.02), (None, 0.0), (None, 0.0)];
+    let faults = [(fault("500"), 0.02), (fault("reset"), 0.02), (None, 0.0), (None, 1.0)];
     let start = |(fault, fault_rate)| {
         let listen = ([127, 0, 0, 1], 0).into();
         let options =
@@ -240,6 +244,16 @@ fn behaved(tally: &Tally) -> Verdict {
         None => format!("0 of {calls}"),
     };
     Verdict::new("calls that ended as they must not", figure, "0", count == 0 && calls > 0)
+}
+
+/// What the log says, in short.
+fn outcomes(log: &[serde_json::Value]) -> BTreeMap<(&str, u64), u64> {
+    let mut counts = BTreeMap::new();
+    for line in log {
+        let key = (line["outcome"].as_str().unwrap_or("-"), line["attempts"].as_u64().unwrap_or(0));
+        *counts.entry(key).or_default() += 1;
+    }
+    counts
 }
 
 /// Attempts by the log against requests that reached a backend. Who leaves early may leave between
