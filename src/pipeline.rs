@@ -30,7 +30,6 @@ pub mod reply;
 pub mod shared;
 mod similar;
 mod status;
-mod stub;
 mod told;
 mod upgrade;
 pub mod worker;
@@ -55,6 +54,8 @@ use self::worker::Worker;
 use crate::agents::Seen;
 use crate::drain::Stage;
 use crate::flight::{About, Limits, Ticket};
+use crate::limits::rules::Subject;
+use crate::pressure::Level;
 use crate::route::{Aim, Asked, Match};
 use crate::snapshot::Snapshot;
 use crate::wire::{Dialect, Endpoint, Kind};
@@ -135,7 +136,8 @@ async fn run(
     ours.strip(&mut head.headers);
     let asked = Asked { method: &method, path: &path, who: &identity, headers: &head.headers };
     let first = snapshot.routes.first(asked).ok_or_else(|| Refusal::no_route(&path))?;
-    let endpoint = first.endpoint;
+    let upgrade = upgrade.filter(|_| upgrade::is_offered(&first));
+    let endpoint = upgrade::endpoint(first.endpoint, first.rest, upgrade);
     let dialect = endpoint.dialect;
     let in_dialect = |refusal| Refused { refusal, dialect };
     if unexpected_body && endpoint.kind != Kind::Other {
@@ -151,9 +153,12 @@ async fn run(
     })?;
 
     let ticket = begin(worker, snapshot, &endpoint, record);
-    let call = Call::read(worker, snapshot, &ticket, &head.headers, &endpoint, body, body_len)
+    let mut call = Call::read(worker, snapshot, &ticket, &head.headers, &endpoint, body, body_len)
         .await
         .map_err(in_dialect)?;
+    if endpoint.kind == Kind::Session {
+        call.opens_session(query);
+    }
     record.read(&call);
     let chosen = if snapshot.routes.need_model() {
         snapshot.routes.select(asked, call.model())
@@ -163,6 +168,7 @@ async fn run(
     let Some(Match { route, endpoint, rest }) = chosen else {
         return Err(in_dialect(Refusal::no_route_for_model(call.model())));
     };
+    let endpoint = upgrade::endpoint(endpoint, rest, upgrade);
     let aim = Aim::new(route, route.pick_by(attempts::dice));
     let upstream = aim.upstream();
     record.routed(&aim, endpoint.kind);
@@ -200,10 +206,18 @@ async fn answer(asking: Asking<'_>, upgrade: bool) -> Result<reply::Reply, Refus
     if status.is_some() {
         record.looked("bypass");
     }
+    if worker.pressure.level() >= Level::Urgent {
+        // only now can policies say how urgent it is
+        let (model, route) = (call.model().unwrap_or(""), &to.aim.route.name);
+        let upstream = &to.aim.upstream().config.name;
+        let class = snapshot.rules.class_of(&Subject { who, model, route, upstream });
+        worker.takes_read(class).map_err(|_| Refusal::overloaded())?;
+    }
     let mut lease = admit::admit(worker, snapshot, &ticket, who, &to.aim, &call, record).await?;
     record.admitted(&lease);
     if upgrade {
-        return Box::pin(upgrade::upgrade(worker, ticket, lease, to, head, record)).await;
+        let asked = upgrade::Opening { kind: call.kind, who };
+        return Box::pin(upgrade::upgrade(worker, ticket, lease, to, head, asked, record)).await;
     }
     let going = Going { worker, snapshot, flight: &ticket, who };
     let sent = dispatch::dispatch(going, (&mut lease, miss), to, head, call, record).await?;

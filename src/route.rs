@@ -142,23 +142,35 @@ impl Route {
     }
 
     /// The target that a call goes to first, by the weights; one whose upstream takes no calls is
-    /// passed over while another does. `dice`: gives any number.
+    /// passed over while another does, so that nobody stands in line for it. `dice`: gives any
+    /// number.
     pub fn pick_by(&self, dice: impl FnOnce() -> u64) -> usize {
-        if self.spread == 1 {
+        if self.targets.len() == 1 {
             return 0;
         }
         let now = Instant::now();
-        let shared = &self.targets[..self.spread];
-        let open: Vec<_> = shared.iter().map(|target| target.upstream.is_open_for(now)).collect();
-        let counts = |at: usize| !open.contains(&true) || open[at];
-        let weight = |at: usize| u64::from(shared[at].weight);
-        let total: u64 = (0..self.spread).filter(|at| counts(*at)).map(weight).sum();
+        self.pick(|at| self.targets[at].upstream.is_open_for(now), dice)
+    }
+
+    /// `open`: whether a target takes calls.
+    fn pick(&self, open: impl Fn(usize) -> bool, dice: impl FnOnce() -> u64) -> usize {
+        if !(0..self.spread).any(&open) {
+            return (self.spread..self.targets.len()).find(|at| open(*at)).unwrap_or(0);
+        }
+        if self.spread == 1 {
+            return 0;
+        }
+        let weight = |at: usize| u64::from(self.targets[at].weight);
+        let total: u64 = (0..self.spread).filter(|at| open(*at)).map(weight).sum();
         let mut left = dice() % total.max(1);
-        for at in (0..self.spread).filter(|at| counts(*at)) {
-            if left < weight(at) {
-                return at;
+        for at in 0..self.spread {
+            // asked anew: it may have closed meanwhile
+            if open(at) {
+                if left < weight(at) {
+                    return at;
+                }
+                left -= weight(at);
             }
-            left -= weight(at);
         }
         0
     }

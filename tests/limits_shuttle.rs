@@ -58,6 +58,7 @@ fn plain<'a>(book: &mut Book, who: &'a Identity, upstream: &'static str, in_lane
         credential: 0,
         patience: None,
         here: false,
+        paid: false,
         conversation: None,
     }
 }

@@ -45,6 +45,8 @@ pub struct Lease {
     upstream: Arc<Upstream>,
     /// As far as is known; what is dropped now ends like this.
     fate: Fate,
+    /// A backend has had it: it counts as a request, whatever becomes of later attempts.
+    reached: bool,
     sent: Option<Instant>,
     first_token: Option<Instant>,
     produced: u64,
@@ -238,6 +240,7 @@ impl Lease {
             grant: None,
             upstream: Arc::clone(upstream),
             fate: Fate::Unsent,
+            reached: false,
             sent: None,
             first_token: None,
             produced: 0,
@@ -276,12 +279,6 @@ impl Lease {
         self.close(&Came::default());
     }
 
-    /// Gives back what it holds while it waits for another try.
-    pub fn step_aside(&mut self) {
-        self.fate = Fate::Unsent;
-        self.close(&Came::default());
-    }
-
     /// The call goes out. From here on it may have been billed, however it ends.
     pub fn sent(&mut self, at: Instant) {
         self.sent = Some(at);
@@ -291,10 +288,12 @@ impl Lease {
     /// It got no answer: what the backend never had is given back.
     pub fn unanswered(&mut self, never_arrived: bool) {
         self.fate = if never_arrived { Fate::Unsent } else { Fate::Failed };
+        self.reached |= !never_arrived;
     }
 
     /// The answer's head has come.
     pub fn answered(&mut self, status: StatusCode, headers: &HeaderMap, model: Option<&str>) {
+        self.reached = true;
         self.fate = match status.as_u16() {
             400..500 => Fate::Rejected,
             500.. => Fate::Failed,
@@ -346,6 +345,12 @@ impl Lease {
         self.limits.with(|book, now| book.use_up(grant, tokens, now))
     }
 
+    /// A session has used so much in all. `false`: a hard limit wants it ended.
+    pub fn used(&mut self, usage: &Usage) -> bool {
+        let Some(grant) = &mut self.grant else { return true };
+        self.limits.with(|book, now| book.charge(grant, usage, now))
+    }
+
     /// The call is over: gives back what it held. `None`: nothing limited it.
     pub fn settle(mut self, came: &Came) -> Option<Settled> {
         self.produced = self.produced.max(came.produced);
@@ -359,10 +364,11 @@ impl Lease {
 
     fn close(&mut self, came: &Came) -> Option<Settled> {
         let grant = self.grant.take()?;
+        let fate = if self.fate == Fate::Unsent { self.fate_before() } else { self.fate };
         let since = |from: Option<Instant>| from.map(|from| from.elapsed());
         let wait = |(first, sent): (Instant, Instant)| first.saturating_duration_since(sent);
         let end = End {
-            fate: self.fate,
+            fate,
             usage: came.usage,
             produced: self.produced,
             complete: came.complete,

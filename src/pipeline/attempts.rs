@@ -2,35 +2,40 @@
 //! where it is sent once more.
 //!
 //! Never after content was forwarded, and never twice for work that may have been done: what an
-//! endpoint allows is in [`crate::wire::Repeat`]. An attempt that was not begun (no connection, no
-//! place, an open breaker) costs nothing; every other one comes out of the upstream's retry budget.
-//! First another key or address of the same upstream, then the route's next target, then, where the
-//! policy says so, the same place again. If all is in vain the caller gets the last answer that a
-//! backend gave, as it was.
+//! endpoint allows is in [`crate::wire::Repeat`]. First another key or address of the same upstream,
+//! then the route's next target, then, where the policy says so, the same place again. What follows
+//! an attempt that no backend has begun (no connection, no place, an open breaker) is free; what
+//! follows a refused key is bounded by the number of attempts; everything else comes out of the
+//! upstream's retry budget as well. If all is in vain the caller gets the last answer that a backend
+//! gave, as it was.
+mod hedge;
 mod judge;
 mod next;
 
 pub use self::next::dice;
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode, request};
+use http::{HeaderMap, request};
 
 use super::admit::Lease;
 use super::call::{Call, Sending};
-use super::dispatch::{Going, Prepared, edited, has_others, key_of};
+use super::dispatch::{Going, Prepared, edited, key_of};
 use super::record::Watch;
 use super::refusal::{Refusal, ran_out};
 use super::reply::Sent;
-use super::stub::Verdict;
 use crate::flight::Expired;
+use crate::route::Aim;
 use crate::upstream::PoolKey;
 use crate::upstream::call::{CallError, Missed, Outbound, send};
 use crate::upstream::h1::H1Error;
 use crate::upstream::outgoing::Outgoing;
 use crate::upstream::visit::{Closed, Spread};
+use crate::wire::Verdict;
 
 /// A call on its way through its attempts.
 pub struct Run<'c, 'p, W> {
@@ -42,11 +47,21 @@ pub struct Run<'c, 'p, W> {
     call: Call,
     /// The caller's headers, where another target may want them as they were.
     caller: Option<Box<HeaderMap>>,
-    /// A body that streams through, until it has begun to.
-    streaming: Option<Outgoing>,
+    upload: Upload,
     /// The body for the target, where it is not as it came; and whether it hides its usage.
     body: Option<(Option<Bytes>, bool)>,
     tried: Tried,
+    /// A second request may run beside it: its content is waited for before any of it goes on.
+    hedging: bool,
+}
+
+/// A body that streams through.
+enum Upload {
+    /// The body is whole, and can be sent as often as need be.
+    No,
+    Ready(Outgoing),
+    /// It is on its way; what has gone is gone.
+    Begun,
 }
 
 /// Where the call has been.
@@ -54,11 +69,17 @@ pub struct Run<'c, 'p, W> {
 struct Tried {
     /// Times that something was sent, or tried to.
     attempts: u32,
+    /// Those of them that the policy's bound counts: a backend has had the call.
+    begun: u32,
     targets: u64,
+    /// Where the first attempt goes, for a second request beside it.
+    at: Option<Rc<Cell<Option<PoolKey>>>>,
     /// Of the target it is at.
     addresses: Vec<PoolKey>,
     keys: Vec<u64>,
     spread: Option<Spread>,
+    /// There was no retry left for it.
+    starved: bool,
     /// It has been asked for in another model already.
     downgraded: bool,
     /// It waits for a target since.
@@ -69,12 +90,20 @@ struct Tried {
 struct Failed {
     why: Why,
     /// The answer of the backend, to be passed on if there is no better one.
-    kept: Option<Sent>,
+    kept: Option<Box<Kept>>,
     refusal: Option<Refusal>,
     /// How long the backend wants to be left alone.
     hint: Option<Duration>,
+    /// It does not say that asking again is of no use.
+    wanted: bool,
     /// Where it was.
     address: Option<PoolKey>,
+}
+
+/// An answer that is held back, and whose it is.
+struct Kept {
+    sent: Sent,
+    aim: Aim,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,13 +118,42 @@ enum Why {
     InStream(Verdict),
     Broken,
     TimedOut,
+    /// Its stream has no content, for longer than the policy waits for it.
+    Slow,
     /// Nothing helps: the caller's doing, or ours.
     Final,
 }
 
+impl Why {
+    /// As metrics call it.
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Unbegun => "unreachable",
+            Self::Said(verdict) | Self::InStream(verdict) => match verdict {
+                Verdict::Limited => "limited",
+                Verdict::KeyRefused | Verdict::KeySpent | Verdict::Denied => "key",
+                Verdict::Overloaded => "overloaded",
+                Verdict::Fine | Verdict::TheirFault | Verdict::Failed => "failed",
+            },
+            Self::Broken => "broken",
+            Self::TimedOut => "timeout",
+            Self::Slow => "slow",
+            Self::Final => "final",
+        }
+    }
+}
+
 impl Failed {
     fn refused(why: Why, refusal: Refusal, address: Option<PoolKey>) -> Box<Self> {
-        Box::new(Self { why, kept: None, refusal: Some(refusal), hint: None, address })
+        Box::new(Self {
+            why,
+            kept: None,
+            refusal: Some(refusal),
+            hint: None,
+            wanted: true,
+            address,
+        })
     }
 }
 
@@ -109,45 +167,57 @@ impl<'c, 'p, W: Watch> Run<'c, 'p, W> {
         mut call: Call,
     ) -> Self {
         let caller = (to.aim.route.targets.len() > 1).then(|| Box::new(head.headers.clone()));
-        let whole = Sending::Whole(Bytes::new());
-        let streaming = match std::mem::replace(&mut call.body, whole) {
-            Sending::Streaming(body) => Some(body),
-            whole @ Sending::Whole(_) => {
-                call.body = whole;
-                None
-            }
-        };
+        let mut upload = Upload::No;
+        if let Sending::Streaming(_) = &call.body
+            && let Sending::Streaming(body) =
+                std::mem::replace(&mut call.body, Sending::Whole(Bytes::new()))
+        {
+            upload = Upload::Ready(body);
+        }
         let tried = Tried::default();
-        Self { going, lease, watch, to, head, call, caller, streaming, body: None, tried }
+        let (body, hedging) = (None, false);
+        Self { going, lease, watch, to, head, call, caller, upload, body, tried, hedging }
     }
 
-    pub async fn to_an_answer(mut self) -> Result<Sent, Refusal> {
+    pub async fn answer(mut self) -> Result<Sent, Refusal> {
         self.to.aim.upstream().earn_retry(Instant::now());
         self.dress();
-        let mut kept: Option<Sent> = None;
+        let mut kept: Option<Box<Kept>> = None;
         loop {
-            let mut failed = match self.attempt().await {
+            let hedge = self.to.aim.upstream().config.hedge.filter(|_| self.tried.attempts == 0);
+            let attempt = match hedge {
+                Some(hedge) => Box::pin(self.hedged(hedge)).await,
+                None => self.attempt().await,
+            };
+            let mut failed = match attempt {
                 Ok(sent) => return Ok(self.finish(sent)),
                 Err(failed) => failed,
             };
+            // a slow stream as well: it is better than none
             kept = failed.kept.take().or(kept);
             if Box::pin(self.go_on(&failed)).await {
+                let gauges = &self.to.aim.upstream().shared.gauges;
+                gauges.retried(failed.why.as_str());
                 continue;
             }
-            if let Some(sent) = kept.filter(|_| failed.why != Why::Final) {
-                return Ok(self.finish(sent));
+            if let Some(kept) = kept.filter(|_| failed.why != Why::Final) {
+                self.watch.moved(&kept.aim);
+                return Ok(self.finish(kept.sent));
             }
             let refusal = failed.refusal.unwrap_or_else(Refusal::lost);
-            return Err(if self.tried.attempts > 1 { refusal.after_retries() } else { refusal });
+            return Err(if self.was_retried() { refusal.after_retries() } else { refusal });
         }
     }
 
-    fn finish(&self, mut sent: Sent) -> Sent {
+    fn finish(&mut self, mut sent: Sent) -> Sent {
         sent.answer.tries = self.tried.attempts;
-        sent.substituted = self.to.aim.instead.is_some() || self.to.aim.target().model.is_some();
-        let now = Instant::now();
-        sent.answer.arrived = sent.answer.arrived.min(now);
+        sent.retried = self.was_retried();
         sent
+    }
+
+    /// The caller need not do what was done already, or what nobody may do now.
+    fn was_retried(&self) -> bool {
+        self.tried.attempts > 1 || self.tried.starved
     }
 
     /// Makes the headers those of the target.
@@ -158,17 +228,22 @@ impl<'c, 'p, W: Watch> Run<'c, 'p, W> {
 
     /// What is to be sent to the target. `None`: there is no more of it.
     fn outgoing(&mut self) -> Result<Option<(Outgoing, bool)>, Refusal> {
-        let Sending::Whole(whole) = &self.call.body else { return Ok(None) };
-        if let Some(body) = self.streaming.take() {
-            return Ok(Some((body, false)));
+        let begun = match &self.upload {
+            Upload::No => Upload::No,
+            Upload::Ready(_) | Upload::Begun => Upload::Begun,
+        };
+        match std::mem::replace(&mut self.upload, begun) {
+            Upload::No => {}
+            Upload::Ready(body) => return Ok(Some((body, false))),
+            Upload::Begun => return Ok(None),
         }
-        let (changed, hides) = match &self.body {
-            Some(body) => body,
-            None => {
-                let (changed, hides) = edited(&self.to.aim, self.lease, &self.call)?;
-                let changed = changed.map(|body| self.going.worker.counted(body));
-                self.body.insert((changed, hides))
-            }
+        let Sending::Whole(whole) = &self.call.body else { return Ok(None) };
+        let (changed, hides) = if let Some(body) = &self.body {
+            body
+        } else {
+            let (changed, hides) = edited(&self.to.aim, self.lease, &self.call)?;
+            let changed = changed.map(|body| self.going.worker.counted(body));
+            self.body.insert((changed, hides))
         };
         let body = changed.as_ref().unwrap_or(whole).clone();
         Ok(Some((Outgoing::whole(body), *hides)))
@@ -182,13 +257,17 @@ impl<'c, 'p, W: Watch> Run<'c, 'p, W> {
             Ok(visit) => visit,
             Err(closed) => return Err(Self::closed(closed)),
         };
-        let address = Some(upstream.address(&visit).key);
+        let address = upstream.address(&visit).key;
+        if let Some(at) = &self.tried.at {
+            at.set(Some(address));
+        }
         let (body, hides_usage) = match self.outgoing() {
             Ok(Some(body)) => body,
             Ok(None) => return Err(Failed::refused(Why::Final, Refusal::lost(), None)),
             Err(refusal) => return Err(Failed::refused(Why::Final, refusal, None)),
         };
         self.tried.attempts += 1;
+        self.tried.begun += 1;
         self.watch.sent(now);
         self.lease.sent(now);
         let path = self.to.path();
@@ -196,20 +275,24 @@ impl<'c, 'p, W: Watch> Run<'c, 'p, W> {
         let mut outbound = Outbound { method: &self.head.method, target: &path, headers, body };
         let Going { worker, flight, .. } = self.going;
         match send(&worker.pools, flight, &upstream, visit, &mut outbound).await {
-            Ok(answer) => {
+            Ok(mut answer) => {
+                // one that a stale connection lost was sent twice
+                self.tried.attempts += answer.tries - 1;
+                answer.tries = self.tried.attempts;
                 self.watch.answered(&answer);
                 let model = self.call.shared_model();
                 self.lease.answered(answer.status, &answer.headers, model.as_deref());
+                let aim = &self.to.aim;
                 let sent = Sent {
                     answer,
                     kind: self.call.kind,
                     metered: self.to.metered,
                     hides_usage,
                     clock: Arc::clone(&worker.clock),
-                    retried: self.tried.attempts > 1,
-                    substituted: false,
+                    retried: false,
+                    substituted: aim.instead.is_some() || aim.target().model.is_some(),
                 };
-                self.judge(sent, address).await
+                self.judge(sent, address, now).await
             }
             Err(missed) => {
                 let body = outbound.body;
@@ -230,31 +313,25 @@ impl<'c, 'p, W: Watch> Run<'c, 'p, W> {
             Closed::Breaker(left) => left,
             Closed::Tried => Duration::from_secs(1),
         };
-        let mut failed = Failed::refused(Why::Closed, Refusal::unavailable(left), None);
-        failed.hint = Some(left);
-        failed
+        Failed::refused(Why::Closed, Refusal::unavailable(left), None)
     }
 
     /// No answer came.
-    fn missed(
-        &mut self,
-        missed: Missed,
-        mut body: Outgoing,
-        address: Option<PoolKey>,
-    ) -> Box<Failed> {
+    fn missed(&mut self, missed: Missed, mut body: Outgoing, address: PoolKey) -> Box<Failed> {
         let Missed { error, visit, unbegun } = missed;
         self.lease.unanswered(unbegun);
-        if matches!(body, Outgoing::Streaming { .. }) && body.rewind() {
-            self.streaming = Some(body);
-        } else if matches!(body, Outgoing::Streaming { .. }) {
-            // part of it is gone
-            self.call.body = Sending::Streaming(body);
+        self.watch.tried(self.tried.attempts);
+        self.tried.begun -= u32::from(unbegun);
+        let upload = matches!(body, Outgoing::Streaming { .. });
+        if upload && body.rewind() {
+            self.upload = Upload::Ready(body);
         }
         let why = match &error {
             CallError::Expired(Expired::FirstByte | Expired::FirstContent) => Why::TimedOut,
             // the whole time of the call is up, or its caller's doing
-            CallError::Expired(_) | CallError::Request(_) => Why::Final,
-            CallError::H1(H1Error::RequestBody(_)) => Why::Final,
+            CallError::Expired(_)
+            | CallError::Request(_)
+            | CallError::H1(H1Error::RequestBody(_)) => Why::Final,
             error if ran_out(error) => Why::Final,
             _ if unbegun => Why::Unbegun,
             _ => Why::Broken,
@@ -262,19 +339,6 @@ impl<'c, 'p, W: Watch> Run<'c, 'p, W> {
         if why != Why::Final {
             visit.failed(Instant::now());
         }
-        Failed::refused(why, Refusal::call(error), address)
+        Failed::refused(why, Refusal::call(error), Some(address))
     }
-
-    /// Whether another attempt is possible at all, whatever the answer says.
-    fn may_go_on(&self) -> bool {
-        let retry = &self.to.aim.upstream().config.retry;
-        self.tried.attempts < retry.attempts
-            && matches!(self.call.body, Sending::Whole(_))
-            && (has_others(&self.to.aim) || retry.in_place || self.waits_or_downgrades())
-    }
-}
-
-/// Whether the backend is at fault where it answers so.
-fn is_backends(status: StatusCode) -> bool {
-    status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED
 }

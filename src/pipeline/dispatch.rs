@@ -21,13 +21,13 @@ use super::refusal::Refusal;
 use super::reply::Sent;
 use super::worker::Worker;
 use crate::agents::Places;
-use crate::flight::Flight;
+use crate::flight::{Flight, Stage};
 use crate::identity::Identity;
-use crate::route::{Aim, Target};
+use crate::route::Aim;
 use crate::snapshot::Snapshot;
 use crate::upstream::Upstream;
 use crate::upstream::keys::Key;
-use crate::wire::{Edits, Endpoint, Wish, view};
+use crate::wire::{Edits, Endpoint, Wish, path_with_model, view};
 
 pub const VIA: HeaderValue = HeaderValue::from_static("1.1 tidegate");
 const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
@@ -107,7 +107,7 @@ impl<'p> Prepared<'p> {
         let model = parts.model.as_deref();
         let other = self.aim.model(model).filter(|to| Some(*to) != model);
         let renamed = match (model, other) {
-            (Some(model), Some(to)) => super::stub::path_with_model(&parts.rest, model, to),
+            (Some(model), Some(to)) => path_with_model(&parts.rest, model, to),
             _ => None,
         };
         let rest = renamed.as_deref().unwrap_or(&parts.rest);
@@ -172,9 +172,9 @@ pub async fn dispatch(
     watch: &mut impl Watch,
 ) -> Result<Sent, Refusal> {
     Prepared::strip(head, None);
-    let mut unanswered = Unanswered { lease, watch, answered: false };
+    let mut unanswered = Unanswered { lease, watch, flight: going.flight, answered: false };
     let Unanswered { lease, watch, .. } = &mut unanswered;
-    let sent = Run::new(going, lease, *watch, to, head, call).to_an_answer().await;
+    let sent = Run::new(going, lease, *watch, to, head, call).answer().await;
     unanswered.answered = sent.is_ok();
     sent
 }
@@ -184,12 +184,17 @@ pub async fn dispatch(
 struct Unanswered<'c, W: Watch> {
     lease: &'c mut Lease,
     watch: &'c mut W,
+    flight: &'c Flight,
     answered: bool,
 }
 
 impl<W: Watch> Drop for Unanswered<'_, W> {
     fn drop(&mut self) {
         if !self.answered {
+            if self.flight.stage() == Stage::Connecting {
+                // left before there was anybody to do work for it
+                self.lease.unanswered(true);
+            }
             self.watch.billed(self.lease.abandon().as_ref());
         }
     }
@@ -220,10 +225,4 @@ pub fn edited(aim: &Aim, lease: &Lease, call: &Call) -> Result<(Option<Bytes>, b
     }
     let hides = edits.asks_usage();
     Ok((Some(edits.apply(body)), hides))
-}
-
-/// Whether a call that goes there may go elsewhere.
-pub fn has_others(aim: &Aim) -> bool {
-    let Target { upstream, .. } = aim.target();
-    aim.route.targets.len() > 1 || upstream.addresses.len() > 1 || upstream.keys.len() > 1
 }

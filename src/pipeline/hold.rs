@@ -8,13 +8,12 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use tokio::time::{Instant, timeout_at};
 
-use super::stub::{self, Verdict};
 use crate::clock::Clock;
 use crate::config::Retry;
 use crate::flight::{Expired, Flight};
 use crate::upstream::answer::AnswerBody;
 use crate::upstream::call::CallError;
-use crate::wire::{Ending, Meter};
+use crate::wire::{Ending, Meter, Verdict};
 
 /// Most bytes held back.
 pub const MOST: usize = 64 * 1024;
@@ -22,17 +21,23 @@ pub const MOST: usize = 64 * 1024;
 const ERROR_BODY: Duration = Duration::from_secs(2);
 
 /// The body of an error, as far as it is held; all of it goes on being there to be read.
-pub async fn error_body(flight: &Flight, body: &mut AnswerBody) -> Bytes {
+pub async fn error_body(flight: &Flight, body: &mut AnswerBody) -> Result<Bytes, CallError> {
     let (mut pieces, mut whole) = (VecDeque::new(), BytesMut::new());
     let until = Instant::now() + ERROR_BODY;
     while !body.ended() && whole.len() < MOST {
         let next = flight.guard(poll_fn(|cx| body.poll_data(cx)));
-        let Ok(Ok(Some(Ok(piece)))) = timeout_at(until, next).await else { break };
-        whole.extend_from_slice(&piece);
-        pieces.push_back(piece);
+        match timeout_at(until, next).await {
+            Ok(Ok(Some(Ok(piece)))) => {
+                whole.extend_from_slice(&piece);
+                pieces.push_back(piece);
+            }
+            Ok(Ok(Some(Err(error)))) => return Err(error),
+            // late: what has come must do
+            Ok(Ok(None) | Err(_)) | Err(_) => break,
+        }
     }
     body.put_back(pieces);
-    whole.freeze()
+    Ok(whole.freeze())
 }
 
 /// How holding a stream back has ended.
@@ -43,24 +48,28 @@ pub enum Held {
     Failed(Verdict),
     Broken(CallError),
     Expired(Expired),
-    /// Without content for longer than the policy waits.
+    /// Without content for longer than the policy waits for it.
     Slow,
 }
 
-/// Holds a stream back until its content begins. What was read is put back.
+/// Holds a stream back until its content begins. What was read is put back. `since`: when the call
+/// was sent.
 pub async fn until_content(
     flight: &Flight,
     clock: &Clock,
     body: &mut AnswerBody,
     mut meter: Meter,
     retry: &Retry,
+    since: std::time::Instant,
 ) -> Held {
     if meter.sees_events() {
         flight.await_content();
     }
-    let mut pieces = VecDeque::new();
-    let (mut held, begun) = (0, Instant::now());
-    let until = begun + retry.slow.unwrap_or(retry.hold);
+    let (mut pieces, mut held) = (VecDeque::new(), 0);
+    let until = match retry.slow {
+        Some(slow) => Instant::from_std(since + slow),
+        None => Instant::now() + retry.hold,
+    };
     let ended = loop {
         if body.ended() {
             meter.finish();
@@ -94,7 +103,7 @@ pub async fn until_content(
 fn judged(meter: &Meter) -> Option<Held> {
     match meter.ending() {
         _ if meter.content_started() => Some(Held::Goes),
-        Ending::Failed => Some(Held::Failed(stub::fault(meter).unwrap_or(Verdict::Failed))),
+        Ending::Failed => Some(Held::Failed(meter.fault().unwrap_or(Verdict::Failed))),
         Ending::Complete => Some(Held::Goes),
         Ending::Open => None,
     }

@@ -235,6 +235,28 @@ impl Record {
         });
     }
 
+    /// What a session has come to so far.
+    pub fn session(&mut self, usage: Option<Usage>, content_events: u64) {
+        self.note(|facts| (facts.usage, facts.content_events) = (usage, content_events));
+    }
+
+    /// So many bytes of a session came from the client.
+    pub fn sent_bytes(&mut self, bytes: u64) {
+        self.note(|facts| facts.request_bytes = bytes);
+    }
+
+    /// The first content came so long after it was asked for.
+    pub fn first_token_after(&mut self, wait: Duration) {
+        self.note(|facts| facts.first_token = Some(wait));
+    }
+
+    /// A session says its model, where the request did not.
+    pub fn names_model(&mut self, model: &str) {
+        self.note(|facts| {
+            facts.model.get_or_insert_with(|| Rc::from(model));
+        });
+    }
+
     /// An answer of our own instead of a backend's.
     pub fn refused(&mut self, refusal: &Refusal) {
         self.worker.metrics.refused(refusal.source(), refusal.code());

@@ -6,6 +6,7 @@
 mod expired;
 mod limits;
 mod overload;
+mod session;
 
 pub use self::overload::ran_out;
 
@@ -121,6 +122,7 @@ impl Refusal {
         self
     }
 
+    #[must_use]
     pub fn closing(mut self) -> Self {
         self.close = true;
         self
@@ -276,6 +278,7 @@ impl Refusal {
     }
 
     /// The call has been tried more than once: its caller need not do the same.
+    #[must_use]
     pub fn after_retries(mut self) -> Self {
         self.retry = Retry::No;
         self
@@ -291,6 +294,11 @@ impl Refusal {
 
     pub fn code(&self) -> &'static str {
         self.code
+    }
+
+    /// What the caller is told.
+    pub fn message(&self) -> &str {
+        &self.message
     }
 
     pub fn source(&self) -> &'static str {

@@ -97,6 +97,10 @@ impl Watch for &Tab {
         self.trace.borrow_mut().answered(answer);
     }
 
+    fn tried(&mut self, times: u32) {
+        self.trace.borrow_mut().tried(times);
+    }
+
     fn billed(&mut self, settled: Option<&Settled>) {
         self.trace.borrow_mut().billed(settled);
     }

@@ -103,6 +103,7 @@ pub async fn send(
             Ok(mut answer) => {
                 flight.enter(Stage::Answering, pools.clock.now());
                 answer.reused = reused;
+                answer.tries += u32::from(fresh);
                 answer.body.visit = Some(visit);
                 return Ok(answer);
             }

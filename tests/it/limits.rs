@@ -95,12 +95,12 @@ async fn sent(to: SocketAddr, call: &[u8]) -> Client {
 
 /// How many calls wait, by the state.
 fn depth(app: &App) -> u64 {
-    app.state()["queues"].as_array().unwrap().iter().map(|q| q["depth"].as_u64().unwrap()).sum()
+    app.queues("depth")
 }
 
 /// How many calls run, by the state.
 fn running(app: &App) -> u64 {
-    app.state()["queues"].as_array().unwrap().iter().map(|q| q["running"].as_u64().unwrap()).sum()
+    app.queues("running")
 }
 
 async fn until_waiting(app: &App, calls: u64) {
@@ -129,20 +129,7 @@ fn used(app: &App, policy: &str, measure: &str, scope: &str) -> i64 {
 
 /// Waits until nobody calls and nobody waits, and sees that nothing is held.
 async fn quiet(app: &App) {
-    let none = async || {
-        let up = app.upstream();
-        running(app) + depth(app) == 0 && up["in_flight"] == 0 && up["waiting"] == 0
-    };
-    until("no call runs or waits", none).await;
-    let state = app.state();
-    for limit in state["limits"].as_array().unwrap() {
-        assert_eq!(limit["held"], 0, "{limit}");
-        assert!(limit["measure"] != "concurrency" || limit["used"] == 0, "{limit}");
-    }
-    for agent in state["agents"].as_array().unwrap() {
-        assert!(agent["in_flight"] == 0 && agent["waiting"] == 0, "{agent}");
-    }
-    assert_eq!(state["calls"].as_array().map(Vec::len), Some(0));
+    app.quiet().await;
 }
 
 /// What an error of ours says: its message, and the dialect's word for it.

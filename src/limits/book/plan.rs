@@ -63,6 +63,8 @@ pub struct Ask<'a> {
     pub patience: Option<Duration>,
     /// It is answered from what is kept: it counts as a request, and needs nothing else.
     pub here: bool,
+    /// An earlier attempt of it was sent, and counts as its request; it is under no grant now.
+    pub paid: bool,
     /// Where a guard against loops looks at it.
     pub conversation: Option<Conversation>,
 }
@@ -258,7 +260,7 @@ impl Book {
                 let caller = Caller { agent, session: self.session_hash(subject.who) };
                 plan.guarded = Some(caller);
                 // a call is judged once
-                if moved.is_none() {
+                if moved.is_none() && !ask.paid {
                     let see = || self.guard.see(caller, ask.conversation, now.at);
                     seen.get_or_insert_with(see).judge(runaway);
                 }
@@ -273,7 +275,11 @@ impl Book {
                 let whose = *whose[limit.per as usize].get_or_insert_with(scope);
                 let bucket = self.table.find(limit, subject, whose, near, now);
                 near = Some(bucket);
-                let part = part::part(ask, &plan, &prompt, limit, bucket);
+                let mut part = part::part(ask, &plan, &prompt, limit, bucket);
+                let is_other = rule.is_of_upstream() || limit.per == Per::Upstream;
+                if ask.paid && limit.measure == Measure::Requests && !is_other {
+                    (part.paid, part.demand) = (Some(Paid { sunk: true }), Demand::default());
+                }
                 plan.parts.push(part);
             }
         }

@@ -90,6 +90,7 @@ impl Bench {
             credential: 0,
             patience: None,
             here: false,
+            paid: false,
             conversation,
         };
         self.book.ask(&ask, at(now))

@@ -52,6 +52,7 @@ pub fn ask<'a>(
         credential,
         patience: call.asks.patience,
         here: false,
+        paid: false,
         conversation: if snapshot.rules.guards(&subject) { call.conversation() } else { None },
     }
 }

@@ -4,20 +4,28 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use super::Lease;
 use super::ask::{ask, credential, is_limited};
+use super::{Came, Lease};
 use crate::flight::Expired;
 use crate::identity::Identity;
 use crate::limits::book::{Ask, Decision, End, Fate};
 use crate::pipeline::call::Call;
 use crate::pipeline::refusal::Refusal;
+use crate::pipeline::worker::Worker;
 use crate::route::Aim;
 use crate::snapshot::Snapshot;
+use crate::upstream::Upstream;
 use crate::upstream::keys::Key;
 
 impl Lease {
+    /// For another request of a call that has leave already; [`Self::move_to`] gets it its own.
+    pub fn for_another(worker: &Worker, upstream: &Arc<Upstream>, who: &Identity) -> Self {
+        Self::new(worker, upstream, who)
+    }
+
     /// Leave for another target, or with another key, instead. It waits for none: a place that is
-    /// not free is no place to fall back to.
+    /// not free is no place to fall back to. As a request the call counts once; the prompt of an
+    /// attempt counts if that was given up while its backend may have been at work.
     pub fn move_to(
         &mut self,
         snapshot: &Snapshot,
@@ -25,6 +33,7 @@ impl Lease {
         aim: &Aim,
         call: &Call,
         key: Option<&Key>,
+        given_up: bool,
     ) -> Result<(), Refusal> {
         let upstream = aim.upstream();
         if !Arc::ptr_eq(upstream, &self.upstream) {
@@ -38,8 +47,10 @@ impl Lease {
             return Ok(());
         }
         let asked = ask(snapshot, who, aim, call, self.credential);
-        let ask = Ask { patience: Some(Duration::ZERO), ..asked };
-        let end = End { fate: Fate::Unsent, ..End::unsent() };
+        let ask = Ask { patience: Some(Duration::ZERO), paid: self.reached, ..asked };
+        let fate = if given_up { Fate::Failed } else { self.fate_before() };
+        let end = End { fate, ..End::unsent() };
+        self.fate = Fate::Unsent;
         let (decision, standing) = self.limits.with(|book, now| {
             let decision = match old {
                 Some(old) => book.exchange(old, &end, &ask, now).1,
@@ -53,7 +64,7 @@ impl Lease {
         });
         match decision {
             Decision::Go(grant) => {
-                (self.grant, self.standing, self.fate) = (Some(grant), standing, Fate::Unsent);
+                (self.grant, self.standing) = (Some(grant), standing);
                 Ok(())
             }
             Decision::No(denial) => Err(Refusal::limited(&denial, who)),
@@ -62,5 +73,16 @@ impl Lease {
                 Err(Refusal::expired(Expired::Queued))
             }
         }
+    }
+
+    /// Gives back what it holds while it waits for another try.
+    pub fn step_aside(&mut self) {
+        self.fate = Fate::Unsent;
+        self.close(&Came::default());
+    }
+
+    /// What the attempts until now have come to, none of which was answered.
+    pub(super) fn fate_before(&self) -> Fate {
+        if self.reached { Fate::Rejected } else { Fate::Unsent }
     }
 }

@@ -1,37 +1,46 @@
 //! What an answer says of the backend, before any of it is the client's.
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
-use super::{Failed, Run, Why, is_backends};
-use crate::pipeline::dispatch::has_others;
+use super::{Failed, Kept, Run, Why};
+use crate::config::Retry;
+use crate::flight::Expired;
 use crate::pipeline::hold::{self, Held};
 use crate::pipeline::record::Watch;
 use crate::pipeline::refusal::Refusal;
 use crate::pipeline::reply::Sent;
-use crate::pipeline::stub::{self, Verdict};
 use crate::upstream::PoolKey;
 use crate::upstream::answer::Went;
-use crate::wire::{self, Form, Meter};
+use crate::wire::{self, Form, Meter, Verdict};
+
+/// How long content is waited for beside a second request; its own deadlines end it before.
+const PATIENT: Duration = Duration::from_hours(24);
 
 impl<W: Watch> Run<'_, '_, W> {
+    /// `since`: when it was sent.
     pub(super) async fn judge(
         &mut self,
         mut sent: Sent,
-        address: Option<PoolKey>,
+        address: PoolKey,
+        since: Instant,
     ) -> Result<Sent, Box<Failed>> {
         let status = sent.answer.status;
         if status.is_client_error() || status.is_server_error() {
-            if self.may_go_on() {
+            // a key that is refused is of interest to the next call as well
+            if self.may_go_on() || self.to.aim.upstream().keys.len() > 1 {
                 return Box::pin(self.judge_error(sent, address)).await;
             }
-            sent.answer.body.told(if is_backends(status) { Went::Badly } else { Went::Unjudged });
+            let verdict = wire::verdict(self.call.kind.dialect(), status.as_u16(), b"");
+            sent.answer.body.told(went(verdict));
             return Ok(sent);
         }
         let form = sent.form();
         let streams = matches!(form, Form::Sse | Form::NdJson);
-        let hold = &self.to.aim.upstream().config.retry;
-        let holds = streams && !hold.hold.is_zero() && has_others(&self.to.aim);
-        if holds && self.may_go_on() {
-            return Box::pin(self.hold(sent, form, address)).await;
+        let holds = !self.to.aim.upstream().config.retry.hold.is_zero() && self.may_go_on();
+        if streams && (holds || self.hedging) {
+            return Box::pin(self.hold(sent, form, address, since)).await;
+        }
+        if self.hedging {
+            self.heard(since);
         }
         if !streams {
             sent.answer.body.began(Instant::now());
@@ -39,68 +48,107 @@ impl<W: Watch> Run<'_, '_, W> {
         Ok(sent)
     }
 
-    async fn judge_error(
-        &mut self,
-        mut sent: Sent,
-        address: Option<PoolKey>,
-    ) -> Result<Sent, Box<Failed>> {
+    async fn judge_error(&mut self, mut sent: Sent, address: PoolKey) -> Result<Sent, Box<Failed>> {
         let answer = &mut sent.answer;
         let body = hold::error_body(self.going.flight, &mut answer.body).await;
-        let verdict = stub::verdict(self.call.kind.dialect(), answer.status.as_u16(), &body);
-        answer.body.told(match verdict {
-            Verdict::Fine | Verdict::TheirFault => Went::Well,
-            Verdict::Overloaded | Verdict::Failed => Went::Badly,
-            Verdict::Limited | Verdict::KeyRefused | Verdict::KeySpent => Went::Unjudged,
-        });
-        if matches!(verdict, Verdict::Fine | Verdict::TheirFault) {
+        let body = match body {
+            Ok(body) => body,
+            Err(error) => {
+                answer.body.told(Went::Badly);
+                let refusal = Refusal::broken_answer(error);
+                return Err(Failed::refused(Why::Broken, refusal, Some(address)));
+            }
+        };
+        let verdict = wire::verdict(self.call.kind.dialect(), answer.status.as_u16(), &body);
+        answer.body.told(went(verdict));
+        if self.is_theirs(verdict) {
             return Ok(sent);
         }
         let quota = wire::quota(&answer.headers, SystemTime::now());
-        let (why, hint) = (Why::Said(verdict), quota.retry_after);
-        Err(Box::new(Failed { why, kept: Some(sent), refusal: None, hint, address }))
+        let mut failed = self.held_back(Why::Said(verdict), sent, address);
+        (failed.hint, failed.wanted) = (quota.retry_after, quota.should_retry != Some(false));
+        Err(failed)
     }
 
     async fn hold(
         &mut self,
         mut sent: Sent,
         form: Form,
-        address: Option<PoolKey>,
+        address: PoolKey,
+        since: Instant,
     ) -> Result<Sent, Box<Failed>> {
         let meter = Meter::new(self.call.kind, form);
-        let upstream = self.to.aim.upstream();
         let body = &mut sent.answer.body;
         let (flight, clock) = (self.going.flight, &self.going.worker.clock);
-        let retry = &upstream.config.retry;
-        let held = hold::until_content(flight, clock, body, meter, retry).await;
-        if !matches!(held, Held::Goes) {
-            body.told(if matches!(&held, Held::Failed(verdict) if !is_outage(*verdict)) {
-                Went::Unjudged
-            } else {
-                Went::Badly
-            });
+        let retry = &self.to.aim.upstream().config.retry;
+        let patient = Retry { hold: PATIENT, slow: None, ..retry.clone() };
+        let retry = if self.hedging { &patient } else { retry };
+        let held = hold::until_content(flight, clock, body, meter, retry, since).await;
+        if let Some(went) = held_went(&held) {
+            body.told(went);
         }
         match held {
-            Held::Goes => Ok(sent),
-            Held::Failed(Verdict::TheirFault | Verdict::Fine) => Ok(sent),
-            Held::Failed(verdict) => {
-                let why = Why::InStream(verdict);
-                Err(Box::new(Failed { why, kept: Some(sent), refusal: None, hint: None, address }))
+            Held::Goes => {
+                if self.hedging {
+                    self.heard(since);
+                }
+                Ok(sent)
             }
-            Held::Slow => {
-                let why = Why::TimedOut;
-                Err(Box::new(Failed { why, kept: Some(sent), refusal: None, hint: None, address }))
-            }
+            Held::Failed(verdict) if self.is_theirs(verdict) => Ok(sent),
+            Held::Failed(verdict) => Err(self.held_back(Why::InStream(verdict), sent, address)),
+            Held::Slow => Err(self.held_back(Why::Slow, sent, address)),
             Held::Broken(error) => {
-                Err(Failed::refused(Why::Broken, Refusal::broken_answer(error), address))
+                let refusal = Refusal::broken_answer(error);
+                Err(Failed::refused(Why::Broken, refusal, Some(address)))
             }
             Held::Expired(expired) => {
-                Err(Failed::refused(Why::TimedOut, Refusal::expired(expired), address))
+                let over = expired == Expired::Total;
+                let why = if over { Why::Final } else { Why::TimedOut };
+                Err(Failed::refused(why, Refusal::expired(expired), Some(address)))
             }
+        }
+    }
+
+    /// Its content has begun, so long after it was sent.
+    fn heard(&self, since: Instant) {
+        let model = self.call.model().unwrap_or("");
+        self.to.aim.upstream().shared.late.heard(model, since.elapsed());
+    }
+
+    /// It would be no better anywhere else. A credential of the caller's own is its own affair.
+    fn is_theirs(&self, verdict: Verdict) -> bool {
+        match verdict {
+            Verdict::Fine | Verdict::TheirFault => true,
+            Verdict::KeyRefused | Verdict::Denied => !self.to.aim.upstream().holds_key(),
+            _ => false,
+        }
+    }
+
+    fn held_back(&self, why: Why, sent: Sent, address: PoolKey) -> Box<Failed> {
+        let kept = Some(Box::new(Kept { sent, aim: self.to.aim.clone() }));
+        let address = Some(address);
+        Box::new(Failed { why, kept, refusal: None, hint: None, wanted: true, address })
+    }
+}
+
+/// What a verdict says of the backend's health.
+fn went(verdict: Verdict) -> Went {
+    match verdict {
+        Verdict::Fine | Verdict::TheirFault => Went::Well,
+        Verdict::Overloaded | Verdict::Failed => Went::Badly,
+        Verdict::Limited | Verdict::KeyRefused | Verdict::KeySpent | Verdict::Denied => {
+            Went::Unjudged
         }
     }
 }
 
-/// Whether such an error tells that the backend is not well.
-fn is_outage(verdict: Verdict) -> bool {
-    matches!(verdict, Verdict::Overloaded | Verdict::Failed)
+/// The same of a stream that was held.
+fn held_went(held: &Held) -> Option<Went> {
+    match held {
+        // its end will say
+        Held::Goes => None,
+        Held::Failed(verdict) => Some(went(*verdict)),
+        Held::Expired(Expired::Total) => Some(Went::Unjudged),
+        Held::Broken(_) | Held::Expired(_) | Held::Slow => Some(Went::Badly),
+    }
 }

@@ -3,42 +3,76 @@ use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Failed, Run, Why};
-use crate::config::Exhausted;
+use super::{Failed, Run, Upload, Why};
+use crate::config::{Exhausted, Retry};
 use crate::flight::Stage;
 use crate::identity::Identity;
 use crate::pipeline::call::{Call, Sending};
-use crate::pipeline::dispatch::Going;
+use crate::pipeline::dispatch::{Going, key_of};
 use crate::pipeline::record::Watch;
-use crate::pipeline::stub::{self, Repeat, Verdict};
-use crate::upstream::keys;
+use crate::route::Aim;
+use crate::upstream::keys::{self, Aside, Key};
 use crate::upstream::visit::Spread;
-use crate::wire;
+use crate::wire::{self, Repeat, Verdict};
 
-/// How long a key is set aside that the backend refuses, that is spent, or that is at its limit
-/// where the backend does not say for how long.
-const REFUSED: Duration = Duration::from_mins(5);
-const SPENT: Duration = Duration::from_mins(10);
+/// How long a key is set aside that is at its limit: where the backend does not say, and at most.
 const LIMITED: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_mins(5);
 /// What a call waits where it may wait for a target, and nobody says how long.
 const PAUSE: Duration = Duration::from_millis(250);
+
+/// Whether another attempt can be paid for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pays {
+    Yes,
+    /// It has had all its attempts.
+    Tried,
+    /// The upstream's calls have had theirs.
+    Starved,
+}
 
 impl<W: Watch> Run<'_, '_, W> {
     /// Makes the call ready for another attempt. `false`: there is to be none.
     pub(super) async fn go_on(&mut self, failed: &Failed) -> bool {
-        if !matches!(self.call.body, Sending::Whole(_)) || !self.may_repeat(failed.why) {
-            return false;
-        }
         let now = Instant::now();
-        let upstream = Arc::clone(self.to.aim.upstream());
-        let free = matches!(failed.why, Why::Closed | Why::Unbegun) || about_key(failed.why);
-        let retry = &upstream.config.retry;
-        let may = || self.going.worker.may_repeat() && upstream.spend_retry(now);
-        if !free && (self.tried.attempts >= retry.attempts || !may()) {
+        self.set_key_aside(failed, now);
+        if !self.may_repeat(failed.why) {
             return false;
         }
-        if about_key(failed.why) && upstream.holds_key() {
-            self.set_key_aside(failed, now);
+        match self.pays(failed.why, now) {
+            Pays::Starved => return self.is_starved(),
+            Pays::Yes if self.elsewhere(failed, now) => return true,
+            Pays::Yes if self.may_repeat_in_place(failed) => return self.in_place(failed).await,
+            Pays::Yes | Pays::Tried => {}
+        }
+        // what is slow is better than nothing
+        failed.why != Why::Slow && self.exhausted(failed, now).await
+    }
+
+    /// Takes another attempt from what the policy allows.
+    fn pays(&mut self, why: Why, now: Instant) -> Pays {
+        if matches!(why, Why::Closed | Why::Unbegun) {
+            return Pays::Yes;
+        }
+        let upstream = self.to.aim.upstream();
+        if self.tried.begun >= upstream.config.retry.attempts {
+            return Pays::Tried;
+        }
+        // under pressure there are none
+        let may = || self.going.worker.may_repeat() && upstream.spend_retry(now);
+        if about_key(why).is_some() || may() { Pays::Yes } else { Pays::Starved }
+    }
+
+    fn is_starved(&mut self) -> bool {
+        self.tried.starved = true;
+        false
+    }
+
+    /// Another key or address of the same upstream, or another target.
+    fn elsewhere(&mut self, failed: &Failed, now: Instant) -> bool {
+        let given_up = matches!(failed.why, Why::Slow | Why::TimedOut);
+        let upstream = self.to.aim.upstream();
+        if about_key(failed.why).is_some() && upstream.holds_key() {
             if self.next_key(now) {
                 return true;
             }
@@ -48,33 +82,57 @@ impl<W: Watch> Run<'_, '_, W> {
                 return true;
             }
         }
-        if self.next_target(now) {
-            return true;
+        self.tried.targets |= bit(self.to.aim.at);
+        self.next_target(given_up, now)
+    }
+
+    /// Whether the same place may be asked again: by the policy, and by its backend.
+    fn may_repeat_in_place(&self, failed: &Failed) -> bool {
+        let retry = &self.to.aim.upstream().config.retry;
+        let helps = match failed.why {
+            Why::Closed | Why::Slow | Why::Final => false,
+            why => about_key(why).is_none_or(|verdict| verdict == Verdict::Limited),
+        };
+        let wanted = failed.wanted && failed.hint.unwrap_or_default() <= retry.longest;
+        retry.in_place && helps && wanted && self.tried.begun < retry.attempts
+    }
+
+    async fn in_place(&mut self, failed: &Failed) -> bool {
+        let (now, retry) = (Instant::now(), &self.to.aim.upstream().config.retry);
+        let pause = match failed.hint {
+            Some(hint) => hint + jittered(retry.backoff) / 2,
+            None => backoff(retry, self.tried.attempts),
+        };
+        // what was free so far is not, where the same is tried again
+        let paid = !matches!(failed.why, Why::Unbegun) && about_key(failed.why).is_none();
+        if !paid && !self.to.aim.upstream().spend_retry(now) {
+            return self.is_starved();
         }
-        if retry.in_place && !free && failed.hint.unwrap_or_default() <= retry.longest {
-            self.pause(failed.hint, retry.backoff, retry.longest).await;
-            self.tried.addresses.clear();
-            return true;
-        }
-        self.exhausted(failed, now).await
+        self.tried.begun += u32::from(failed.why == Why::Unbegun);
+        self.tried.addresses.clear();
+        self.pause(pause).await
     }
 
     /// Whether the endpoint allows that the call is sent again.
-    fn may_repeat(&self, why: Why) -> bool {
+    pub(super) fn may_repeat(&self, why: Why) -> bool {
+        if matches!(self.upload, Upload::Begun) {
+            return false;
+        }
         let repeat = || {
             let Sending::Whole(body) = &self.call.body else { return Repeat::WhenUnbegun };
             let view = wire::view(self.call.kind, body).ok();
             let keyed = self.head.headers.contains_key("idempotency-key");
-            stub::repeat(&self.head.method, self.call.kind, view.as_ref(), keyed)
+            wire::repeat(&self.head.method, self.call.kind, view.as_ref(), keyed)
         };
         let on_timeout = self.to.aim.upstream().config.retry.on_timeout;
         match why {
             Why::Final => false,
-            Why::Closed | Why::Unbegun => true,
-            // it says itself that it has not begun
-            Why::Said(Verdict::Overloaded) => true,
-            why if about_key(why) && !matches!(why, Why::InStream(_)) => true,
-            Why::Said(_) | Why::InStream(_) | Why::Broken => repeat() != Repeat::WhenUnbegun,
+            // an overloaded one says itself that it has not begun
+            Why::Closed | Why::Unbegun | Why::Said(Verdict::Overloaded) => true,
+            Why::Said(_) if about_key(why).is_some() => true,
+            Why::Said(_) | Why::InStream(_) | Why::Broken | Why::Slow => {
+                repeat() != Repeat::WhenUnbegun
+            }
             Why::TimedOut => match repeat() {
                 Repeat::Freely => true,
                 Repeat::WhenFailed => on_timeout,
@@ -84,28 +142,26 @@ impl<W: Watch> Run<'_, '_, W> {
     }
 
     fn set_key_aside(&mut self, failed: &Failed, now: Instant) {
-        let upstream = self.to.aim.upstream();
-        let Some(key) = crate::pipeline::dispatch::key_of(upstream, self.lease) else { return };
+        let Some(verdict) = about_key(failed.why) else { return };
+        let Some(key) = key_of(self.to.aim.upstream(), self.lease) else { return };
         self.tried.keys.push(key.id);
-        let (Why::Said(verdict) | Why::InStream(verdict)) = failed.why else { return };
-        key.set_aside(
-            match verdict {
-                Verdict::KeyRefused => REFUSED,
-                Verdict::KeySpent => SPENT,
-                _ => failed.hint.unwrap_or(LIMITED),
-            },
-            now,
-        );
+        let why = match verdict {
+            Verdict::KeyRefused => Aside::Refused,
+            Verdict::KeySpent => Aside::Spent,
+            // it is as good as ever for other calls
+            Verdict::Denied => return,
+            _ => Aside::Limited(failed.hint.unwrap_or(LIMITED).min(LONGEST)),
+        };
+        self.to.aim.upstream().set_aside(key.id, why, now);
     }
 
     /// Another key of the same upstream.
     fn next_key(&mut self, now: Instant) -> bool {
-        let Going { snapshot, who, .. } = self.going;
         let aim = self.to.aim.clone();
-        let Some(key) = keys::pick(&aim.upstream().keys, &self.tried.keys, now) else {
-            return false;
-        };
-        if self.lease.move_to(snapshot, who, &aim, &self.call, Some(key)).is_err() {
+        let key = keys::pick(&aim.upstream().keys, &self.tried.keys, now);
+        // one that is set aside is no better
+        let Some(key) = key.filter(|key| key.is_usable(now)) else { return false };
+        if !self.move_to(&aim, Some(key), false) {
             return false;
         }
         self.tried.addresses.clear();
@@ -115,19 +171,18 @@ impl<W: Watch> Run<'_, '_, W> {
     }
 
     /// The next target of the route that takes calls, and has a place for this one.
-    fn next_target(&mut self, now: Instant) -> bool {
-        let Going { snapshot, who, .. } = self.going;
-        self.tried.targets |= bit(self.to.aim.at);
+    fn next_target(&mut self, given_up: bool, now: Instant) -> bool {
         let route = Arc::clone(&self.to.aim.route);
         for at in 0..route.targets.len() {
-            if self.tried.targets & bit(at) != 0 || !route.targets[at].upstream.is_open_for(now) {
+            let untried = bit(at) & !self.tried.targets != 0;
+            if !untried || !route.targets[at].upstream.is_open_for(now) {
                 continue;
             }
             self.tried.targets |= bit(at);
             let mut aim = self.to.aim.clone();
             aim.at = at;
             let key = keys::pick(&aim.upstream().keys, &[], now);
-            if self.lease.move_to(snapshot, who, &aim, &self.call, key).is_ok() {
+            if self.move_to(&aim, key, given_up) {
                 self.settle_at(aim);
                 return true;
             }
@@ -135,8 +190,13 @@ impl<W: Watch> Run<'_, '_, W> {
         false
     }
 
+    fn move_to(&mut self, aim: &Aim, key: Option<&Key>, given_up: bool) -> bool {
+        let Going { snapshot, who, .. } = self.going;
+        self.lease.move_to(snapshot, who, aim, &self.call, key, given_up).is_ok()
+    }
+
     /// The call goes to this target from now on.
-    fn settle_at(&mut self, aim: crate::route::Aim) {
+    fn settle_at(&mut self, aim: Aim) {
         self.watch.moved(&aim);
         self.to.aim = aim;
         self.tried.addresses.clear();
@@ -161,69 +221,65 @@ impl<W: Watch> Run<'_, '_, W> {
             Exhausted::Downgrade(_) if self.tried.downgraded => false,
             Exhausted::Downgrade(model) => {
                 self.tried.downgraded = true;
-                self.begin_again(Some(Arc::clone(model)), now)
+                self.to.aim.instead = Some(Arc::clone(model));
+                self.begin_again(now)
             }
-            Exhausted::Queue => {
-                let since = *self.tried.waiting.get_or_insert(now);
-                let longest = self.to.aim.upstream().config.timeouts.queue;
-                let Some(left) = longest.checked_sub(since.elapsed()) else { return false };
-                let pause = failed.hint.unwrap_or(PAUSE).max(PAUSE).min(left);
-                // no place is held while nothing can be done with it
-                self.lease.step_aside();
-                self.pause(Some(pause), pause, pause).await;
-                // what was set aside may be well again
-                while !self.begin_again(None, Instant::now()) {
-                    if since.elapsed() >= longest {
-                        return false;
-                    }
-                    self.pause(Some(PAUSE), PAUSE, PAUSE).await;
-                }
-                true
-            }
+            Exhausted::Queue => self.wait(failed, now).await,
         }
     }
 
-    fn begin_again(&mut self, instead: Option<Arc<str>>, now: Instant) -> bool {
-        self.tried.targets = 0;
-        self.tried.attempts = self.tried.attempts.min(1);
-        if instead.is_some() {
-            self.to.aim.instead = instead;
+    /// Until a target takes calls again, and has a place.
+    async fn wait(&mut self, failed: &Failed, now: Instant) -> bool {
+        let since = *self.tried.waiting.get_or_insert(now);
+        let longest = self.to.aim.upstream().config.timeouts.queue;
+        // no place is held while nothing can be done with it
+        self.lease.step_aside();
+        let mut least = failed.hint.unwrap_or_default().max(PAUSE);
+        loop {
+            let left = longest.saturating_sub(since.elapsed());
+            if left.is_zero() || !self.pause((least + jittered(PAUSE)).min(left)).await {
+                return false;
+            }
+            if self.begin_again(Instant::now()) {
+                return true;
+            }
+            least = PAUSE;
         }
-        // the one it is at is no better or worse than the others now
-        let at = self.to.aim.at;
-        let found = self.next_target(now);
-        if found {
-            return true;
-        }
-        self.tried.targets = !bit(at);
-        let mut aim = self.to.aim.clone();
-        aim.at = at;
-        let Going { snapshot, who, .. } = self.going;
-        let key = keys::pick(&aim.upstream().keys, &[], now);
-        let open = aim.upstream().is_open_for(now);
-        if !open || self.lease.move_to(snapshot, who, &aim, &self.call, key).is_err() {
-            return false;
-        }
-        self.settle_at(aim);
-        true
     }
 
-    /// Waits, with jitter, as long as the backend asks for or the policy says.
-    async fn pause(&self, hint: Option<Duration>, backoff: Duration, longest: Duration) {
-        let doubled =
-            backoff.saturating_mul(1 << self.tried.attempts.clamp(1, 16).saturating_sub(1));
-        let least = hint.unwrap_or_default();
-        let jitter = doubled.min(longest).mul_f64(0.5 + (dice() % 1000) as f64 / 2000.0);
-        let wait = if hint.is_some() { least } else { jitter };
-        let Going { flight, worker, .. } = self.going;
+    /// As if it had not been sent yet.
+    fn begin_again(&mut self, now: Instant) -> bool {
+        (self.tried.targets, self.tried.begun) = (0, 0);
+        self.next_target(false, now)
+    }
+
+    /// Waits. `false`: the whole time of the call is up.
+    async fn pause(&self, wait: Duration) -> bool {
+        let Going { worker, flight, .. } = self.going;
         // the last attempt's deadline is none of the pause
         flight.enter(Stage::Connecting, worker.clock.now());
-        // the call's own ends it; the next attempt says so
-        let _ = flight.guard(tokio::time::sleep(wait)).await;
+        flight.guard(tokio::time::sleep(wait)).await.is_ok()
     }
 
-    pub(super) fn waits_or_downgrades(&self) -> bool {
-        self.to.aim.route.on_exhausted != Exhausted::Refuse
+    /// Whether another attempt is possible at all, whatever the answer says.
+    pub(super) fn may_go_on(&self) -> bool {
+        let retry = &self.to.aim.upstream().config.retry;
+        let waits = match self.to.aim.route.on_exhausted {
+            Exhausted::Refuse => false,
+            Exhausted::Downgrade(_) => !self.tried.downgraded,
+            Exhausted::Queue => true,
+        };
+        let allowed = self.tried.begun < retry.attempts && (self.has_others() || retry.in_place);
+        matches!(self.upload, Upload::No) && (allowed || waits)
+    }
+
+    /// Whether there is a key, an address or a target that it has not had.
+    fn has_others(&self) -> bool {
+        let (route, upstream) = (&self.to.aim.route, self.to.aim.upstream());
+        let tried = self.tried.targets | bit(self.to.aim.at);
+        upstream.keys.len() > self.tried.keys.len() + 1
+            || upstream.addresses.len() > self.tried.addresses.len() + 1
+            || (0..route.targets.len()).any(|at| bit(at) & !tried != 0)
     }
 }
 
@@ -231,11 +287,26 @@ fn bit(at: usize) -> u64 {
     1_u64.checked_shl(at as u32).unwrap_or(0)
 }
 
-/// About the key that was sent rather than about the backend.
-fn about_key(why: Why) -> bool {
-    let about =
-        |verdict| matches!(verdict, Verdict::Limited | Verdict::KeyRefused | Verdict::KeySpent);
-    matches!(why, Why::Said(verdict) | Why::InStream(verdict) if about(verdict))
+/// What an answer says that is about the key that was sent rather than about the backend.
+fn about_key(why: Why) -> Option<Verdict> {
+    let (Why::Said(verdict) | Why::InStream(verdict)) = why else { return None };
+    match verdict {
+        Verdict::Limited | Verdict::KeyRefused | Verdict::KeySpent | Verdict::Denied => {
+            Some(verdict)
+        }
+        _ => None,
+    }
+}
+
+/// Twice as long after each attempt.
+fn backoff(retry: &Retry, attempts: u32) -> Duration {
+    let doubled = retry.backoff.saturating_mul(1 << attempts.clamp(1, 16).saturating_sub(1));
+    jittered(doubled.min(retry.longest))
+}
+
+/// Between half and all of it, so that those who failed together do not come back together.
+fn jittered(most: Duration) -> Duration {
+    most.mul_f64(0.5 + (dice() % 1000) as f64 / 2000.0)
 }
 
 /// A random number, good enough to spread calls with.
@@ -249,6 +320,6 @@ pub(super) fn spread(call: &Call, who: &Identity) -> Spread {
     let mut hash = std::hash::DefaultHasher::new();
     session.hash(&mut hash);
     let view = call.whole().and_then(|body| wire::view(call.kind, body).ok());
-    let prefix = view.and_then(|view| stub::prefix(call.kind, &view));
+    let prefix = view.and_then(|view| wire::prefix(call.kind, &view));
     Spread { prefix, session: Some(hash.finish()) }
 }

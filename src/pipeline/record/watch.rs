@@ -17,6 +17,8 @@ pub trait Watch {
     /// It goes to another target than was thought.
     fn moved(&mut self, aim: &Aim);
     fn answered(&mut self, answer: &Answer);
+    /// So often it was sent by now.
+    fn tried(&mut self, times: u32);
     /// What the call has cost, where a limit has counted it.
     fn billed(&mut self, settled: Option<&Settled>);
 }
@@ -52,6 +54,10 @@ impl Watch for Trace {
         (self.attempts, self.reused) = (answer.tries, answer.reused);
     }
 
+    fn tried(&mut self, times: u32) {
+        self.attempts = times;
+    }
+
     fn billed(&mut self, settled: Option<&Settled>) {
         self.settled = settled.copied();
     }
@@ -67,6 +73,9 @@ impl Watch for Record {
     fn moved(&mut self, aim: &Aim) {
         self.note(|facts| {
             let Some(routed) = &mut facts.route else { return };
+            if Arc::ptr_eq(&routed.target, &aim.target().metrics) {
+                return;
+            }
             routed.target.moved_away();
             aim.target().metrics.started();
             routed.upstream = Arc::clone(aim.upstream());
@@ -80,6 +89,10 @@ impl Watch for Record {
             facts.attempts = answer.tries;
             facts.reused = answer.reused;
         });
+    }
+
+    fn tried(&mut self, times: u32) {
+        self.note(|facts| facts.attempts = times);
     }
 
     fn billed(&mut self, settled: Option<&Settled>) {
@@ -114,9 +127,9 @@ impl Record {
         }
         self.note(|facts| {
             facts.sent = trace.sent;
+            facts.attempts = trace.attempts;
             if let Some(arrived) = trace.arrived {
-                (facts.arrived, facts.attempts, facts.reused) =
-                    (Some(arrived), trace.attempts, trace.reused);
+                (facts.arrived, facts.reused) = (Some(arrived), trace.reused);
             }
             facts.usage = trace.usage;
             facts.content_events = trace.content_events;

@@ -102,6 +102,26 @@ impl Origin {
         .await
     }
 
+    /// Answers the first request with the first of them, and so on; all that come later with the
+    /// last. An empty one resets the connection.
+    pub async fn by_turns<A: Into<Vec<u8>>>(answers: impl IntoIterator<Item = A>) -> Self {
+        let answers: Arc<[Vec<u8>]> = answers.into_iter().map(Into::into).collect();
+        let turn = Arc::new(AtomicUsize::new(0));
+        Self::start(move |mut conn| {
+            let (answers, turn) = (Arc::clone(&answers), Arc::clone(&turn));
+            async move {
+                while conn.request().await.is_some() {
+                    let at = turn.fetch_add(1, Relaxed).min(answers.len() - 1);
+                    if answers[at].is_empty() {
+                        return conn.reset();
+                    }
+                    conn.send(&answers[at]).await;
+                }
+            }
+        })
+        .await
+    }
+
     pub fn url(&self) -> String {
         format!("http://{}", self.addr)
     }
@@ -269,6 +289,12 @@ pub fn whole(status: &str, lines: &str, body: &str) -> Vec<u8> {
 /// The head of a stream of events in chunks.
 pub const STREAM: &[u8] =
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
+
+/// A whole stream of events, each in a chunk of its own.
+pub fn stream<'e>(events: impl IntoIterator<Item = &'e str>) -> Vec<u8> {
+    let chunks = events.into_iter().flat_map(chunk);
+    STREAM.iter().copied().chain(chunks).chain(*b"0\r\n\r\n").collect()
+}
 
 pub fn chunk(data: &str) -> Vec<u8> {
     format!("{:x}\r\n{data}\r\n", data.len()).into_bytes()

@@ -19,6 +19,7 @@ pub fn ask(subject: Subject<'_>, pool: PoolId, lane: Option<LaneId>) -> Ask<'_> 
         credential: 0,
         patience: None,
         here: false,
+        paid: false,
         conversation: None,
     }
 }

@@ -194,6 +194,7 @@ impl World {
             credential: 0,
             patience: None,
             here: false,
+            paid: false,
             conversation: None,
         }
     }
