@@ -82,7 +82,7 @@ async fn whole(
         return Ok(Ending::Left);
     };
     let status = status?;
-    let mut pieces = random.between(1.0, 60.0) as u32;
+    let mut pieces = random.between(1.0, 20.0) as u32;
     let mut tail = Tail::default();
     while connection.data(|piece| tail.add(piece)).await? {
         pieces = pieces.saturating_sub(1);

@@ -151,6 +151,7 @@ upstreams:
     dialect: openai
     url: \"{trouble}\"
     timeouts: {{ queue: 1s, first_byte: 1s, idle: 1s }}
+    breaker: {{ open: 1s, longest: 2s }}
 routes:
   - {{ path: /trouble, to: trouble }}
   - {{ path: /, to: main, fallback: [spare] }}
