@@ -107,14 +107,19 @@ impl Flight {
     pub fn enter(&self, stage: Stage, now: Tick) {
         self.stage.set(stage);
         self.moved.set(now);
-        if stage == Stage::FirstByte && self.wants_stream.get() {
-            self.awaited.set(Awaited::First);
+        self.awaited.set(Awaited::Nothing);
+        if stage == Stage::FirstByte {
             self.awaits.set(now);
-        } else {
-            self.awaited.set(Awaited::Nothing);
+            if self.wants_stream.get() {
+                self.awaited.set(Awaited::First);
+            }
         }
         // it got on for all that, or begins anew
         self.forgive(|fate| !matches!(fate, Expired::Total | Expired::Overrun));
+    }
+
+    pub fn stage(&self) -> Stage {
+        self.stage.get()
     }
 
     /// Bytes of the answer came.

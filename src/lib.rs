@@ -5,7 +5,7 @@
 //!
 //! - 0 [`wire`] what the bytes of each vendor mean; [`flight`] calls and their deadlines;
 //!   [`identity`] who calls, as facts; [`semantic`] whether two questions ask the same; [`clock`],
-//!   [`drain`], [`io`], [`pressure`], [`request_id`], [`units`]
+//!   [`drain`], [`io`], [`pressure`], [`request_id`], [`sync`], [`units`]
 //! - 1 [`config`] the policy file
 //! - 2 [`telemetry`] metrics, access log, tracing; [`store`] what outlives the process
 //! - 3 [`upstream`] connections to backends; [`route`] which call goes where; [`agents`] who calls;
@@ -40,6 +40,7 @@ pub mod semantic;
 pub mod simulate;
 pub mod snapshot;
 pub mod store;
+pub mod sync;
 pub mod telemetry;
 pub mod units;
 pub mod upstream;

@@ -19,7 +19,6 @@ mod queue;
 mod recent;
 pub mod rules;
 pub mod runaway;
-mod sync;
 
 use std::sync::Arc;
 use std::sync::OnceLock;
@@ -27,7 +26,7 @@ use std::sync::OnceLock;
 use self::book::{Book, Unsaved};
 use self::bucket::Moment;
 use self::clock::SteadyClock;
-use self::sync::{AtomicU64, Mutex, Ordering};
+use crate::sync::{AtomicU64, Mutex, Ordering};
 
 /// Takes what is to be written down; it calls [`Limits::saved`] or [`Limits::lose_store`] later.
 pub type Keeper = Box<dyn Fn(Vec<Unsaved>) + Send + Sync>;

@@ -54,6 +54,8 @@ use self::worker::Worker;
 use crate::agents::Seen;
 use crate::drain::Stage;
 use crate::flight::{About, Limits, Ticket};
+use crate::limits::rules::Subject;
+use crate::pressure::Level;
 use crate::route::{Aim, Asked, Match};
 use crate::snapshot::Snapshot;
 use crate::wire::{Dialect, Endpoint, Kind};
@@ -198,6 +200,13 @@ async fn answer(asking: Asking<'_>, upgrade: bool) -> Result<reply::Reply, Refus
     let Asking { worker, snapshot, ticket, who, to, head, call, dialect, record } = asking;
     if status.is_some() {
         record.looked("bypass");
+    }
+    if worker.pressure.level() >= Level::Urgent {
+        // only now can policies say how urgent it is
+        let (model, route) = (call.model().unwrap_or(""), &to.aim.route.name);
+        let upstream = &to.aim.upstream().config.name;
+        let class = snapshot.rules.class_of(&Subject { who, model, route, upstream });
+        worker.takes_read(class).map_err(|_| Refusal::overloaded())?;
     }
     let mut lease = admit::admit(worker, snapshot, &ticket, who, &to.aim, &call, record).await?;
     record.admitted(&lease);

@@ -19,12 +19,12 @@ pub mod h1;
 mod h2;
 pub mod health;
 pub mod keys;
+pub mod late;
 pub mod outgoing;
 pub mod pool;
 mod proxy;
 pub mod roster;
 mod standing;
-mod sync;
 pub mod tls;
 pub mod visit;
 
@@ -98,6 +98,8 @@ pub struct Shared {
     /// Over all of its addresses.
     breaker: Switch,
     budget: Budget,
+    /// For second requests.
+    pub late: late::Late,
     /// Whose turn it is: among the addresses, and among the keys.
     turn: AtomicUsize,
     key_turn: Arc<AtomicUsize>,
@@ -119,6 +121,7 @@ impl Registry {
                 gauges: metrics.pool(name),
                 breaker: Switch::default(),
                 budget: Budget::new(Instant::now()),
+                late: late::Late::default(),
                 turn: AtomicUsize::new(0),
                 key_turn: Arc::default(),
                 standings: DashMap::new(),
@@ -182,7 +185,7 @@ impl Upstream {
     /// Sets the gauges of its health to what is so; for what time alone changes.
     pub fn show(&self, now: Instant) {
         self.roster.show(now);
-        let aside = self.keys_aside(now) as i64;
+        let aside = i64::try_from(self.keys_aside(now)).unwrap_or(i64::MAX);
         self.shared.gauges.keys_aside.store(aside, Relaxed);
     }
 

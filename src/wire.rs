@@ -2,19 +2,24 @@
 //!
 //! One file a dialect. A dialect is a way of speaking (paths, fields, events, errors); a vendor
 //! is only data in `config`. Two things change what passes, and only as far as a limit demands:
-//! [`Edits`] a request's bound and its wish for usage, [`Hide`] the event that this wish brings.
+//! [`Edits`] a request's bound, its wish for usage and the model's name, [`Hide`] the event that this
+//! wish brings.
 //!
 //! On the way in: [`endpoint()`] reads the path, [`view()`] looks into the body,
 //! [`conversation()`] into what was said; [`question()`] cuts out of it what an answer depends on;
-//! [`embed`] reads a request for embeddings input by input.
+//! [`embed`] reads a request for embeddings input by input; [`prefix()`] tells which conversation a
+//! call continues, and [`repeat()`] whether it may be sent again.
 //! On the way out: [`quota()`] reads the head, a [`Meter`] watches the answer go by; [`facts()`] tells
 //! what a recorded one is worth, [`fold()`] and [`unfold()`] make one form of it from the other. Where
-//! we must say no, [`error_body`] and [`error_event`] say it in the caller's dialect.
+//! we must say no, [`error_body`] and [`error_event`] say it in the caller's dialect; where a backend
+//! does, [`verdict()`] tells whether another could do better. Behind an upgrade, [`Frames`] watches a
+//! WebSocket, and [`session_event`] reads what it carries.
 mod answer;
 mod anthropic;
 pub mod embed;
 mod endpoint;
 mod fault;
+mod frames;
 mod gemini;
 mod hide;
 mod json;
@@ -24,6 +29,7 @@ mod openai;
 mod prefix;
 mod question;
 mod quota;
+mod realtime;
 mod repeat;
 mod seek;
 mod splice;
@@ -37,6 +43,7 @@ mod watch;
 pub use answer::{Facts, Finish, Unfolded, facts, fold, restream, text, unfold};
 pub use endpoint::{Endpoint, Kind, endpoint};
 pub use fault::{Fault, FaultKind, error_body, error_event};
+pub use frames::{Frame, Frames, close_frame, masked_close_frame};
 pub use hide::Hide;
 pub use meter::{Ending, Form, Meter, form};
 pub use prefix::prefix;
@@ -45,6 +52,7 @@ pub use question::{
     header_is_a_condition, header_may_authorize, question,
 };
 pub use quota::{Allowance, Quota, quota};
+pub use realtime::{SessionEvent, long_session_event, session_event};
 pub use repeat::{Repeat, repeat};
 pub use splice::{Edits, Wish, path_with_model};
 pub use split::{Event, Line, MAX_EVENT, NdJsonSplit, SseSplit};

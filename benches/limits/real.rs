@@ -116,6 +116,7 @@ pub fn ask(who: &Identity, pool: PoolId, bytes: u64, bound: u64) -> Ask<'_> {
         credential: 0,
         patience: None,
         here: false,
+        paid: false,
         conversation: None,
     }
 }

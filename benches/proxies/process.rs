@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 
 use crate::machine;
 
@@ -96,15 +96,20 @@ impl Process {
         }
     }
 
-    /// Waits for the end and returns what was printed.
+    /// Waits for the end, which must be a success, and returns what was printed. `within` counts from
+    /// the start.
     pub fn finish(mut self, within: Duration) -> anyhow::Result<String> {
         let mut text = String::new();
-        while self.child.try_wait()?.is_none() {
+        let status = loop {
+            if let Some(status) = self.child.try_wait()? {
+                break status;
+            }
             if self.started.elapsed() > within {
                 bail!("did not end within {within:?}");
             }
             pause(Duration::from_millis(5));
-        }
+        };
+        ensure!(status.success(), "ended with {status}");
         if let Some(mut pipe) = self.child.stdout.take() {
             std::io::Read::read_to_string(&mut pipe, &mut text)?;
         }

@@ -17,7 +17,12 @@ pub struct Crew {
     pub members: Vec<Member>,
     pub begun: Instant,
     pub descriptors: Descriptors,
+    /// When it was said last that no more are accepted; milliseconds since the crew began.
+    said_full: AtomicU64,
 }
+
+/// How often it is said that connections wait.
+const SAY: Duration = Duration::from_secs(30);
 
 pub struct Member {
     pub connections: AtomicUsize,
@@ -37,7 +42,7 @@ impl Crew {
             mailbox: Mutex::new(None),
         };
         let members = (0..workers.max(1)).map(member).collect();
-        Self { members, begun: Instant::now(), descriptors }
+        Self { members, begun: Instant::now(), descriptors, said_full: AtomicU64::new(0) }
     }
 
     pub fn len(&self) -> usize {
@@ -63,7 +68,22 @@ impl Crew {
 
     /// Whether no more connections are to be accepted for now.
     pub fn is_full(&self, max_connections: usize) -> bool {
-        self.connections() >= max_connections.min(self.descriptors.connections)
+        let most = max_connections.min(self.descriptors.connections);
+        let full = self.connections() >= most;
+        if full {
+            self.say_full(most);
+        }
+        full
+    }
+
+    fn say_full(&self, most: usize) {
+        // never zero: that is "not yet"
+        let now = (self.begun.elapsed().as_millis() as u64).max(1);
+        let last = self.said_full.load(Relaxed);
+        let due = last == 0 || now.saturating_sub(last) > SAY.as_millis() as u64;
+        if due && self.said_full.compare_exchange(last, now, Relaxed, Relaxed).is_ok() {
+            tracing::warn!(most, "connections wait: as many are open as may be");
+        }
     }
 
     /// Whether the call that holds most of all is one of `me`'s.

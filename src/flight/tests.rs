@@ -1,6 +1,8 @@
 mod content;
 
 use std::cell::Cell;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -294,4 +296,78 @@ fn calls_leave_the_list_in_any_order() {
         drop(tickets.swap_remove(tickets.len() / 2));
     }
     assert!(flights.is_empty());
+}
+
+#[test]
+fn the_call_that_holds_most_is_cut_and_each_only_once() {
+    let (flights, clock) = (Rc::new(Flights::default()), Clock::new());
+    let begin = || flights.begin(&clock, limits(NEVER), about());
+    let (small, large, none, uploading) = (begin(), begin(), begin(), begin());
+    small.holds_answer(100);
+    large.holds_answer(300);
+    uploading.holds_body(200);
+    assert_eq!(flights.largest(), 300);
+    assert_eq!((flights.cut_largest(), fate(&large)), (300, Some(Expired::Overrun)));
+    assert!(large.was_cut());
+    assert_eq!((flights.cut_largest(), fate(&uploading)), (200, Some(Expired::Overrun)));
+    // its body has been sent: no use in cutting it
+    let answered = begin();
+    answered.holds_body(1000);
+    answered.enter(Stage::Answering, clock.now());
+    assert_eq!((flights.cut_largest(), fate(&small)), (100, Some(Expired::Overrun)));
+    assert_eq!((flights.largest(), flights.cut_largest()), (0, 0));
+    assert_eq!((fate(&none), fate(&answered)), (None, None));
+}
+
+#[test]
+fn a_cut_is_forgiven_by_nothing() {
+    let (flights, ticket) = begun(limits(NEVER));
+    ticket.holds_answer(1);
+    ticket.enter(Stage::Answering, Tick::default());
+    flights.cut_largest();
+    ticket.enter(Stage::FirstByte, Tick::default());
+    ticket.resumed(Tick::default());
+    ticket.over();
+    assert_eq!(fate(&ticket), Some(Expired::Overrun));
+}
+
+#[test]
+fn a_cut_reaches_who_waits_for_readers_whatever_deadline_has_passed() {
+    let woken = Arc::new(Woken::default());
+    let waker = Waker::from(Arc::clone(&woken));
+    let cx = &mut Context::from_waker(&waker);
+    let (flights, ticket) = begun(limits(ms(100)));
+    ticket.holds_answer(1);
+    ticket.enter(Stage::Answering, Tick::default());
+    assert_eq!(ticket.poll_cut(cx), None);
+    flights.sweep(Tick::from_raw(100));
+    flights.sweep(Tick::from_raw(500));
+    assert_eq!(fate(&ticket), Some(Expired::Idle));
+    assert_eq!(ticket.poll_cut(cx), None, "that is no concern of its readers");
+    let before = woken.0.load(Relaxed);
+    flights.cut_largest();
+    assert_eq!(woken.0.load(Relaxed), before + 1);
+    assert_eq!(ticket.poll_cut(cx), Some(Expired::Overrun));
+}
+
+#[derive(Default)]
+struct Woken(AtomicUsize);
+
+impl std::task::Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Relaxed);
+    }
+}
+
+#[test]
+fn each_call_counts_for_as_long_as_it_lasts() {
+    let pressure = Arc::new(crate::pressure::Pressure::default());
+    let flights = Rc::new(Flights::new(Arc::clone(&pressure)));
+    let begin = || flights.begin(&Clock::new(), limits(NEVER), about());
+    let (one, two) = (begin(), begin());
+    assert_eq!(pressure.used(), 2 * crate::pressure::CALL);
+    drop(one);
+    assert_eq!(pressure.used(), crate::pressure::CALL);
+    drop(two);
+    assert_eq!(pressure.used(), 0);
 }

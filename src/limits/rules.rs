@@ -121,6 +121,12 @@ impl Rules {
         }
     }
 
+    /// How urgent this call is: as the last policy that matches says, else as its caller does.
+    pub fn class_of(&self, call: &Subject<'_>) -> Class {
+        let matching = self.all.iter().filter(|rule| rule.matches(call));
+        matching.filter_map(|rule| rule.priority).next_back().unwrap_or(call.who.class)
+    }
+
     /// Whether a guard against loops looks at this call, and so has to know its conversation.
     pub fn guards(&self, call: &Subject<'_>) -> bool {
         self.all.iter().any(|rule| rule.runaway.is_some() && rule.matches(call))
@@ -152,9 +158,11 @@ impl Rule {
         matches(&self.matches, call)
     }
 
-    /// Another upstream's calls may be under other limits.
-    pub fn is_of_upstream(&self) -> bool {
-        self.matches.upstream.is_some()
+    /// Whether an attempt at another upstream was charged here as well: a limit of requests that is
+    /// not about one upstream.
+    pub fn is_paid_elsewhere(&self, limit: &LimitOf) -> bool {
+        let of_one = self.matches.upstream.is_some() || limit.per == Per::Upstream;
+        limit.measure == Measure::Requests && !of_one
     }
 }
 

@@ -8,11 +8,14 @@
 //! follows a refused key is bounded by the number of attempts; everything else comes out of the
 //! upstream's retry budget as well. If all is in vain the caller gets the last answer that a backend
 //! gave, as it was.
+mod hedge;
 mod judge;
 mod next;
 
 pub use self::next::dice;
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -49,6 +52,8 @@ pub struct Run<'c, 'p, W> {
     /// The body for the target, where it is not as it came; and whether it hides its usage.
     body: Option<(Option<Bytes>, bool)>,
     tried: Tried,
+    /// A second request may run beside it: its content is waited for before any of it goes on.
+    hedging: bool,
 }
 
 /// A body that streams through.
@@ -68,6 +73,8 @@ struct Tried {
     /// Those of them that the policy's bound counts: a backend has had the call.
     begun: u32,
     targets: u64,
+    /// Where the first attempt goes, for a second request beside it.
+    at: Option<Rc<Cell<Option<PoolKey>>>>,
     /// Of the target it is at.
     addresses: Vec<PoolKey>,
     keys: Vec<u64>,
@@ -168,8 +175,9 @@ impl<'c, 'p, W: Watch> Run<'c, 'p, W> {
             upload = Upload::Ready(body);
         }
         let tried = Tried::default();
+        let (body, caller, hedging) = (None, None, false);
         let mut run =
-            Self { going, lease, watch, to, head, call, caller: None, upload, body: None, tried };
+            Self { going, lease, watch, to, head, call, caller, upload, body, tried, hedging };
         if run.has_others() || run.stays() {
             run.caller = Some(Box::new(run.head.headers.clone()));
         }
@@ -181,7 +189,13 @@ impl<'c, 'p, W: Watch> Run<'c, 'p, W> {
         self.dress();
         let mut kept: Option<Box<Kept>> = None;
         loop {
-            let mut failed = match self.attempt().await {
+            let hedge = self.to.aim.upstream().config.hedge.filter(|_| self.tried.attempts == 0);
+            let attempt = match hedge {
+                Some(hedge) => Box::pin(self.hedged(hedge)).await,
+                None => self.attempt().await,
+            };
+            self.hedging = false;
+            let mut failed = match attempt {
                 Ok(sent) => return Ok(self.finish(sent)),
                 Err(failed) => failed,
             };
@@ -207,6 +221,7 @@ impl<'c, 'p, W: Watch> Run<'c, 'p, W> {
 
     fn finish(&mut self, mut sent: Sent) -> Sent {
         sent.answer.tries = self.tried.attempts;
+        self.watch.tried(self.tried.attempts);
         sent.retried = self.was_retried();
         sent
     }
@@ -254,6 +269,9 @@ impl<'c, 'p, W: Watch> Run<'c, 'p, W> {
             Err(closed) => return Err(Self::closed(closed)),
         };
         let address = upstream.address(&visit).key;
+        if let Some(at) = &self.tried.at {
+            at.set(Some(address));
+        }
         let (body, hides_usage) = match self.outgoing() {
             Ok(Some(body)) => body,
             Ok(None) => return Err(Failed::refused(Why::Final, Refusal::lost(), None)),

@@ -21,7 +21,7 @@ use super::refusal::Refusal;
 use super::reply::Sent;
 use super::worker::Worker;
 use crate::agents::Places;
-use crate::flight::Flight;
+use crate::flight::{Flight, Stage};
 use crate::identity::Identity;
 use crate::route::Aim;
 use crate::snapshot::Snapshot;
@@ -172,7 +172,7 @@ pub async fn dispatch(
     watch: &mut impl Watch,
 ) -> Result<Sent, Refusal> {
     Prepared::strip(head, None);
-    let mut unanswered = Unanswered { lease, watch, answered: false };
+    let mut unanswered = Unanswered { lease, watch, flight: going.flight, answered: false };
     let Unanswered { lease, watch, .. } = &mut unanswered;
     let sent = Run::new(going, lease, *watch, to, head, call).answer().await;
     unanswered.answered = sent.is_ok();
@@ -184,12 +184,17 @@ pub async fn dispatch(
 struct Unanswered<'c, W: Watch> {
     lease: &'c mut Lease,
     watch: &'c mut W,
+    flight: &'c Flight,
     answered: bool,
 }
 
 impl<W: Watch> Drop for Unanswered<'_, W> {
     fn drop(&mut self) {
         if !self.answered {
+            if self.flight.stage() == Stage::Connecting {
+                // left before there was anybody to do work for it
+                self.lease.unanswered(true);
+            }
             self.watch.billed(self.lease.abandon().as_ref());
         }
     }

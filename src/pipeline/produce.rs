@@ -65,7 +65,7 @@ impl Production {
 
     async fn run(self) {
         if !self.lookup.vectors.as_ref().is_some_and(Vectors::any_known) {
-            return self.whole().await;
+            return Box::pin(self.whole()).await;
         }
         if let Some(production) = Box::pin(embeddings::fewer(self)).await {
             Box::pin(production.whole()).await;

@@ -121,6 +121,7 @@ impl Refusal {
         self
     }
 
+    #[must_use]
     pub fn closing(mut self) -> Self {
         self.close = true;
         self

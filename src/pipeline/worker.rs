@@ -77,8 +77,17 @@ impl Worker {
 
     /// Whether a new call may begin, as far as memory goes. Counts those that may not.
     pub fn takes(&self, class: Class) -> Result<(), Level> {
-        let level = self.pressure.level();
         let bound = if class == Class::Batch { Level::Urgent } else { Level::Full };
+        self.below(bound)
+    }
+
+    /// The same for a call that has been read: it goes on, unless it can wait.
+    pub fn takes_read(&self, class: Class) -> Result<(), Level> {
+        if class == Class::Batch { self.below(Level::Urgent) } else { Ok(()) }
+    }
+
+    fn below(&self, bound: Level) -> Result<(), Level> {
+        let level = self.pressure.level();
         if level < bound {
             return Ok(());
         }

@@ -213,6 +213,8 @@ fn threads_that_take_together_never_take_too_much() {
             })
         })
         .collect();
-    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    for thread in threads {
+        thread.join().unwrap();
+    }
     assert_eq!(pressure.used(), 0);
 }

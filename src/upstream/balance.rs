@@ -10,7 +10,7 @@
 use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
 
-use super::sync::Mutex;
+use crate::sync::Mutex;
 
 /// Over this time a latency loses two thirds of what it was.
 const FADES: Duration = Duration::from_secs(10);
@@ -71,7 +71,7 @@ const DEAREST: Duration = Duration::from_mins(1);
 
 /// The better of two, drawn without replacement. `load`: the less the better.
 pub fn least_busy(
-    candidates: impl Iterator<Item = usize> + Clone,
+    candidates: &(impl Iterator<Item = usize> + Clone),
     load: impl Fn(usize) -> f64,
     draw: u64,
 ) -> Option<usize> {
@@ -90,7 +90,10 @@ pub fn least_busy(
 }
 
 /// One after the other. `turn`: a number that grows by one with each call.
-pub fn round_robin(candidates: impl Iterator<Item = usize> + Clone, turn: usize) -> Option<usize> {
+pub fn round_robin(
+    candidates: &(impl Iterator<Item = usize> + Clone),
+    turn: usize,
+) -> Option<usize> {
     let count = candidates.clone().count();
     candidates.clone().nth(turn % count.max(1)).or_else(|| candidates.clone().next())
 }
@@ -98,7 +101,7 @@ pub fn round_robin(candidates: impl Iterator<Item = usize> + Clone, turn: usize)
 /// The one that `key` belongs to, unless it has more in flight than its share: then the next one.
 /// `identity`: a hash of what an address is, the same in every process.
 pub fn rendezvous(
-    candidates: impl Iterator<Item = usize> + Clone,
+    candidates: &(impl Iterator<Item = usize> + Clone),
     identity: impl Fn(usize) -> u64,
     busy: impl Fn(usize) -> usize,
     key: u64,

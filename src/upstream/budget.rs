@@ -7,7 +7,7 @@
 //! under contention one too few may be.
 use std::time::Instant;
 
-use super::sync::{AtomicU64, Ordering::Relaxed};
+use crate::sync::{AtomicU64, Ordering::Relaxed};
 
 /// In thousandths of a retry.
 const ONE: i64 = 1000;
@@ -81,11 +81,11 @@ struct Slot {
 
 impl Slot {
     fn read(packed: u64) -> Self {
-        Self { second: packed >> 32, balance: packed as u32 as i32 }
+        Self { second: packed >> 32, balance: (packed as u32).cast_signed() }
     }
 
     fn pack(&self) -> u64 {
-        self.second << 32 | u64::from(self.balance as u32)
+        self.second << 32 | u64::from(self.balance.cast_unsigned())
     }
 }
 

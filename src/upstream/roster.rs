@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 
 use super::breaker::{Change, Pass, Status, Why};
 use super::standing::Standing;
-use super::sync::Ordering::Relaxed;
 use super::visit::{Closed, Spread, Visit};
 use super::{PoolKey, Shared, balance};
 use crate::config::{self, Balance, HealthCheck};
+use crate::sync::Ordering::Relaxed;
 
 /// Of one snapshot; what it points to outlives that.
 pub struct Roster {
@@ -96,14 +96,14 @@ impl Roster {
         }
         let all = 0..self.members.len();
         let standing = all.clone().filter(|at| self.stands(*at));
-        let among = |found: Option<usize>, next: &dyn Fn() -> Option<usize>| found.or_else(next);
-        let at = self.balanced(by, standing.clone().filter(untried), now);
-        let at = among(at, &|| self.balanced(by, standing.clone(), now));
-        let at = among(at, &|| {
-            let well = all.clone().filter(|at| self.is_well(*at)).filter(untried);
-            self.balanced(by, well, now)
-        });
-        let at = among(at, &|| self.balanced(by, all.clone().filter(untried), now)).unwrap_or(0);
+        let well = all.clone().filter(|at| self.is_well(*at));
+        let at = self
+            .balanced(by, &standing.clone().filter(untried), now)
+            .or_else(|| self.balanced(by, &standing, now))
+            // all are out
+            .or_else(|| self.balanced(by, &well.filter(untried), now))
+            .or_else(|| self.balanced(by, &all.filter(untried), now))
+            .unwrap_or(0);
         (at, self.members[at].breaker.pass())
     }
 
@@ -118,7 +118,7 @@ impl Roster {
     fn balanced(
         &self,
         by: Spread,
-        candidates: impl Iterator<Item = usize> + Clone,
+        candidates: &(impl Iterator<Item = usize> + Clone),
         now: Instant,
     ) -> Option<usize> {
         let key = match self.balance {
@@ -269,7 +269,7 @@ impl Roster {
     fn show_addresses(&self) {
         let several = self.members.len() > 1;
         let out = (0..self.members.len()).filter(|at| several && !self.stands(*at)).count();
-        self.shared.gauges.ejected.store(out as i64, Relaxed);
+        self.shared.gauges.ejected.store(i64::try_from(out).unwrap_or(i64::MAX), Relaxed);
     }
 
     /// The upstream's own.
@@ -296,8 +296,8 @@ impl Roster {
     }
 }
 
-/// Below that, in seconds, a latency tells addresses apart no more; calls in flight do.
-const LEAST: f64 = 1e-6;
+/// Below that, in seconds, latencies differ by chance, and calls in flight alone tell addresses apart.
+const LEAST: f64 = 0.05;
 
 #[cfg(test)]
 mod tests;

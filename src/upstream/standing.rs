@@ -5,8 +5,8 @@
 use super::PoolKey;
 use super::balance::Latency;
 use super::breaker::Switch;
-use super::sync::{AtomicUsize, Mutex, Ordering::Relaxed};
 use crate::config::{HealthCheck, Host, Origin};
+use crate::sync::{AtomicUsize, Mutex, Ordering::Relaxed};
 
 pub struct Standing {
     pub(super) key: PoolKey,

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use super::breaker::Pass;
 use super::roster::Roster;
-use super::sync::Ordering::Relaxed;
 use super::{Address, PoolKey, Upstream};
+use crate::sync::Ordering::Relaxed;
 
 /// By what calls are spread over addresses: hashes of how the call begins, and of its session.
 #[derive(Debug, Clone, Copy, Default)]

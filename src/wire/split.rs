@@ -116,7 +116,7 @@ impl SseSplit {
 
     /// Events larger than [`MAX_EVENT`] so far.
     pub fn skipped(&self) -> u64 {
-        self.carry.skipped
+        self.carry.skipped()
     }
 }
 
@@ -197,7 +197,7 @@ impl NdJsonSplit {
 
     /// Lines larger than [`MAX_EVENT`] so far.
     pub fn skipped(&self) -> u64 {
-        self.carry.skipped
+        self.carry.skipped()
     }
 }
 
@@ -210,7 +210,7 @@ fn show_line(raw: &[u8], tail: Option<&[u8]>, on_line: &mut impl FnMut(Line<'_>)
 
 /// The bytes of an unfinished part, and nothing that grows without bound.
 #[derive(Default)]
-struct Carry {
+pub(super) struct Carry<const MOST: usize = MAX_EVENT> {
     /// While the part is small: all of it. Once it is too large: its head.
     kept: Vec<u8>,
     /// The end of a part that is too large.
@@ -218,19 +218,31 @@ struct Carry {
     skipped: u64,
 }
 
-impl Carry {
+impl<const MOST: usize> Carry<MOST> {
     fn is_empty(&self) -> bool {
         self.kept.is_empty()
     }
 
+    /// Parts larger than `MOST` so far.
+    pub fn skipped(&self) -> u64 {
+        self.skipped
+    }
+
+    /// More is kept than a part may have.
+    #[cfg(test)]
+    pub fn is_wide(&self) -> bool {
+        let tail = self.tail.as_ref().map_or(0, Vec::capacity);
+        self.kept.capacity() > 2 * MOST || tail > 4 * TAIL
+    }
+
     /// These bytes belong to the unfinished part.
-    fn keep(&mut self, piece: &[u8]) {
+    pub fn keep(&mut self, piece: &[u8]) {
         if piece.is_empty() {
             return;
         }
         if let Some(tail) = &mut self.tail {
             keep_tail(tail, piece);
-        } else if self.kept.len() + piece.len() > MAX_EVENT {
+        } else if self.kept.len() + piece.len() > MOST {
             let mut tail = Vec::new();
             keep_tail(&mut tail, &self.kept);
             keep_tail(&mut tail, piece);
@@ -244,8 +256,8 @@ impl Carry {
     }
 
     /// These bytes end the part: shows it, and its tail if it was too large.
-    fn complete(&mut self, piece: &[u8], show: impl FnOnce(&[u8], Option<&[u8]>)) {
-        if self.is_empty() && piece.len() <= MAX_EVENT {
+    pub fn complete(&mut self, piece: &[u8], show: impl FnOnce(&[u8], Option<&[u8]>)) {
+        if self.is_empty() && piece.len() <= MOST {
             return show(piece, None);
         }
         self.keep(piece);

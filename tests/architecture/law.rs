@@ -13,6 +13,7 @@ pub const LAYERS: [&[&str]; 10] = [
         "flight",
         "identity",
         "request_id",
+        "sync",
         "units",
         "drain",
         "io",

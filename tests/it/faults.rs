@@ -9,9 +9,12 @@
 //! `LONG=1` in the environment takes the real numbers where a test usually takes smaller ones.
 mod after;
 mod client;
+mod environment;
 mod frames;
 mod input;
 mod smuggling;
+mod upstream;
+mod websocket;
 
 use crate::support::app::App;
 use crate::support::client::{self as http, Answer};

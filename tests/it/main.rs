@@ -10,6 +10,7 @@ mod embeddings;
 mod failover;
 mod faults;
 mod gate;
+mod health;
 mod identity;
 mod life;
 mod limits;

@@ -12,6 +12,11 @@ const CHAT: &str = "/v1/chat/completions";
 const MESSAGES: &str = "/v1/messages";
 const MIB: usize = 1 << 20;
 
+/// So much memory, and bodies as large as it.
+fn memory(mib: usize) -> String {
+    format!("memory: {mib}MiB, max_body: {mib}MiB")
+}
+
 /// A policy with one upstream for every path.
 fn policy(server: &str, url: &str, more: &str) -> String {
     format!(

@@ -11,6 +11,8 @@ mod pooling;
 mod refusing;
 mod retrying;
 mod seen;
+mod silence;
+mod stalling;
 mod streaming;
 mod upgrading;
 

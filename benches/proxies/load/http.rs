@@ -34,8 +34,13 @@ impl Connection {
     pub(super) async fn open(to: SocketAddr, buffer: usize) -> anyhow::Result<Self> {
         let io = TcpStream::connect(to).await.context("connect")?;
         io.set_nodelay(true)?;
+        Ok(Self::over(io, buffer))
+    }
+
+    /// Over a socket with settings of its own.
+    pub(super) fn over(io: TcpStream, buffer: usize) -> Self {
         let buffer = vec![0; buffer].into_boxed_slice();
-        Ok(Self { io, buffer, start: 0, end: 0, body: Body::Done })
+        Self { io, buffer, start: 0, end: 0, body: Body::Done }
     }
 
     /// Sends a whole request and reads the answer's head; returns the status.

@@ -636,3 +636,61 @@ fn who_was_given_up_holds_no_call() {
     assert!(lead.poll_deserted(&mut cx).is_ready());
     drop(slow);
 }
+
+fn counted() -> (Arc<Hubs<u32, u32>>, Arc<Pressure>) {
+    let pressure = Arc::new(Pressure::new(1 << 20));
+    (Arc::new(Hubs::new(Arc::clone(&pressure))), pressure)
+}
+
+#[test]
+fn what_is_held_counts_until_the_last_has_gone() {
+    let (hubs, pressure) = counted();
+    let (lead, seat) = begin(&hubs, 1 << 20);
+    assert_eq!(lead.push(bytes(10_000), 0), 10_000);
+    assert_eq!(lead.push(bytes(10_000), 0), 20_000);
+    assert!((20_000..25_000).contains(&pressure.used()));
+    lead.complete();
+    drop(lead);
+    assert_eq!(drain(&seat).len(), 20_000);
+    assert!(pressure.used() >= 20_000, "its seat has it still");
+    drop(seat);
+    assert_eq!(pressure.used(), 0);
+}
+
+#[test]
+fn under_pressure_nothing_is_kept_and_nobody_joins() {
+    let (hubs, pressure) = counted();
+    let (lead, seat) = begin(&hubs, 1 << 20);
+    lead.push(bytes(50_000), 0);
+    let other = pressure.hold(800 << 10);
+    assert!(hubs.join(&KEY).is_some(), "nothing has changed for it yet");
+    assert_eq!(drain(&seat).len(), 50_000);
+    lead.push(bytes(1), 1);
+    assert!(hubs.join(&KEY).is_none());
+    assert_eq!(drain(&seat).len(), 1);
+    assert_eq!(pressure.used(), other.bytes());
+    lead.complete();
+    assert_eq!(lead.recorded(), None);
+}
+
+#[test]
+fn what_is_discarded_is_free_at_once_and_who_had_read_it_all_hears_why() {
+    let (hubs, pressure) = counted();
+    let (lead, fast) = begin(&hubs, 1 << 20);
+    let slow = hubs.join(&KEY).unwrap();
+    lead.push(bytes(30_000), 0);
+    lead.push(bytes(30_000), 0);
+    drain(&fast);
+    assert!(matches!(next(&slow), Poll::Ready(Some(Ok(_)))));
+    let bell = Arc::new(Bell::default());
+    let waker = Waker::from(Arc::clone(&bell));
+    assert!(fast.poll_piece(&mut Context::from_waker(&waker)).is_pending());
+    lead.discard(7);
+    assert_eq!((pressure.used(), bell.rung()), (0, 1));
+    assert!(matches!(next(&fast), Poll::Ready(Some(Err(Gone::Failed(why)))) if *why == 7));
+    assert!(matches!(next(&slow), Poll::Ready(Some(Err(Gone::Lost)))));
+    assert!(!slow.caught_up() && !slow.ended() && slow.rest().is_none());
+    assert!(hubs.join(&KEY).is_none() && lead.recorded().is_none());
+    drop((slow, fast));
+    assert!(lead.poll_deserted(&mut noop()).is_ready());
+}

@@ -11,11 +11,18 @@ use crate::identity::Identity;
 use crate::limits::book::{Ask, Decision, End, Fate};
 use crate::pipeline::call::Call;
 use crate::pipeline::refusal::Refusal;
+use crate::pipeline::worker::Worker;
 use crate::route::Aim;
 use crate::snapshot::Snapshot;
+use crate::upstream::Upstream;
 use crate::upstream::keys::Key;
 
 impl Lease {
+    /// For another request of a call that has leave already; [`Self::move_to`] gets it its own.
+    pub fn for_another(worker: &Worker, upstream: &Arc<Upstream>, who: &Identity) -> Self {
+        Self::new(worker, upstream, who)
+    }
+
     /// Leave for another target, or with another key, instead. It waits for none: a place that is
     /// not free is no place to fall back to. As a request the call counts once; the prompt of an
     /// attempt counts if that was given up while its backend may have been at work.

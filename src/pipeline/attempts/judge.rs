@@ -1,7 +1,8 @@
 //! What an answer says of the backend, before any of it is the client's.
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::{Failed, Kept, Run, Why};
+use crate::config::Retry;
 use crate::flight::Expired;
 use crate::pipeline::hold::{self, Held};
 use crate::pipeline::record::Watch;
@@ -10,6 +11,9 @@ use crate::pipeline::reply::Sent;
 use crate::upstream::PoolKey;
 use crate::upstream::answer::Went;
 use crate::wire::{self, Form, Meter, Verdict};
+
+/// How long content is waited for beside a second request; its own deadlines end it before.
+const PATIENT: Duration = Duration::from_hours(24);
 
 impl<W: Watch> Run<'_, '_, W> {
     /// `since`: when it was sent.
@@ -31,8 +35,12 @@ impl<W: Watch> Run<'_, '_, W> {
         }
         let form = sent.form();
         let streams = matches!(form, Form::Sse | Form::NdJson);
-        if streams && !self.to.aim.upstream().config.retry.hold.is_zero() && self.may_go_on() {
+        let holds = !self.to.aim.upstream().config.retry.hold.is_zero() && self.may_go_on();
+        if streams && (holds || self.hedging) {
             return Box::pin(self.hold(sent, form, address, since)).await;
+        }
+        if self.hedging {
+            self.heard(since);
         }
         if !streams {
             sent.answer.body.began(Instant::now());
@@ -73,12 +81,19 @@ impl<W: Watch> Run<'_, '_, W> {
         let body = &mut sent.answer.body;
         let (flight, clock) = (self.going.flight, &self.going.worker.clock);
         let retry = &self.to.aim.upstream().config.retry;
+        let patient = Retry { hold: PATIENT, slow: None, ..retry.clone() };
+        let retry = if self.hedging { &patient } else { retry };
         let held = hold::until_content(flight, clock, body, meter, retry, since).await;
         if let Some(went) = held_went(&held) {
             body.told(went);
         }
         match held {
-            Held::Goes => Ok(sent),
+            Held::Goes => {
+                if self.hedging {
+                    self.heard(since);
+                }
+                Ok(sent)
+            }
             Held::Failed(verdict) if self.is_theirs(verdict) => Ok(sent),
             Held::Failed(verdict) => Err(self.held_back(Why::InStream(verdict), sent, address)),
             Held::Slow => Err(self.held_back(Why::Slow, sent, address)),
@@ -92,6 +107,12 @@ impl<W: Watch> Run<'_, '_, W> {
                 Err(Failed::refused(why, Refusal::expired(expired), Some(address)))
             }
         }
+    }
+
+    /// Its content has begun, so long after it was sent.
+    fn heard(&self, since: Instant) {
+        let model = self.call.model().unwrap_or("");
+        self.to.aim.upstream().shared.late.heard(model, since.elapsed());
     }
 
     /// It would be no better anywhere else. A credential of the caller's own is its own affair.

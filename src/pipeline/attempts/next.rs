@@ -116,7 +116,7 @@ impl<W: Watch> Run<'_, '_, W> {
     }
 
     /// Whether the endpoint allows that the call is sent again.
-    fn may_repeat(&self, why: Why) -> bool {
+    pub(super) fn may_repeat(&self, why: Why) -> bool {
         if matches!(self.upload, Upload::Begun) {
             return false;
         }

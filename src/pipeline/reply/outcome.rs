@@ -19,9 +19,13 @@ pub fn outcome(status: StatusCode, meter: Option<&Meter>) -> Outcome {
 pub fn went(outcome: Outcome) -> Went {
     match outcome {
         Outcome::Complete => Went::Well,
-        Outcome::UpstreamError | Outcome::UpstreamBroken | Outcome::Truncated => Went::Badly,
-        Outcome::Deadline(Deadline::Total | Deadline::Queue | Deadline::Body) => Went::Unjudged,
-        Outcome::Deadline(_) => Went::Badly,
-        _ => Went::Unjudged,
+        // ours, or the caller's doing
+        Outcome::Refused
+        | Outcome::ClientGone
+        | Outcome::Deadline(Deadline::Total | Deadline::Queue | Deadline::Body) => Went::Unjudged,
+        Outcome::UpstreamError
+        | Outcome::UpstreamBroken
+        | Outcome::Truncated
+        | Outcome::Deadline(_) => Went::Badly,
     }
 }

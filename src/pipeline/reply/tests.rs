@@ -1,6 +1,8 @@
 use std::pin::Pin;
 
 use http_body::Body as _;
+mod silence;
+
 use std::future::poll_fn;
 use std::io::{self, Write};
 use std::rc::Rc;
@@ -33,6 +35,16 @@ use crate::upstream::visit::Spread;
 
 const SSE: &str =
     "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
+
+const LONG: Duration = Duration::from_secs(30);
+const LIMITS: Limits = Limits {
+    reading: LONG,
+    queued: LONG,
+    first_byte: LONG,
+    idle: LONG,
+    total: LONG,
+    ..Limits::UNBOUNDED
+};
 
 /// What the log has been given.
 #[derive(Clone, Default)]
@@ -112,10 +124,7 @@ impl World {
         Record::open(&self.worker, &caller, &head, Instant::now())
     }
 
-    fn ticket(&self, record: &Record) -> Ticket {
-        let long = Duration::from_secs(30);
-        let limits = Limits { reading: long, queued: long, first_byte: long, ..Limits::UNBOUNDED };
-        let limits = Limits { idle: long, total: long, ..limits };
+    fn ticket(&self, record: &Record, limits: Limits) -> Ticket {
         let about = About::new(record.id, "chat");
         self.worker.flights.begin(&self.worker.clock, limits, about)
     }
@@ -135,8 +144,17 @@ impl World {
 
     /// A call up to the reply, and the backend's end after it has sent `answer`.
     async fn reply(&self, answer: &str) -> (Response<ReplyBody>, UnixStream) {
+        self.reply_under(LIMITS, false, answer).await
+    }
+
+    async fn reply_under(
+        &self,
+        limits: Limits,
+        hides_usage: bool,
+        answer: &str,
+    ) -> (Response<ReplyBody>, UnixStream) {
         let mut record = self.record();
-        let ticket = self.ticket(&record);
+        let ticket = self.ticket(&record, limits);
         let snapshot = self.worker.snapshot();
         let upstream = self.upstream();
         let Match { route, endpoint, .. } = route(&snapshot);
@@ -166,7 +184,7 @@ impl World {
             answer,
             kind,
             metered: true,
-            hides_usage: false,
+            hides_usage,
             clock,
             retried: false,
             substituted: false,

@@ -20,7 +20,7 @@ fn two_of_equal_load_get_an_equal_share() {
     let mut draws = Draws(1);
     let mut got = [0_u32; 5];
     for _ in 0..50_000 {
-        got[least_busy(0..5, |_| 1.0, draws.next()).unwrap()] += 1;
+        got[least_busy(&(0..5), |_| 1.0, draws.next()).unwrap()] += 1;
     }
     assert!(got.iter().all(|got| got.abs_diff(10_000) < 400), "{got:?}");
 }
@@ -30,7 +30,7 @@ fn the_better_of_the_two_is_taken() {
     let mut draws = Draws(2);
     let mut got = [0_u32; 3];
     for _ in 0..9_000 {
-        got[least_busy(0..3, |at| at as f64, draws.next()).unwrap()] += 1;
+        got[least_busy(&(0..3), |at| at as f64, draws.next()).unwrap()] += 1;
     }
     assert_eq!(got[2], 0, "the worst is better than nobody");
     assert!(got[0].abs_diff(6_000) < 300, "{got:?}");
@@ -38,16 +38,16 @@ fn the_better_of_the_two_is_taken() {
 
 #[test]
 fn one_alone_and_none_need_no_chance() {
-    assert_eq!(least_busy([4].into_iter(), |_| f64::MAX, 0), Some(4));
-    assert_eq!(least_busy(0..0, |_| 0.0, 9), None);
-    assert_eq!(round_robin(0..0, 9), None);
-    assert_eq!(rendezvous(0..0, identity, |_| 0, 9), None);
+    assert_eq!(least_busy(&[4].into_iter(), |_| f64::MAX, 0), Some(4));
+    assert_eq!(least_busy(&(0..0), |_| 0.0, 9), None);
+    assert_eq!(round_robin(&(0..0), 9), None);
+    assert_eq!(rendezvous(&(0..0), identity, |_| 0, 9), None);
 }
 
 #[test]
 fn round_robin_is_even_to_the_call() {
     let mut got = [0; 3];
-    (0..300).for_each(|turn| got[round_robin(0..3, turn).unwrap()] += 1);
+    (0..300).for_each(|turn| got[round_robin(&(0..3), turn).unwrap()] += 1);
     assert_eq!(got, [100; 3]);
 }
 
@@ -55,10 +55,10 @@ fn round_robin_is_even_to_the_call() {
 fn keys_spread_evenly_over_addresses() {
     let mut got = [0_u32; 5];
     for key in 0..50_000 {
-        got[rendezvous(0..5, identity, |_| 0, mix(key)).unwrap()] += 1;
+        got[rendezvous(&(0..5), identity, |_| 0, mix(key)).unwrap()] += 1;
     }
     assert!(got.iter().all(|got| got.abs_diff(10_000) < 400), "{got:?}");
-    let small = (0..1000).filter(|key| rendezvous(0..5, identity, |_| 0, *key) == Some(0));
+    let small = (0..1000).filter(|key| rendezvous(&(0..5), identity, |_| 0, *key) == Some(0));
     assert!((140..=260).contains(&small.count()), "keys that are nearly alike spread as well");
 }
 
@@ -66,8 +66,8 @@ fn keys_spread_evenly_over_addresses() {
 fn an_address_that_leaves_moves_its_own_calls_alone() {
     let without = |gone: usize| (0..5).filter(move |at| *at != gone);
     for key in 0..10_000 {
-        let before = rendezvous(0..5, identity, |_| 0, key).unwrap();
-        let after = rendezvous(without(3), identity, |_| 0, key).unwrap();
+        let before = rendezvous(&(0..5), identity, |_| 0, key).unwrap();
+        let after = rendezvous(&without(3), identity, |_| 0, key).unwrap();
         assert!(before == 3 || before == after, "{key} moved from {before} to {after}");
     }
 }
@@ -76,13 +76,13 @@ fn an_address_that_leaves_moves_its_own_calls_alone() {
 fn one_hot_key_does_not_bury_its_address() {
     let mut busy = [0_usize; 4];
     for _ in 0..400 {
-        let at = rendezvous(0..4, identity, |at| busy[at], 12_345).unwrap();
+        let at = rendezvous(&(0..4), identity, |at| busy[at], 12_345).unwrap();
         busy[at] += 1;
     }
     assert!(busy.iter().all(|busy| *busy <= 127), "at most 1.25 of the mean, and two: {busy:?}");
-    let home = rendezvous(0..4, identity, |_| 0, 12_345).unwrap();
+    let home = rendezvous(&(0..4), identity, |_| 0, 12_345).unwrap();
     assert_eq!(busy.iter().max(), Some(&busy[home]), "its own address has the most");
-    let few = rendezvous(0..4, identity, |at| usize::from(at == home), 12_345);
+    let few = rendezvous(&(0..4), identity, |at| usize::from(at == home), 12_345);
     assert_eq!(few, Some(home), "one call in flight is not too many");
 }
 
@@ -130,7 +130,7 @@ fn simulate(rate: u64, seconds: [f64; 2]) -> [u64; 2] {
         });
         let busy = |at| running.iter().filter(|(_, of)| *of == at).count();
         let load = |at: usize| (busy(at) + 1) as f64 * latency[at].seconds(now).unwrap_or(0.001);
-        let at = least_busy(0..2, load, draws.next()).unwrap();
+        let at = least_busy(&(0..2), load, draws.next()).unwrap();
         got[at] += 1;
         running.push((now + Duration::from_secs_f64(seconds[at]), at));
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::{Breaker, Change, Pass, Status, Why};
 use crate::config::Breaker as Rule;
-use crate::upstream::sync::{AtomicU64, Mutex, Ordering::Relaxed};
+use crate::sync::{AtomicU64, Mutex, Ordering::Relaxed};
 
 #[derive(Default)]
 pub struct Switch {

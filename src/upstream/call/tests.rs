@@ -139,14 +139,14 @@ fn a_reused_connection_that_died_is_tried_once_more() {
         let calls = async {
             let mut first = world.call().await.unwrap();
             assert_eq!(body_of(&mut first).await.unwrap(), b"ok");
-            assert_eq!(first.reused, false);
+            assert!(!first.reused);
             drop(first);
             let mut second = world.call().await.unwrap();
             assert_eq!(body_of(&mut second).await.unwrap(), b"ok");
             second.reused
         };
         let (again, tried) = tokio::join!(backend, calls);
-        assert_eq!(tried, false);
+        assert!(!tried);
         assert!(again.starts_with("POST /v1/x HTTP/1.1\r\nhost: localhost\r\n"), "{again:?}");
         assert!(again.ends_with("\r\n\r\n{\"a\":1}"), "the body is sent whole again: {again:?}");
         assert_eq!(world.upstream.shared.gauges.retried.load(Relaxed), 1);

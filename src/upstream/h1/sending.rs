@@ -1,4 +1,8 @@
 //! Writing a request: its head, then its body in pieces, each as soon as there is room for it.
+//!
+//! While the client is waited for, its clock runs until [`WORTH`] bytes have come: a body that drips
+//! is never silent, and would hold a call and a backend for ever. The bound is far below what any
+//! line carries, for a stream may be made as it is sent (speech).
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -11,14 +15,17 @@ use crate::flight::Stage;
 use crate::io::Stream;
 use crate::upstream::outgoing::Outgoing;
 
+/// How many bytes of a client's are progress.
+const WORTH: usize = 1024;
+
 /// A request on its way out.
 pub struct Sending {
     head: Bytes,
     /// The piece of the body that is being written, after the head.
     piece: Bytes,
     pub state: State,
-    /// The client's next piece is what is waited for.
-    waiting: bool,
+    /// The client is waited for: how many bytes it has sent meanwhile.
+    waiting: Option<usize>,
 }
 
 #[derive(PartialEq)]
@@ -31,7 +38,7 @@ pub enum State {
 
 impl Sending {
     pub fn new(head: Bytes) -> Self {
-        Self { head, piece: Bytes::new(), state: State::Writing, waiting: false }
+        Self { head, piece: Bytes::new(), state: State::Writing, waiting: None }
     }
 
     pub fn poll_send(
@@ -61,7 +68,10 @@ impl Sending {
         while self.state == State::Writing {
             if self.piece.is_empty() {
                 match body.poll_piece(cx) {
-                    Poll::Ready(Some(Ok(piece))) => self.piece = piece,
+                    Poll::Ready(Some(Ok(piece))) => {
+                        self.waiting = self.waiting.map(|come| come + piece.len());
+                        self.piece = piece;
+                    }
                     Poll::Ready(Some(Err(error))) => {
                         return Poll::Ready(Err(H1Error::RequestBody(error)));
                     }
@@ -72,7 +82,8 @@ impl Sending {
                     }
                     // the head need not wait for a body that is slow to come, nor what was written
                     Poll::Pending if self.head.is_empty() => {
-                        if !std::mem::replace(&mut self.waiting, true) {
+                        if self.waiting.is_none() {
+                            self.waiting = Some(0);
                             progress(Stage::Reading);
                         }
                         return match Pin::new(io).poll_flush(cx) {
@@ -83,9 +94,18 @@ impl Sending {
                     Poll::Ready(None) | Poll::Pending => {}
                 }
             }
-            ready!(self.poll_write_some(io, cx)).map_err(H1Error::Io)?;
-            self.waiting = false;
-            progress(Stage::FirstByte);
+            let Poll::Ready(written) = self.poll_write_some(io, cx) else {
+                // the backend is waited for, whatever the client was worth
+                if self.waiting.take().is_some() {
+                    progress(Stage::FirstByte);
+                }
+                return Poll::Pending;
+            };
+            written.map_err(H1Error::Io)?;
+            if self.waiting.is_none_or(|come| come >= WORTH) {
+                self.waiting = None;
+                progress(Stage::FirstByte);
+            }
         }
         // TLS holds back what it has encrypted until it is flushed
         Pin::new(io).poll_flush(cx).map_err(H1Error::Io)

@@ -206,7 +206,9 @@ fn while_an_address_may_be_probed_the_upstream_stays_open_to_calls() {
     calls(&upstream, &[0], 100, world.at(0));
     // its time is over when the other one fails
     let visits: Vec<_> = (0..20).map(|_| choose(&upstream, world.at(1))).collect();
-    visits.into_iter().for_each(|visit| visit.failed(world.at(20)));
+    for visit in visits {
+        visit.failed(world.at(20));
+    }
     assert_eq!(states(&upstream, world.at(20))[1], "ejected");
     let probe = choose(&upstream, world.at(20));
     assert_eq!((probe.at, probe.is_probe()), (0, true));

@@ -28,6 +28,7 @@ fuzz_target!(|input: &[u8]| {
             include_usage: bits & 1 != 0,
             max_tokens: (bits & 2 != 0).then(|| u64::from(*bound)),
             completion_tokens: bits & 4 != 0,
+            model: (bits & 8 != 0).then_some("wished"),
         };
         edited(kind, body, &view, wish, tree.as_ref());
     } else if let Some(tree) = tree.as_ref().filter(|_| kind.dialect() != Dialect::Http) {
@@ -122,7 +123,7 @@ fn refusable(kind: Kind, tree: &Tree) -> bool {
         })
 }
 
-fn edited(kind: Kind, body: &[u8], view_before: &View<'_>, wish: Wish, tree: Option<&Tree>) {
+fn edited(kind: Kind, body: &[u8], view_before: &View<'_>, wish: Wish<'_>, tree: Option<&Tree>) {
     let edits = Edits::new(kind, view_before, wish);
     let (is_empty, asks, unbounded) = (edits.is_empty(), edits.asks_usage(), edits.unbounded());
     let body = Bytes::copy_from_slice(body);
@@ -141,6 +142,9 @@ fn edited(kind: Kind, body: &[u8], view_before: &View<'_>, wish: Wish, tree: Opt
     if asks {
         assert_eq!(view.include_usage, Some(true));
     }
+    if view.model != view_before.model {
+        assert_eq!(view.model.as_deref(), wish.model);
+    }
     assert_eq!(
         bare(&changed, kind, wish, asks),
         bare(tree, kind, wish, asks),
@@ -149,7 +153,7 @@ fn edited(kind: Kind, body: &[u8], view_before: &View<'_>, wish: Wish, tree: Opt
 }
 
 /// The tree without what the wish may change.
-fn bare(tree: &Tree, kind: Kind, wish: Wish, asks: bool) -> Tree {
+fn bare(tree: &Tree, kind: Kind, wish: Wish<'_>, asks: bool) -> Tree {
     let dialect = kind.dialect();
     let bound = |name: &str| {
         let known = ["max_tokens", "max_completion_tokens", "max_output_tokens"];
@@ -165,7 +169,7 @@ fn bare(tree: &Tree, kind: Kind, wish: Wish, asks: bool) -> Tree {
         other => Some(other.clone()),
     };
     let members = tree.members().unwrap_or_default().iter().filter_map(|(name, value)| {
-        let value = if bound(name) {
+        let value = if bound(name) || (wish.model.is_some() && is(dialect, "model")(name)) {
             None
         } else if asks && name == "stream_options" {
             without(value, "include_usage")
@@ -173,12 +177,25 @@ fn bare(tree: &Tree, kind: Kind, wish: Wish, asks: bool) -> Tree {
             without(value, "maxOutputTokens")
         } else if wish.max_tokens.is_some() && is(dialect, "options")(name) {
             without(value, "num_predict")
+        } else if wish.model.is_some() && name == "requests" {
+            // Gemini's batch names the model in each of them
+            Some(Tree::List(each(value).map(without_model).collect()))
         } else {
             Some(value.clone())
         };
         value.map(|value| (name.clone(), value))
     });
     Tree::Object(members.collect())
+}
+
+fn each(list: &Tree) -> impl Iterator<Item = &Tree> {
+    let elements = if let Tree::List(list) = list { list.as_slice() } else { &[] };
+    elements.iter()
+}
+
+fn without_model(request: &Tree) -> Tree {
+    let Some(members) = request.members() else { return request.clone() };
+    Tree::Object(members.iter().filter(|(name, _)| name != "model").cloned().collect())
 }
 
 fn said(kind: Kind, body: &[u8]) -> Option<Vec<u8>> {

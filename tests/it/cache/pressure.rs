@@ -16,7 +16,7 @@ const CACHE: &str = "{ ttl: 1h, max_entry: 32MiB }";
 fn with_memory(backend: &Backend, mib: usize) -> String {
     let policies = format!("  - {{ name: once, cache: {CACHE} }}\n");
     let rest = policy(&backend.origin.url(), "", &policies);
-    format!("server: {{ memory: {mib}MiB }}\n{rest}")
+    format!("server: {{ memory: {mib}MiB, max_body: {mib}MiB }}\n{rest}")
 }
 
 /// Events of 8 KiB each.

@@ -119,11 +119,19 @@ fn what_is_left(state: &Value) -> String {
     left.join(", ")
 }
 
-/// The backend has been let go: no connection is open to it but those that the pool keeps for the
-/// next call. The script must hold its connection until the other side goes.
+/// The backend has been let go: no connection is open to it but those that the pool of its upstream
+/// keeps for the next call. The script must hold its connection until the other side goes.
 pub async fn let_go(app: &App, origin: &Origin) {
-    let idle = || usize::try_from(app.pool("idle")).expect("a count");
-    until("the backend is let go", async || origin.open() <= idle()).await;
+    until("the backend is let go", async || origin.open() <= idle(app, origin)).await;
+}
+
+/// Connections that upstreams with this address keep.
+fn idle(app: &App, origin: &Origin) -> usize {
+    let (state, address) = (app.state(), origin.addr.to_string());
+    let upstreams = state["upstreams"].as_array().cloned().unwrap_or_default();
+    let its_own = upstreams.iter().filter(|upstream| upstream.to_string().contains(&address));
+    let kept = its_own.map(|upstream| upstream["pool"]["idle"].as_u64().expect("a count"));
+    usize::try_from(kept.sum::<u64>()).expect("a count")
 }
 
 /// The backend has not heard of it.

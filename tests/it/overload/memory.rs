@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use super::{CHAT, MESSAGES, MIB, announced, held, large, policy};
+use super::{CHAT, MESSAGES, MIB, announced, held, large, memory, policy};
 use crate::support::app::App;
 use crate::support::client::{Client, ask, get, post, request};
 use crate::support::origin::{self, Origin};
@@ -62,7 +62,7 @@ async fn case_30_many_large_bodies_at_once_end_in_refusals() {
 #[tokio::test]
 async fn a_body_without_a_length_is_refused_when_it_has_no_more_room() {
     let origin = origin().await;
-    let app = App::start(&policy("memory: 8MiB, max_body: 6MiB", &origin.url(), ""));
+    let app = App::start(&policy(&memory(8), &origin.url(), ""));
     let (other, _) = announced(&app, 5 * MIB).await;
     until("it is held", async || held(&app) > 5 * MIB).await;
     let mut client = Client::connect(app.addr).await;
@@ -73,7 +73,7 @@ async fn a_body_without_a_length_is_refused_when_it_has_no_more_room() {
     while app.count("tidegate_overload_refused_total", &[]) == 0 {
         client.send(&chunk).await;
         sent += 256 << 10;
-        assert!(sent < 6 * MIB, "it is taken without end");
+        assert!(sent < 4 * MIB, "it is taken without end");
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
     let answer = client.answer().await;
@@ -86,7 +86,7 @@ async fn a_body_without_a_length_is_refused_when_it_has_no_more_room() {
 #[tokio::test]
 async fn a_body_that_could_never_be_held_is_too_large_and_not_refused_for_now() {
     let origin = origin().await;
-    let app = App::start(&policy("memory: 4MiB, max_body: 32MiB", &origin.url(), ""));
+    let app = App::start(&policy(&memory(4), &origin.url(), ""));
     let (mut client, _) = announced(&app, 4 * MIB).await;
     assert_eq!(client.answer().await.status, 413);
     app.lines(1).await;
@@ -95,7 +95,7 @@ async fn a_body_that_could_never_be_held_is_too_large_and_not_refused_for_now() 
 #[tokio::test]
 async fn a_refusal_for_want_of_memory_is_said_in_the_callers_dialect() {
     let origin = origin().await;
-    let app = App::start(&policy("memory: 8MiB", &origin.url(), ""));
+    let app = App::start(&policy(&memory(8), &origin.url(), ""));
     let (large, _) = announced(&app, 5 * MIB).await;
     until("it is held", async || held(&app) > 5 * MIB).await;
     for (target, at) in [(CHAT, "/error/code"), (MESSAGES, "/error/type")] {
@@ -120,7 +120,7 @@ async fn a_refusal_for_want_of_memory_is_said_in_the_callers_dialect() {
 #[tokio::test]
 async fn the_last_levels_refuse_batch_first_and_then_everyone() {
     let origin = origin().await;
-    let app = App::start(&policy("memory: 10MiB", &origin.url(), ""));
+    let app = App::start(&policy(&memory(10), &origin.url(), ""));
     let batch = request("POST", CHAT, "x-claude-code-request-class: auxiliary\r\n", SMALL);
     let status = async |call: &[u8]| ask(app.addr, call).await.status;
     let level = async |level: &str| {
@@ -165,7 +165,7 @@ async fn the_last_levels_refuse_batch_first_and_then_everyone() {
 #[tokio::test]
 async fn where_memory_is_short_idle_connections_go_soon() {
     let origin = origin().await;
-    let app = App::start(&policy("memory: 10MiB", &origin.url(), ""));
+    let app = App::start(&policy(&memory(10), &origin.url(), ""));
     let mut idle = Client::connect(app.addr).await;
     idle.send(&post(CHAT, "", SMALL)).await;
     assert_eq!(idle.answer().await.status, 200);
@@ -175,6 +175,24 @@ async fn where_memory_is_short_idle_connections_go_soon() {
     app.lines(2).await;
 }
 
+/// Who says nothing of its class may still have one by a policy.
+#[tokio::test]
+async fn a_policy_says_who_can_wait() {
+    let origin = origin().await;
+    let policies = "policies: [{ name: night, match: { model: m }, priority: batch }]\n";
+    let app = App::start(&format!("{}{policies}", policy(&memory(10), &origin.url(), "")));
+    let night = post(CHAT, "", SMALL);
+    let day = post(CHAT, "", &SMALL.replace("\"m\"", "\"other\""));
+    let heavy = announced(&app, 10_050_000).await;
+    until("it is short", async || app.state()["memory"]["level"] == "urgent").await;
+    assert_eq!(ask(app.addr, &night).await.status, 503);
+    assert_eq!(ask(app.addr, &day).await.status, 200);
+    drop(heavy);
+    until("all is given back", async || held(&app) == 0).await;
+    assert_eq!(ask(app.addr, &night).await.status, 200);
+    app.lines(4).await;
+}
+
 /// Nothing is tried a second time that may have cost something, once memory is short.
 #[tokio::test]
 async fn where_memory_is_short_nothing_is_tried_again() {
@@ -182,7 +200,8 @@ async fn where_memory_is_short_nothing_is_tried_again() {
     let (one, two) = (failing().await, failing().await);
     let urls = format!("urls: ['{}', '{}'],", one.url(), two.url());
     let app = App::start(&format!(
-        "server: {{ memory: 10MiB }}\nupstreams: {{ up: {{ {urls} dialect: openai }} }}\nroutes: [{{ to: up }}]\n"
+        "server: {{ {} }}\nupstreams: {{ up: {{ {urls} dialect: openai }} }}\nroutes: [{{ to: up }}]\n",
+        memory(10)
     ));
     let calls = || one.requests() + two.requests();
     ask(app.addr, &post(CHAT, "", SMALL)).await;
@@ -199,14 +218,14 @@ async fn where_memory_is_short_nothing_is_tried_again() {
 #[tokio::test]
 async fn a_smaller_budget_takes_effect_with_the_reload() {
     let origin = origin().await;
-    let app = App::start(&policy("memory: 64MiB", &origin.url(), ""));
+    let app = App::start(&policy(&memory(64), &origin.url(), ""));
     let call = async |app: &App| {
         let (mut client, body) = announced(app, 8 * MIB).await;
         client.send(&body).await;
         client.head().await.map(|head| head.status)
     };
     assert_eq!(call(&app).await, Some(200));
-    app.reload(&policy("memory: 6MiB", &origin.url(), "")).await;
+    app.reload(&policy(&memory(6), &origin.url(), "")).await;
     assert_eq!(app.count("tidegate_memory_budget_bytes", &[]), 6 * MIB);
     assert_eq!(call(&app).await, Some(413));
     app.lines(2).await;
@@ -217,7 +236,7 @@ async fn a_smaller_budget_takes_effect_with_the_reload() {
 #[tokio::test]
 async fn bodies_that_come_and_go_leave_nothing_behind() {
     let origin = origin().await;
-    let app = App::with(&policy("memory: 16MiB", &origin.url(), ""), &["--workers", "2"]);
+    let app = App::with(&policy(&memory(16), &origin.url(), ""), &["--workers", "2"]);
     let mut tasks = JoinSet::new();
     for seed in 0..8 {
         let addr = app.addr;

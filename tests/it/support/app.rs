@@ -6,7 +6,8 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -94,27 +95,48 @@ impl App {
 
     /// Asks it to end, and waits until it has.
     pub async fn end(&mut self) {
-        let id = self.pid().to_string();
-        let sent = Command::new("kill").args(["-s", "TERM", &id]).status().expect("kill runs");
-        assert!(sent.success());
+        self.signal("TERM");
         until("it ends", async || self.has_ended()).await;
+    }
+
+    /// Sends it a signal: `TERM`, `HUP`, `STOP`.
+    pub fn signal(&self, name: &str) {
+        let id = self.pid().to_string();
+        let sent = Command::new("kill").args(["-s", name, &id]).status().expect("kill runs");
+        assert!(sent.success());
+    }
+
+    /// How it ended, once it has, and all that it wrote is read.
+    pub async fn exited(&mut self) -> ExitStatus {
+        until("it ends", async || self.has_ended()).await;
+        for reader in self.readers.drain(..) {
+            reader.join().expect("its output is read");
+        }
+        self.child.wait().expect("its status")
     }
 
     fn has_ended(&mut self) -> bool {
         self.child.try_wait().expect("its status").is_some()
     }
 
+    pub fn policy_file(&self) -> PathBuf {
+        self.directory.path().join("policy.yaml")
+    }
+
+    /// Puts another policy in the place of the first, in one step.
+    pub fn rewrite(&self, policy: &str) {
+        let next = self.directory.path().join("next");
+        fs::write(&next, whole(policy)).expect("a policy file");
+        fs::rename(&next, self.policy_file()).expect("the policy's place");
+    }
+
     /// Puts another policy in force; it must be sound.
     pub async fn reload(&self, policy: &str) {
         let lines = || self.events().matches("the new policy is in force").count();
         let before = lines();
-        let (file, next) =
-            (self.directory.path().join("policy.yaml"), self.directory.path().join("next"));
-        fs::write(&next, whole(policy)).expect("a policy file");
-        fs::rename(&next, &file).expect("the policy's place");
+        self.rewrite(policy);
         // its watcher may see it before, or not at all
-        let hup = format!("kill -s HUP {}", self.pid());
-        assert!(Command::new("sh").args(["-c", &hup]).status().expect("a shell").success());
+        self.signal("HUP");
         until("the new policy is in force", async || lines() > before).await;
     }
 

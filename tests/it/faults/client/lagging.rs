@@ -77,7 +77,6 @@ async fn a08_body_that_stalls() {
 
 /// A body that comes byte by byte is never silent, and holds a connection all the same.
 #[tokio::test]
-#[ignore = "a body has no least pace: only silence ends it"]
 async fn a08_body_that_drips() {
     let origin = answering().await;
     let app = limited(&origin.url(), "", "server: { body_timeout: 1s }\n");
@@ -279,13 +278,13 @@ async fn a102_few_descriptors() {
     for _ in 0..400 {
         crowd.push(TcpStream::connect(app.addr).await.unwrap());
     }
-    let said = || app.events().contains("connections wait: none can be accepted");
+    let said = || app.events().contains("connections wait");
     until("it says that it has run out", async || said()).await;
     let before = after::processor(&app);
     sleep(Duration::from_secs(2)).await;
     let used = after::processor(&app).saturating_sub(before);
     assert!(used < Duration::from_millis(600), "{used:?} of two seconds: it spins");
-    let lines = app.events().matches("none can be accepted").count();
+    let lines = app.events().matches("connections wait").count();
     assert!(lines < 20, "{lines} lines of the same");
     drop(crowd);
     let from = Instant::now();

@@ -72,7 +72,6 @@ async fn a01_client_leaves_before_upstream_connects() {
 }
 
 #[tokio::test]
-#[ignore = "a call that was left while it connected is charged for its prompt"]
 async fn a01_what_was_never_sent_is_not_charged() {
     let (app, line) = left_while_connecting().await;
     assert_eq!(after::charged(&app, "tokens"), 0, "nobody has done anything for it: {line}");

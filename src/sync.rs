@@ -1,5 +1,5 @@
-//! The locks and counters that health is kept in: those of the program, or those that a test
-//! schedules.
+//! The locks and counters of what threads decide together (the limiter's door, the health of
+//! backends): those of the program, or those that a test schedules.
 #[cfg(not(feature = "shuttle"))]
 mod real {
     pub use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
