@@ -28,6 +28,14 @@ impl PlanPart {
     pub fn counted(&self) -> i64 {
         if self.paid.is_some() { TOKEN } else { self.demand.now }
     }
+
+    /// The same for a call that was charged as a request by an earlier attempt.
+    pub fn unless_paid(mut self, ask: &Ask<'_>, limit: &LimitOf) -> Self {
+        if ask.paid && limit.measure == Measure::Requests {
+            (self.paid, self.demand) = (Some(Paid { sunk: true }), Demand::default());
+        }
+        self
+    }
 }
 
 /// What a call asks of one bucket.
