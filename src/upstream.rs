@@ -30,7 +30,6 @@ pub mod tls;
 pub mod visit;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::Instant;
 
@@ -189,8 +188,7 @@ impl Upstream {
     /// Sets the gauges of its health to what is so; for what time alone changes.
     pub fn show(&self, now: Instant) {
         self.roster.show(now);
-        let aside = i64::try_from(self.keys_aside(now)).unwrap_or(i64::MAX);
-        self.shared.gauges.keys_aside.store(aside, Relaxed);
+        self.show_keys(now);
     }
 
     /// Retries that are left of the budget.

@@ -81,7 +81,7 @@ impl Kind {
             (Self::LeaveWaiting | Self::LeaveStream, Ending::Answered(200)) => true,
             // its errors are passed on, or said in our words; a stream that broke stays broken
             (Self::Trouble, Ending::Answered(status)) => {
-                matches!(status, 200 | 400 | 404 | 429 | 500 | 502 | 503 | 504 | 529)
+                matches!(status, 200 | 400 | 404 | 408 | 429 | 500 | 502 | 503 | 504 | 529)
             }
             (Self::Trouble, Ending::Cut | Ending::Broken(_)) => true,
             (Self::Malformed, Ending::Answered(status)) => *status == 400,

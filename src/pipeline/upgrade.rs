@@ -123,6 +123,7 @@ pub async fn upgrade(
         Closed::Tried => Refusal::lost(),
     })?;
     record.sent(now);
+    record.tried(1);
     lease.sent(now);
     let answer = send_upgrade(&worker.pools, &ticket, upstream, visit, outbound)
         .await
