@@ -45,7 +45,8 @@ pub struct Run<'c, 'p, W> {
     to: Prepared<'p>,
     head: &'c mut request::Parts,
     call: Call,
-    /// The caller's headers, where another target may want them as they were.
+    /// The caller's headers, where there may be another attempt: a target has its own of them, and an
+    /// answer comes in their place.
     caller: Option<Box<HeaderMap>>,
     upload: Upload,
     /// The body for the target, where it is not as it came; and whether it hides its usage.
@@ -166,7 +167,6 @@ impl<'c, 'p, W: Watch> Run<'c, 'p, W> {
         head: &'c mut request::Parts,
         mut call: Call,
     ) -> Self {
-        let caller = (to.aim.route.targets.len() > 1).then(|| Box::new(head.headers.clone()));
         let mut upload = Upload::No;
         if let Sending::Streaming(_) = &call.body
             && let Sending::Streaming(body) =
@@ -175,8 +175,13 @@ impl<'c, 'p, W: Watch> Run<'c, 'p, W> {
             upload = Upload::Ready(body);
         }
         let tried = Tried::default();
-        let (body, hedging) = (None, false);
-        Self { going, lease, watch, to, head, call, caller, upload, body, tried, hedging }
+        let (body, caller, hedging) = (None, None, false);
+        let mut run =
+            Self { going, lease, watch, to, head, call, caller, upload, body, tried, hedging };
+        if run.has_others() || run.stays() {
+            run.caller = Some(Box::new(run.head.headers.clone()));
+        }
+        run
     }
 
     pub async fn answer(mut self) -> Result<Sent, Refusal> {
@@ -189,6 +194,7 @@ impl<'c, 'p, W: Watch> Run<'c, 'p, W> {
                 Some(hedge) => Box::pin(self.hedged(hedge)).await,
                 None => self.attempt().await,
             };
+            self.hedging = false;
             let mut failed = match attempt {
                 Ok(sent) => return Ok(self.finish(sent)),
                 Err(failed) => failed,
@@ -198,6 +204,10 @@ impl<'c, 'p, W: Watch> Run<'c, 'p, W> {
             if Box::pin(self.go_on(&failed)).await {
                 let gauges = &self.to.aim.upstream().shared.gauges;
                 gauges.retried(failed.why.as_str());
+                if let Some(caller) = &self.caller {
+                    self.head.headers.clone_from(caller);
+                }
+                self.dress();
                 continue;
             }
             if let Some(kept) = kept.filter(|_| failed.why != Why::Final) {
@@ -211,6 +221,7 @@ impl<'c, 'p, W: Watch> Run<'c, 'p, W> {
 
     fn finish(&mut self, mut sent: Sent) -> Sent {
         sent.answer.tries = self.tried.attempts;
+        self.watch.tried(self.tried.attempts);
         sent.retried = self.was_retried();
         sent
     }
@@ -269,6 +280,8 @@ impl<'c, 'p, W: Watch> Run<'c, 'p, W> {
         self.tried.attempts += 1;
         self.tried.begun += 1;
         self.watch.sent(now);
+        // now, and not with the answer: its caller may be gone by then
+        self.watch.tried(self.tried.attempts);
         self.lease.sent(now);
         let path = self.to.path();
         let headers = &mut self.head.headers;
@@ -320,7 +333,6 @@ impl<'c, 'p, W: Watch> Run<'c, 'p, W> {
     fn missed(&mut self, missed: Missed, mut body: Outgoing, address: PoolKey) -> Box<Failed> {
         let Missed { error, visit, unbegun } = missed;
         self.lease.unanswered(unbegun);
-        self.watch.tried(self.tried.attempts);
         self.tried.begun -= u32::from(unbegun);
         let upload = matches!(body, Outgoing::Streaming { .. });
         if upload && body.rewind() {

@@ -63,6 +63,12 @@ impl AnswerBody {
         Self { from, ahead: VecDeque::new(), visit: None }
     }
 
+    /// Nothing of it is to come.
+    #[cfg(test)]
+    pub fn ended_already() -> Self {
+        Self::new(From::Done)
+    }
+
     /// Puts back what was read, in order; [`Self::poll_data`] hands it out first.
     pub fn put_back(&mut self, pieces: VecDeque<Bytes>) {
         self.ahead = pieces;
@@ -140,11 +146,12 @@ impl AnswerBody {
         }
     }
 
-    /// After 101: the bare stream, and what was read beyond the head.
-    pub fn into_upgraded(self) -> Option<(Stream, BytesMut)> {
+    /// After 101: the bare stream, what was read beyond the head, and the visit that goes on.
+    pub fn into_upgraded(self) -> Option<(Stream, BytesMut, Option<Visit>)> {
         match self.from {
             From::H1(pooled) => {
-                pooled.into_connection().map(|connection| connection.into_upgraded())
+                let (stream, first) = pooled.into_connection()?.into_upgraded();
+                Some((stream, first, self.visit))
             }
             From::H2 { .. } | From::Done => None,
         }

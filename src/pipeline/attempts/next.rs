@@ -94,7 +94,9 @@ impl<W: Watch> Run<'_, '_, W> {
             why => about_key(why).is_none_or(|verdict| verdict == Verdict::Limited),
         };
         let wanted = failed.wanted && failed.hint.unwrap_or_default() <= retry.longest;
-        retry.in_place && helps && wanted && self.tried.begun < retry.attempts
+        // what no backend had counts here: nothing else would end it
+        let begun = self.tried.begun + u32::from(failed.why == Why::Unbegun);
+        retry.in_place && helps && wanted && begun < retry.attempts
     }
 
     async fn in_place(&mut self, failed: &Failed) -> bool {
@@ -121,7 +123,8 @@ impl<W: Watch> Run<'_, '_, W> {
         let repeat = || {
             let Sending::Whole(body) = &self.call.body else { return Repeat::WhenUnbegun };
             let view = wire::view(self.call.kind, body).ok();
-            let keyed = self.head.headers.contains_key("idempotency-key");
+            let headers = self.caller.as_deref().unwrap_or(&self.head.headers);
+            let keyed = headers.contains_key("idempotency-key");
             wire::repeat(&self.head.method, self.call.kind, view.as_ref(), keyed)
         };
         let on_timeout = self.to.aim.upstream().config.retry.on_timeout;
@@ -166,7 +169,6 @@ impl<W: Watch> Run<'_, '_, W> {
         }
         self.tried.addresses.clear();
         self.body = None;
-        self.dress();
         true
     }
 
@@ -202,15 +204,11 @@ impl<W: Watch> Run<'_, '_, W> {
         self.tried.addresses.clear();
         self.tried.keys.clear();
         self.body = None;
-        if let Some(caller) = &self.caller {
-            self.head.headers.clone_from(caller);
-        }
         let upstream = self.to.aim.upstream();
         let timeouts = crate::pipeline::limits(self.going.snapshot, &upstream.config.timeouts);
         self.going.flight.set_limits(timeouts);
         let name = Arc::clone(&upstream.config.name);
         self.going.flight.describe(|about| about.upstream = Some(name));
-        self.dress();
     }
 
     /// Nobody can take it now.
@@ -263,18 +261,26 @@ impl<W: Watch> Run<'_, '_, W> {
 
     /// Whether another attempt is possible at all, whatever the answer says.
     pub(super) fn may_go_on(&self) -> bool {
-        let retry = &self.to.aim.upstream().config.retry;
-        let waits = match self.to.aim.route.on_exhausted {
+        let attempts = self.to.aim.upstream().config.retry.attempts;
+        let allowed = self.tried.begun < attempts && (self.has_others() || self.stays());
+        matches!(self.upload, Upload::No) && (allowed || self.waits())
+    }
+
+    /// Whether it may come to the same place again.
+    pub(super) fn stays(&self) -> bool {
+        self.to.aim.upstream().config.retry.in_place || self.waits()
+    }
+
+    fn waits(&self) -> bool {
+        match self.to.aim.route.on_exhausted {
             Exhausted::Refuse => false,
             Exhausted::Downgrade(_) => !self.tried.downgraded,
             Exhausted::Queue => true,
-        };
-        let allowed = self.tried.begun < retry.attempts && (self.has_others() || retry.in_place);
-        matches!(self.upload, Upload::No) && (allowed || waits)
+        }
     }
 
     /// Whether there is a key, an address or a target that it has not had.
-    fn has_others(&self) -> bool {
+    pub(super) fn has_others(&self) -> bool {
         let (route, upstream) = (&self.to.aim.route, self.to.aim.upstream());
         let tried = self.tried.targets | bit(self.to.aim.at);
         upstream.keys.len() > self.tried.keys.len() + 1

@@ -21,11 +21,11 @@ async fn holding() -> Origin {
 }
 
 const LIMITS: &str = "policies:\n\
-    \x20 - { name: calls, limits: { requests: 100/day } }\n\
-    \x20 - { name: tokens, limits: { tokens: 1M/day } }\n\
-    \x20 - { name: at-a, match: { upstream: a }, limits: { requests: 100/day } }\n\
-    \x20 - { name: at-b, match: { upstream: b }, limits: { requests: 100/day } }\n\
-    \x20 - { name: at-c, match: { upstream: c }, limits: { requests: 100/day } }\n";
+    \x20 - { name: calls, limits: { requests: 100/day calendar } }\n\
+    \x20 - { name: tokens, limits: { tokens: 1M/day calendar } }\n\
+    \x20 - { name: at-a, match: { upstream: a }, limits: { requests: 100/day calendar } }\n\
+    \x20 - { name: at-b, match: { upstream: b }, limits: { requests: 100/day calendar } }\n\
+    \x20 - { name: at-c, match: { upstream: c }, limits: { requests: 100/day calendar } }\n";
 
 #[tokio::test]
 async fn a_call_that_moves_counts_once_and_its_tokens_too() {
@@ -84,8 +84,8 @@ async fn a_fallback_whose_limit_is_used_up_is_passed_over() {
     let c = Origin::saying(good()).await;
     let ups = [up("a", &a.url(), ""), up("b", &b.url(), ""), up("c", &c.url(), "")];
     let limit = "policies:\n\
-        \x20 - { name: at-b, match: { upstream: b }, limits: { requests: 1/day } }\n\
-        \x20 - { name: calls, limits: { requests: 100/day } }\n";
+        \x20 - { name: at-b, match: { upstream: b }, limits: { requests: 1/day calendar } }\n\
+        \x20 - { name: calls, limits: { requests: 100/day calendar } }\n";
     let app = App::start(&(policy(&ups, "") + limit));
     for n in 1..=3 {
         assert_eq!(call(&app).await.text(), GOOD);

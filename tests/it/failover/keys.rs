@@ -66,7 +66,7 @@ async fn a_key_that_is_refused_spent_or_limited_gives_way_to_the_next() {
         let used = used(&a);
         let bad = used.iter().filter(|key| *key == KEYS[0]).count();
         assert_eq!((bad, used.len()), (1, 7), "set aside at once, {status}: {used:?}");
-        assert_eq!(app.count("tidegate_upstream_keys_aside", &[]), 1);
+        assert_eq!(app.upstream()["keys"]["aside"], 1);
         let sum: u64 = app.lines(6).await.iter().map(|l| l["attempts"].as_u64().unwrap()).sum();
         assert_eq!(sum, 7);
         app.quiet().await;
@@ -86,7 +86,7 @@ async fn a_key_that_may_not_use_a_model_is_as_good_as_ever_for_others() {
     }
     let bad = used(&a).iter().filter(|key| *key == KEYS[0]).count();
     assert!(bad >= 2, "{bad}");
-    assert_eq!(app.count("tidegate_upstream_keys_aside", &[]), 0);
+    assert_eq!(app.upstream()["keys"]["aside"], 0);
     app.quiet().await;
 }
 
@@ -150,10 +150,12 @@ async fn an_error_about_the_key_in_a_stream_is_answered_with_another() {
         keyed(2, move |key| if key == KEYS[0] { bad.clone() } else { good.clone() }).await;
     let app = start(&[up], "");
     for _ in 0..4 {
-        let got = ask(app.addr, &post(CHAT, "", STREAM)).await;
+        let got = ask(app.addr, &request("POST", CHAT, "x-own: 1\r\n", STREAM)).await;
         assert_eq!(got.text(), format!("{TOKEN}{DONE}"));
     }
-    let bad = used(&a).iter().filter(|key| *key == KEYS[0]).count();
+    let seen = a.take();
+    assert!(seen.iter().all(|request| request.get("x-own") == Some("1")), "{seen:?}");
+    let bad = seen.iter().map(key_of).filter(|key| key == KEYS[0]).count();
     assert!((1..=2).contains(&bad), "{bad}");
     app.quiet().await;
 }
@@ -180,17 +182,18 @@ async fn no_credential_goes_where_it_does_not_belong() {
     );
     let call = |target: &str, body: &str| request("POST", target, &own, body);
     let gemini = r#"{"contents":[{"parts":[{"text":"hi"}]}]}"#;
-    for (dialect, target, body, header, prefix) in [
-        ("openai", CHAT, PLAIN, "authorization", "Bearer "),
-        ("anthropic", MESSAGES, PLAIN, "x-api-key", ""),
-        ("gemini", GENERATE, gemini, "x-goog-api-key", ""),
+    for (dialect, auth, target, body, header, prefix) in [
+        ("openai", "", CHAT, PLAIN, "authorization", "Bearer "),
+        ("anthropic", "auth: x-api-key,", MESSAGES, PLAIN, "x-api-key", ""),
+        ("gemini", "auth: x-goog-api-key,", GENERATE, gemini, "x-goog-api-key", ""),
     ] {
         let mut origins = Vec::new();
         for answer in [unavailable(), unavailable(), unavailable(), good()] {
             origins.push(Origin::saying(answer).await);
         }
         let of = |name, at: usize, more: &str| {
-            up(name, &origins[at].url(), &format!("dialect: {dialect}, {more}"))
+            let auth = if more.contains("key:") { auth } else { "" };
+            up(name, &origins[at].url(), &format!("dialect: {dialect}, {auth} {more}"))
         };
         let tries = "retry: { attempts: 9 },";
         // the caller's, ours, the caller's, another of ours; and headers that are one upstream's alone

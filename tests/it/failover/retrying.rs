@@ -3,7 +3,7 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::support::client::{Client, request};
-use crate::support::origin::{Conn, stream};
+use crate::support::origin::{Conn, Request, stream};
 use crate::support::until;
 
 /// The client sees the good answer, and the record the one who gave it.
@@ -318,4 +318,46 @@ async fn retries_are_counted_by_what_they_were_for() {
     let app = pair(&a.url(), &b.url(), "");
     assert_eq!(ask(app.addr, &post(CHAT, "", STREAM)).await.status, 200);
     assert_eq!(app.count("tidegate_upstream_retries_total", &["upstream=\"b\"", "failed"]), 1);
+}
+
+/// All that a backend sees of a call but for its address.
+fn bare(mut request: Request) -> Request {
+    request.headers.retain(|(name, _)| name != "host");
+    request
+}
+
+#[tokio::test]
+async fn every_attempt_is_the_same_request() {
+    let lines = "x-own: 1\r\nx-own: 2\r\ncookie: c=1\r\nidempotency-key: k\r\n";
+    let call = request("POST", "/v1/chat/completions?x=1", lines, PLAIN);
+    // in place, at another address, at another target
+    for way in ["retry: { in_place: true, backoff: 1ms }", "urls", "fallback"] {
+        let a = Origin::by_turns([unavailable(), good()]).await;
+        let b = Origin::by_turns([unavailable(), good()]).await;
+        let one = |more: &str| up("a", &a.url(), more);
+        let ups = match way {
+            "urls" => {
+                let urls = format!(
+                    "urls: ['{}', '{}']",
+                    a.url(),
+                    a.url().replace("127.0.0.1", "localhost")
+                );
+                vec![format!("a: {{ {urls} }}")]
+            }
+            "fallback" => vec![one(""), up("b", &b.url(), "")],
+            more => vec![one(&format!("{more},"))],
+        };
+        let app = App::start(&policy(&ups, ""));
+        if way == "fallback" {
+            assert_eq!(ask(app.addr, &call).await.status, 503);
+        } else {
+            assert_eq!(ask(app.addr, &call).await.text(), GOOD);
+        }
+        let seen: Vec<_> = a.take().into_iter().chain(b.take()).map(bare).collect();
+        assert_eq!(seen.len(), 2, "{way}");
+        assert_eq!(seen[0], seen[1], "{way}");
+        assert_eq!(seen[0].all("x-own"), ["1", "2"]);
+        assert_eq!((seen[0].get("cookie"), seen[0].target.ends_with("?x=1")), (Some("c=1"), true));
+        app.quiet().await;
+    }
 }
