@@ -203,6 +203,35 @@ async fn a_stream_that_never_begins_has_no_content_either() {
     }
 }
 
+/// The deadline of one attempt is not that of the next, which has as long.
+#[tokio::test]
+async fn another_target_has_its_own_time() {
+    let silent =
+        Origin::start(|mut conn| async move { while conn.request().await.is_some() {} }).await;
+    let slow = Origin::start(|mut conn| async move {
+        while conn.request().await.is_some() {
+            sleep(Duration::from_millis(500)).await;
+            conn.send(origin::STREAM).await;
+            says(&mut conn, &format!("{}{}", OPENAI_CHAT.token, OPENAI_CHAT.done)).await;
+            conn.send(b"0\r\n\r\n").await;
+        }
+    })
+    .await;
+    for timeouts in ["first_byte: 900ms", "first_content: 900ms"] {
+        let app = App::start(&format!(
+            "upstreams:\n  a: {{ timeouts: {{ {timeouts} }}, retry: {{ on_timeout: true }}, url: '{}' }}\n  \
+             b: {{ timeouts: {{ {timeouts} }}, url: '{}' }}\n\
+             routes: [{{ to: a, fallback: [b] }}]\n",
+            silent.url(),
+            slow.url()
+        ));
+        let got = ask(app.addr, &post(CHAT, "", &body("who?"))).await;
+        assert_eq!((got.status, got.end), (200, End::Whole), "{timeouts}: {}", got.text());
+        let line = app.line().await;
+        assert_eq!((&line["outcome"], &line["upstream"]), (&"complete".into(), &"b".into()));
+    }
+}
+
 /// A model that thinks for long is not cut, whether it thinks aloud or not, nor is a tool of the
 /// backend's own that takes its time.
 #[tokio::test]
