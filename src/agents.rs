@@ -23,7 +23,7 @@ use http::{HeaderMap, HeaderName};
 
 pub use self::hints::Hints;
 pub use self::keys::{Keyring, StoredKey};
-pub use self::presented::{Place, Places, Presented};
+pub use self::presented::{Place, Places, Presented, strip_protocol};
 pub use self::seen::Seen;
 
 use self::keys::{Judged, Stored};

@@ -108,7 +108,8 @@ pub struct Server {
     pub max_target: usize,
     /// From the first byte of a head to its last.
     pub head_timeout: Duration,
-    /// Longest time without progress while a request body arrives.
+    /// Longest time without progress while a request body arrives: 1 KiB for each second of it,
+    /// and a sixteenth of the length that was announced.
     pub body_timeout: Duration,
     /// An idle keep-alive connection is closed after this.
     pub idle_timeout: Duration,

@@ -99,7 +99,8 @@ impl Door {
             };
             let caller = Caller { peer: Arc::clone(&peer), seen: Arc::clone(&seen), facts };
             let worker = Rc::clone(&self.worker);
-            Serving::new(pipeline::serve(worker, caller, request), call, taking)
+            let answer = pipeline::serve(worker, caller, request);
+            Serving::new(answer, call, taking, pipeline::refusal::broken)
         });
         let io = TokioIo::new(WatchedIo::new(stream, Arc::clone(&watch)));
         let connection = self.builder.serve_connection_with_upgrades(io, service);

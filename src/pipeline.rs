@@ -136,7 +136,8 @@ async fn run(
     ours.strip(&mut head.headers);
     let asked = Asked { method: &method, path: &path, who: &identity, headers: &head.headers };
     let first = snapshot.routes.first(asked).ok_or_else(|| Refusal::no_route(&path))?;
-    let endpoint = first.endpoint;
+    let upgrade = upgrade.filter(|_| upgrade::is_offered(&first));
+    let endpoint = upgrade::endpoint(first.endpoint, first.rest, upgrade);
     let dialect = endpoint.dialect;
     let in_dialect = |refusal| Refused { refusal, dialect };
     if unexpected_body && endpoint.kind != Kind::Other {
@@ -146,24 +147,23 @@ async fn run(
     if endpoint.kind.reads_body() && body_len.is_some_and(|length| length > max_body) {
         return Err(in_dialect(Refusal::body_too_large(max_body)));
     }
-    worker.takes(identity.class).map_err(|_| {
-        let refusal = Refusal::overloaded();
-        in_dialect(if body.is_end_stream() { refusal } else { refusal.closing() })
-    })?;
+    let bodiless = body.is_end_stream();
+    worker.takes(identity.class).map_err(|_| in_dialect(Refusal::overloaded_with(bodiless)))?;
 
     let ticket = begin(worker, snapshot, &endpoint, record);
-    let call = Call::read(worker, snapshot, &ticket, &head.headers, &endpoint, body, body_len)
+    let mut call = Call::read(worker, snapshot, &ticket, &head.headers, &endpoint, body, body_len)
         .await
         .map_err(in_dialect)?;
+    if endpoint.kind == Kind::Session {
+        call.opens_session(query);
+    }
     record.read(&call);
-    let chosen = if snapshot.routes.need_model() {
-        snapshot.routes.select(asked, call.model())
-    } else {
-        Some(first)
-    };
+    let by_model = snapshot.routes.need_model();
+    let chosen = if by_model { snapshot.routes.select(asked, call.model()) } else { Some(first) };
     let Some(Match { route, endpoint, rest }) = chosen else {
         return Err(in_dialect(Refusal::no_route_for_model(call.model())));
     };
+    let endpoint = upgrade::endpoint(endpoint, rest, upgrade);
     let aim = Aim::new(route, route.pick_by(attempts::dice));
     let upstream = aim.upstream();
     record.routed(&aim, endpoint.kind);
@@ -211,7 +211,8 @@ async fn answer(asking: Asking<'_>, upgrade: bool) -> Result<reply::Reply, Refus
     let mut lease = admit::admit(worker, snapshot, &ticket, who, &to.aim, &call, record).await?;
     record.admitted(&lease);
     if upgrade {
-        return Box::pin(upgrade::upgrade(worker, ticket, lease, to, head, record)).await;
+        let asked = upgrade::Opening { kind: call.kind, who };
+        return Box::pin(upgrade::upgrade(worker, ticket, lease, to, head, asked, record)).await;
     }
     let going = Going { worker, snapshot, flight: &ticket, who };
     let sent = dispatch::dispatch(going, (&mut lease, miss), to, head, call, record).await?;

@@ -1,9 +1,11 @@
 //! The budget of memory for what calls hold: how much is used of it, and what is given up first.
 //!
+//! What bounds what: `max_connections`, lowered to what descriptors allow, the connections; hyper's
+//! buffers and a hundred HTTP/2 streams, each of them; this budget, all that their calls hold.
+//!
 //! Counted are request bodies while they are read and until nobody needs them, the logs of calls that
 //! others may join, answers that are gathered, and [`CALL`] bytes for each call's own state, so that
-//! the budget bounds the number of calls too. Not counted is what has bounds of its own: connections
-//! (their number, and hyper's buffers) and the cache. It is what we know that we hold, not what the
+//! the budget bounds the number of calls too. The cache has bounds of its own. It is what we know that we hold, not what the
 //! allocator has from the system: that one comes late, and falls later still.
 //!
 //! The steps are those of Envoy's overload manager: each gives up something dearer than the last.

@@ -24,12 +24,12 @@ pub mod outgoing;
 pub mod pool;
 mod proxy;
 pub mod roster;
+pub mod session;
 mod standing;
 pub mod tls;
 pub mod visit;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::Instant;
 
@@ -100,6 +100,8 @@ pub struct Shared {
     budget: Budget,
     /// For second requests.
     pub late: late::Late,
+    /// Sessions over WebSocket that are open.
+    sessions: AtomicUsize,
     /// Whose turn it is: among the addresses, and among the keys.
     turn: AtomicUsize,
     key_turn: Arc<AtomicUsize>,
@@ -122,6 +124,7 @@ impl Registry {
                 breaker: Switch::default(),
                 budget: Budget::new(Instant::now()),
                 late: late::Late::default(),
+                sessions: AtomicUsize::new(0),
                 turn: AtomicUsize::new(0),
                 key_turn: Arc::default(),
                 standings: DashMap::new(),
@@ -185,8 +188,7 @@ impl Upstream {
     /// Sets the gauges of its health to what is so; for what time alone changes.
     pub fn show(&self, now: Instant) {
         self.roster.show(now);
-        let aside = i64::try_from(self.keys_aside(now)).unwrap_or(i64::MAX);
-        self.shared.gauges.keys_aside.store(aside, Relaxed);
+        self.show_keys(now);
     }
 
     /// Retries that are left of the budget.

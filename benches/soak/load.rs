@@ -82,7 +82,7 @@ async fn whole(
         return Ok(Ending::Left);
     };
     let status = status?;
-    let mut pieces = random.between(1.0, 60.0) as u32;
+    let mut pieces = random.between(1.0, 20.0) as u32;
     let mut tail = Tail::default();
     while connection.data(|piece| tail.add(piece)).await? {
         pieces = pieces.saturating_sub(1);
@@ -90,7 +90,7 @@ async fn whole(
             return Ok(Ending::Left);
         }
     }
-    let ending = tail.ending(status, kind.streams());
+    let ending = tail.ending(status, kind);
     // a client that hangs up now and then
     if random.chance(0.9) && matches!(ending, Ending::Answered(200)) {
         *kept = Some(connection);
@@ -110,10 +110,15 @@ impl Tail {
         }
     }
 
-    fn ending(&self, status: u16, stream: bool) -> Ending {
+    fn ending(&self, status: u16, kind: Kind) -> Ending {
         let text = self.0.trim_ascii_end();
-        let whole =
-            if stream && status == 200 { text.ends_with(b"[DONE]") } else { text.ends_with(b"}") };
+        let (object, stream) = (text.ends_with(b"}"), text.ends_with(b"[DONE]"));
+        let whole = match kind {
+            // it does as it likes
+            Kind::Trouble => object || stream,
+            _ if status == 200 && kind.streams() => stream,
+            _ => object,
+        };
         if whole { Ending::Answered(status) } else { Ending::Cut }
     }
 }
@@ -128,7 +133,7 @@ async fn slow(to: SocketAddr, request: &[u8]) -> anyhow::Result<Ending> {
     while connection.data(|piece| tail.add(piece)).await? {
         sleep(Duration::from_millis(10)).await;
     }
-    Ok(tail.ending(status, true))
+    Ok(tail.ending(status, Kind::Slow))
 }
 
 /// Sends half of a request and goes.
@@ -159,7 +164,7 @@ async fn multiplexed(to: SocketAddr, random: &mut Random) -> anyhow::Result<Vec<
         let status = answer.status().as_u16();
         let mut tail = Tail::default();
         tail.add(&answer.into_body().collect().await?.to_bytes());
-        Ok(tail.ending(status, false))
+        Ok(tail.ending(status, Kind::Multiplexed))
     };
     let calls = (0..AT_ONCE).map(one);
     let endings = all(calls).await;

@@ -22,6 +22,7 @@ mod misses;
 #[allow(dead_code, reason = "as above")]
 #[path = "../proxies/process.rs"]
 mod process;
+mod readers;
 mod reload;
 mod report;
 
@@ -62,6 +63,8 @@ enum Part {
     Kill,
     /// One upstream fails, and another route is measured
     Apart,
+    /// A thousand clients that read slowly
+    Readers,
     /// Thousands of calls at once that the cache does not know
     Misses,
 }
@@ -117,6 +120,7 @@ fn run(options: Options) -> anyhow::Result<Vec<Line>> {
                 Part::Reload => reload::run(&lab).await,
                 Part::Kill => kill::run(&lab).await,
                 Part::Apart => apart::run(&lab).await,
+                Part::Readers => readers::run(&lab).await,
                 Part::Misses => misses::run(&lab).await,
             }
         });

@@ -1,7 +1,8 @@
 //! The credentials that a request carries, and where.
 //!
 //! Looks wherever clients put a key: `x-tidegate-key`, `Authorization`, the vendors' headers, and
-//! `key=` in the query (Gemini). A tidegate key is taken out before the request goes on; a
+//! `key=` in the query (Gemini); browsers, which can set no header of a WebSocket, put it among the
+//! protocols that they offer (OpenAI's `openai-insecure-api-key.`). A tidegate key is taken out before the request goes on; a
 //! credential for the backend beside it stays. Nothing here is ever shown: no `Debug` of values.
 use std::borrow::Cow;
 use std::fmt;
@@ -10,6 +11,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 /// How every key begins that we make.
 pub const PREFIX: &str = "tgk_";
+/// What stands before a key among the protocols of a WebSocket.
+const PROTOCOL_PREFIX: &[u8] = b"openai-insecure-api-key.";
 
 /// Where a credential stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,17 +22,20 @@ pub enum Place {
     XApiKey,
     XGoogApiKey,
     ApiKey,
+    /// Among the protocols that a WebSocket offers.
+    Protocol,
     Query,
 }
 
 impl Place {
     /// In the order in which they are asked.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::TidegateKey,
         Self::Authorization,
         Self::XApiKey,
         Self::XGoogApiKey,
         Self::ApiKey,
+        Self::Protocol,
         Self::Query,
     ];
 
@@ -41,6 +47,7 @@ impl Place {
             Self::XApiKey => HeaderName::from_static("x-api-key"),
             Self::XGoogApiKey => HeaderName::from_static("x-goog-api-key"),
             Self::ApiKey => HeaderName::from_static("api-key"),
+            Self::Protocol => header::SEC_WEBSOCKET_PROTOCOL,
             Self::Query => return None,
         })
     }
@@ -66,7 +73,9 @@ impl Places {
     /// Takes them out of the headers; the others stay.
     pub fn strip(self, headers: &mut HeaderMap) {
         for place in Place::ALL.into_iter().filter(|place| self.has(*place)) {
-            if let Some(name) = place.header() {
+            if place == Place::Protocol {
+                strip_protocol(headers);
+            } else if let Some(name) = place.header() {
                 headers.remove(name);
             }
         }
@@ -103,6 +112,7 @@ impl<'r> Presented<'r> {
         let value = value.as_bytes().trim_ascii();
         let credential = match place {
             Place::Authorization => authorization(value),
+            Place::Protocol => protocols(value).find_map(protocol_key),
             _ => Some(value),
         };
         let Some(credential) = credential.filter(|credential| !credential.is_empty()) else {
@@ -139,6 +149,30 @@ impl fmt::Debug for Presented<'_> {
 /// Whether it has the form of a tidegate key, known or not.
 pub fn is_ours(credential: &[u8]) -> bool {
     credential.starts_with(PREFIX.as_bytes())
+}
+
+/// Takes a key out of the protocols that a WebSocket offers; the others stay, in order.
+pub fn strip_protocol(headers: &mut HeaderMap) {
+    let lines = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL);
+    let all = || lines.iter().flat_map(|line| protocols(line.as_bytes()));
+    if all().all(|protocol| protocol_key(protocol).is_none()) {
+        return;
+    }
+    let kept: Vec<_> = all().filter(|protocol| protocol_key(protocol).is_none()).collect();
+    let kept = HeaderValue::from_bytes(&kept.join(&b", "[..]));
+    headers.remove(header::SEC_WEBSOCKET_PROTOCOL);
+    if let Some(kept) = kept.ok().filter(|kept| !kept.is_empty()) {
+        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, kept);
+    }
+}
+
+fn protocols(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    line.split(|&byte| byte == b',').map(<[u8]>::trim_ascii)
+}
+
+fn protocol_key(protocol: &[u8]) -> Option<&[u8]> {
+    let (prefix, key) = protocol.split_at_checked(PROTOCOL_PREFIX.len())?;
+    prefix.eq_ignore_ascii_case(PROTOCOL_PREFIX).then_some(key)
 }
 
 /// The token of `Bearer` and `Basic`, or a bare one. Other schemes sign each request anew: they
@@ -234,6 +268,30 @@ mod tests {
     }
 
     #[test]
+    fn a_key_among_the_protocols_is_found_and_taken_out() {
+        let offer = "realtime, openai-insecure-api-key.sk-1,openai-beta.realtime-v1";
+        assert_eq!(read(&[(Place::Protocol, offer)], ""), [(Place::Protocol, "sk-1".to_owned())]);
+        assert!(read(&[(Place::Protocol, "realtime, openai-insecure-api-key")], "").is_empty());
+        for (offers, rest) in [
+            (&[offer][..], Some("realtime, openai-beta.realtime-v1")),
+            (&["realtime", "OpenAI-Insecure-API-Key.sk-1", "x"], Some("realtime, x")),
+            (&["openai-insecure-api-key.sk-1"], None),
+            (&["graphql-ws"], Some("graphql-ws")),
+        ] {
+            let mut headers = HeaderMap::new();
+            for offer in offers {
+                headers.append(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(offer));
+            }
+            let mut places = Places::default();
+            places.add(Place::Protocol);
+            places.strip(&mut headers);
+            let left =
+                headers.get(header::SEC_WEBSOCKET_PROTOCOL).map(|left| left.to_str().unwrap());
+            assert_eq!(left, rest, "{offers:?}");
+        }
+    }
+
+    #[test]
     fn a_header_twice_is_told() {
         let value = HeaderValue::from_static("tgk_1");
         let mut presented = Presented::default();
@@ -253,12 +311,12 @@ mod tests {
         }
         let mut places = Places::default();
         places.strip(&mut headers);
-        assert_eq!((headers.len(), places.is_empty()), (5, true));
+        assert_eq!((headers.len(), places.is_empty()), (6, true));
         assert_eq!(places.strip_query("key=a&b=c").as_deref(), Some("key=a&b=c"));
         places.add(Place::XApiKey);
         places.add(Place::Query);
         places.strip(&mut headers);
-        assert_eq!((headers.len(), headers.contains_key("x-api-key")), (4, false));
+        assert_eq!((headers.len(), headers.contains_key("x-api-key")), (5, false));
         assert_eq!(places.strip_query("a=b&key=x&c&%6Bey=y&d=").as_deref(), Some("a=b&c&d="));
         assert_eq!(places.strip_query("key=x"), None);
     }

@@ -55,6 +55,7 @@ impl<'r> Said<'r> {
             "x-api-key" => self.presented.header(Place::XApiKey, value),
             "x-goog-api-key" => self.presented.header(Place::XGoogApiKey, value),
             "api-key" => self.presented.header(Place::ApiKey, value),
+            "sec-websocket-protocol" => self.presented.header(Place::Protocol, value),
             "x-claude-code-agent-id" => first(&mut self.sub_agent),
             "x-claude-code-parent-agent-id" => first(&mut self.parent),
             "x-claude-code-session-id" => self.session(0, value),

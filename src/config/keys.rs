@@ -210,7 +210,12 @@ pub(super) static SERVER: Section = Section {
         key("max_headers", &Shape::Count(1), "100", "Header lines of a request."),
         key("max_target", &Shape::Size, "8KiB", "Path and query."),
         key("head_timeout", &Shape::Duration, "10s", "From the first byte of a head to its last."),
-        key("body_timeout", &Shape::Duration, "30s", "Longest pause while a body arrives."),
+        key(
+            "body_timeout",
+            &Shape::Duration,
+            "30s",
+            "Longest time until a body gets on: by 1 KiB for each second of it, and a sixteenth.",
+        ),
         key(
             "idle_timeout",
             &Shape::Duration,

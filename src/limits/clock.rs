@@ -78,3 +78,51 @@ mod tests {
         assert_eq!(clock.base.load(Relaxed), right);
     }
 }
+
+#[cfg(test)]
+mod faults {
+    use super::*;
+    use crate::config::{Calendar, Mode};
+    use crate::limits::bucket::{Bucket, Refill, SECOND, Shape};
+    use crate::limits::calendar::Periods;
+
+    const HOUR: i64 = 3600 * 1_000_000_000;
+
+    /// The system's clock is set, by an hour or by a moment, forwards and back: steady rates go by
+    /// another one, and a budget's period neither ends early nor begins anew.
+    #[test]
+    fn a97_a_clock_that_is_set() {
+        let steady = Refill::Steady { amount: 60, per: 60 * SECOND };
+        let daily = Refill::Calendar(Periods::new(Calendar::Day, "UTC"));
+        for step in [HOUR, -HOUR, HOUR / 36_000, -HOUR / 36_000] {
+            let clock = SteadyClock::new();
+            // noon: far from where the day turns
+            let noon = 1_790_856_000_000_000_000_i64;
+            clock.base.store(noon, Relaxed);
+            let shapes = [&steady, &daily].map(|refill| {
+                let refill = refill.clone();
+                Shape { refill, capacity: 1000, mode: Mode::Hard }
+            });
+            let start = clock.at(Duration::ZERO);
+            let mut buckets = shapes.each_ref().map(|shape| Bucket::new(shape, start));
+            let resets = buckets[1].resets;
+            for bucket in &mut buckets {
+                bucket.use_up(500, 0, 0);
+            }
+            let mut last = start;
+            for second in 1..=60_u64 {
+                let elapsed = Duration::from_secs(second);
+                clock.towards(noon + step + elapsed.as_nanos() as i64, elapsed);
+                let now = clock.at(elapsed);
+                assert!(now.at > last.at && now.wall >= last.wall, "{step}: it goes back");
+                last = now;
+                for (bucket, shape) in buckets.iter_mut().zip(&shapes) {
+                    bucket.refill(shape, now);
+                    assert!((0..=500).contains(&bucket.level()), "{step}: {}", bucket.level());
+                }
+            }
+            assert_eq!(buckets[0].level(), 440, "{step}: a minute's worth, of whatever hour");
+            assert_eq!((buckets[1].level(), buckets[1].resets), (500, resets), "{step}");
+        }
+    }
+}

@@ -345,6 +345,12 @@ impl Lease {
         self.limits.with(|book, now| book.use_up(grant, tokens, now))
     }
 
+    /// A session has used so much in all. `false`: a hard limit wants it ended.
+    pub fn used(&mut self, usage: &Usage) -> bool {
+        let Some(grant) = &mut self.grant else { return true };
+        self.limits.with(|book, now| book.charge(grant, usage, now))
+    }
+
     /// The call is over: gives back what it held. `None`: nothing limited it.
     pub fn settle(mut self, came: &Came) -> Option<Settled> {
         self.produced = self.produced.max(came.produced);

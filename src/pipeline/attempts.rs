@@ -280,6 +280,8 @@ impl<'c, 'p, W: Watch> Run<'c, 'p, W> {
         self.tried.attempts += 1;
         self.tried.begun += 1;
         self.watch.sent(now);
+        // now, and not with the answer: its caller may be gone by then
+        self.watch.tried(self.tried.attempts);
         self.lease.sent(now);
         let path = self.to.path();
         let headers = &mut self.head.headers;
@@ -331,7 +333,6 @@ impl<'c, 'p, W: Watch> Run<'c, 'p, W> {
     fn missed(&mut self, missed: Missed, mut body: Outgoing, address: PoolKey) -> Box<Failed> {
         let Missed { error, visit, unbegun } = missed;
         self.lease.unanswered(unbegun);
-        self.watch.tried(self.tried.attempts);
         self.tried.begun -= u32::from(unbegun);
         let upload = matches!(body, Outgoing::Streaming { .. });
         if upload && body.rewind() {

@@ -24,6 +24,9 @@ use crate::snapshot::Snapshot;
 use crate::upstream::outgoing::Outgoing;
 use crate::wire::{self, Conversation, Dialect, Endpoint, Kind, View, ViewFault, view};
 
+/// What a response in a session is taken to use at most, in tokens, before it is known.
+const A_RESPONSE: u64 = 4096;
+
 /// A call as read.
 pub struct Call {
     pub kind: Kind,
@@ -235,6 +238,17 @@ impl Call {
             Sending::Whole(body) => Some(body),
             Sending::Streaming(_) => None,
         }
+    }
+
+    /// Makes it one that opens a session, whose model the query names (Azure: the deployment). What a
+    /// session will use is unknown: it holds as much of its limits as one usual response.
+    pub fn opens_session(&mut self, query: Option<&str>) {
+        let mut parts = query.unwrap_or("").split('&').filter_map(|part| part.split_once('='));
+        let named = parts.find(|(name, _)| matches!(*name, "model" | "deployment"));
+        self.model =
+            named.map(|(_, model)| Rc::from(model)).filter(|model: &Rc<str>| !model.is_empty());
+        self.asks.counted = true;
+        self.asks.max_tokens = Some(A_RESPONSE);
     }
 
     pub fn model(&self) -> Option<&str> {

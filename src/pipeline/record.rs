@@ -1,6 +1,7 @@
 //! What is known of one call, and its one closing: a line in the access log, and the metrics.
 //!
-//! A record is closed by consuming it. Whoever drops it open has lost the client: `Drop` says so.
+//! A record is closed by consuming it. Whoever drops it open has lost the client, or met a fault of
+//! this program: `Drop` says so.
 mod watch;
 mod written;
 
@@ -16,7 +17,7 @@ pub use self::watch::{Trace, Watch};
 use super::Caller;
 use super::admit::Lease;
 use super::call::Call;
-use super::refusal::Refusal;
+use super::refusal::{BROKEN, Refusal};
 use super::worker::Worker;
 use crate::identity::Identity;
 use crate::request_id::RequestId;
@@ -235,6 +236,28 @@ impl Record {
         });
     }
 
+    /// What a session has come to so far.
+    pub fn session(&mut self, usage: Option<Usage>, content_events: u64) {
+        self.note(|facts| (facts.usage, facts.content_events) = (usage, content_events));
+    }
+
+    /// So many bytes of a session came from the client.
+    pub fn sent_bytes(&mut self, bytes: u64) {
+        self.note(|facts| facts.request_bytes = bytes);
+    }
+
+    /// The first content came so long after it was asked for.
+    pub fn first_token_after(&mut self, wait: Duration) {
+        self.note(|facts| facts.first_token = Some(wait));
+    }
+
+    /// A session says its model, where the request did not.
+    pub fn names_model(&mut self, model: &str) {
+        self.note(|facts| {
+            facts.model.get_or_insert_with(|| Rc::from(model));
+        });
+    }
+
     /// An answer of our own instead of a backend's.
     pub fn refused(&mut self, refusal: &Refusal) {
         self.worker.metrics.refused(refusal.source(), refusal.code());
@@ -280,9 +303,17 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        if let Some(facts) = self.facts.take() {
-            facts.write(&self.worker, &self.id, Outcome::ClientGone);
+        let Some(mut facts) = self.facts.take() else { return };
+        let mut outcome = Outcome::ClientGone;
+        if std::thread::panicking() {
+            // nobody has left: it is our own fault, and the caller is told so where that is possible
+            self.worker.metrics.refused("us", BROKEN);
+            facts.error = Some(BROKEN);
+            if facts.status == CLIENT_GONE {
+                (facts.status, outcome) = (500, Outcome::Refused);
+            }
         }
+        facts.write(&self.worker, &self.id, outcome);
     }
 }
 

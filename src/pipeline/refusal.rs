@@ -3,9 +3,11 @@
 //! A refusal says whose fault it was, what the client is told, whether trying again helps, and keeps
 //! the cause for our own log. What the client is told never holds a secret, an address of a backend
 //! or anything the client sent.
+mod broken;
 mod expired;
 mod limits;
 mod overload;
+mod session;
 
 pub use self::overload::ran_out;
 
@@ -16,6 +18,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 
+pub use self::broken::{CODE as BROKEN, broken};
 use super::gate::GateFault;
 use super::record::Record;
 use super::reply::{Reply, ReplyBody};
@@ -293,6 +296,11 @@ impl Refusal {
 
     pub fn code(&self) -> &'static str {
         self.code
+    }
+
+    /// What the caller is told.
+    pub fn message(&self) -> &str {
+        &self.message
     }
 
     pub fn source(&self) -> &'static str {

@@ -1,41 +1,57 @@
-//! WebSocket: the upgrade is passed on, and once both sides agree, bytes are copied both ways.
+//! WebSocket: the upgrade is passed on, and once both sides agree, bytes go both ways as they came.
 //!
 //! Nothing is sent to the backend beyond the request until it has said 101. The tunnel is a task of
-//! its own: it holds the call's place and record, and ends when either side does.
-use std::cell::Cell;
-use std::pin::pin;
+//! its own: it holds the call's place, its lease and its record, and ends when either side does, when
+//! no message has gone by for long, or when the sidecar drains. A session whose messages we know
+//! ([`session`]) is metered while it lasts and ended with a close frame (RFC 6455, section 7.4); for
+//! that its request loses `Sec-WebSocket-Extensions`, as compressed messages could not be read. Any
+//! other WebSocket is a tunnel of bytes. Only HTTP/1.1 has upgrades here: the extended CONNECT of
+//! HTTP/2 (RFC 8441) is not offered.
+mod session;
+mod way;
+
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, StatusCode, header, request};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::time::timeout;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use self::session::{Cut, Meter};
+use self::way::{End, Way};
 use super::admit::Lease;
 use super::dispatch::{Prepared, key_of};
+use super::gate::Upgrade;
 use super::record::{Record, Watch};
-use super::refusal::Refusal;
+use super::refusal::{Refusal, ran_out};
 use super::reply::{Content, Reply, Sent};
 use super::worker::Worker;
-use crate::drain::{Drain, Stage};
-use crate::flight::Ticket;
+use crate::agents::strip_protocol;
+use crate::config::WebSocket;
+use crate::drain::{Drain, Hold, Stage};
+use crate::flight::{Expired, Stage as Step, Ticket};
+use crate::identity::Identity;
 use crate::io::Stream;
+use crate::route::Match;
 use crate::telemetry::metrics::Outcome;
-use crate::upstream::call::{Outbound, send_upgrade};
+use crate::upstream::call::{CallError, Missed, Outbound, send_upgrade};
 use crate::upstream::outgoing::Outgoing;
-use crate::upstream::visit::Spread;
-use crate::wire::{Dialect, Kind};
+use crate::upstream::session::Seat;
+use crate::upstream::visit::{Closed, Spread, Visit};
+use crate::wire::{Dialect, Endpoint, Kind, close_frame, is_session, masked_close_frame};
 
 const UPGRADE: HeaderValue = HeaderValue::from_static("upgrade");
 
-/// How long one side may go on when the other has ended.
+/// How long one side may go on when the other has ended, and how long a goodbye may take.
 const LINGER: Duration = Duration::from_secs(1);
-/// What one direction of a tunnel holds.
-const BUFFER: usize = 16 * 1024;
+/// How long a session may last after one side has said goodbye.
+const PARTING: Duration = Duration::from_secs(10);
 
 /// Two streams to be joined, once the client has been told.
 pub struct Tunnel {
@@ -43,9 +59,40 @@ pub struct Tunnel {
     backend: Stream,
     /// What the backend sent behind its 101.
     first: BytesMut,
-    ticket: Ticket,
+    /// Its messages are read.
+    metered: bool,
+    who: Rc<Identity>,
+    bounds: WebSocket,
     lease: Lease,
     drain: Drain,
+    held: Held,
+}
+
+/// What is given back with the tunnel's end.
+struct Held {
+    visit: Option<Visit>,
+    _ticket: Ticket,
+    _seat: Seat,
+    _hold: Hold,
+}
+
+/// Who asks for what.
+pub struct Opening<'c> {
+    pub kind: Kind,
+    pub who: &'c Rc<Identity>,
+}
+
+/// Whether this path takes upgrades: a session, what no dialect knows, or a backend of no dialect.
+/// Elsewhere the client's wish is ignored, as RFC 9110 (section 7.8) allows.
+pub fn is_offered(found: &Match<'_, '_>) -> bool {
+    let plain = || found.route.targets.iter().all(|to| to.upstream.config.dialect == Dialect::Http);
+    is_session(found.rest) || found.endpoint.dialect.is_none() || plain()
+}
+
+/// What is asked for, now that the upgrade is known of.
+pub fn endpoint<'p>(of: Endpoint<'p>, rest: &str, upgrade: Option<Upgrade>) -> Endpoint<'p> {
+    let kind = if upgrade.is_some() && is_session(rest) { Kind::Session } else { of.kind };
+    Endpoint { kind, ..of }
 }
 
 /// Passes the upgrade on. Any answer but 101 is a plain reply.
@@ -55,12 +102,14 @@ pub async fn upgrade(
     mut lease: Lease,
     to: Prepared<'_>,
     head: &mut request::Parts,
+    opening: Opening<'_>,
     record: &mut Record,
 ) -> Result<Reply, Refusal> {
     let client = head.extensions.remove::<OnUpgrade>().ok_or_else(Refusal::upgrade_not_possible)?;
-    Prepared::strip(head, Some(super::gate::Upgrade::WebSocket));
     let upstream = to.aim.upstream();
-    to.dress(&mut head.headers, key_of(upstream, &lease));
+    let seat = upstream.open_session().ok_or_else(Refusal::too_many_sessions)?;
+    let metered = opening.kind == Kind::Session;
+    dress(&to, &lease, head, metered);
     let path = to.path();
     let outbound = Outbound {
         method: &head.method,
@@ -68,91 +117,251 @@ pub async fn upgrade(
         headers: &mut head.headers,
         body: Outgoing::whole(Bytes::new()),
     };
-    let now = Instant::now();
+    let now = std::time::Instant::now();
+    let visit = upstream.choose(Spread::default(), &[], now).map_err(|closed| match closed {
+        Closed::Breaker(wait) => Refusal::unavailable(wait),
+        Closed::Tried => Refusal::lost(),
+    })?;
     record.sent(now);
+    record.tried(1);
     lease.sent(now);
-    let visit = upstream.choose(Spread::default(), &[], now).map_err(|_| Refusal::lost())?;
     let answer = send_upgrade(&worker.pools, &ticket, upstream, visit, outbound)
         .await
-        .map_err(|missed| Refusal::call(missed.error))?;
+        .map_err(|missed| refused(missed, &mut lease))?;
     record.answered(&answer);
     lease.answered(answer.status, &answer.headers, None);
     if answer.status != StatusCode::SWITCHING_PROTOCOLS {
-        let clock = Arc::clone(&worker.clock);
+        ticket.enter(Step::Answering, worker.clock.now());
         let sent = Sent {
             answer,
             kind: Kind::Other,
             metered: false,
             hides_usage: false,
-            clock,
+            clock: Arc::clone(&worker.clock),
             retried: false,
             substituted: false,
         };
         return Ok(sent.reply(ticket, lease, Dialect::Http));
     }
+    ticket.enter(Step::Answering, worker.clock.now());
     let mut headers = answer.headers;
     headers.insert(header::CONNECTION, UPGRADE);
-    let (backend, first) = answer.body.into_upgraded().ok_or_else(Refusal::upgrade_not_possible)?;
-    let tunnel = Tunnel { client, backend, first, ticket, lease, drain: worker.drain.clone() };
+    let (backend, first, mut visit) =
+        answer.body.into_upgraded().ok_or_else(Refusal::upgrade_not_possible)?;
+    if let Some(visit) = &mut visit {
+        visit.began(std::time::Instant::now());
+    }
+    let drain = worker.drain.clone();
+    let tunnel = Tunnel {
+        client,
+        backend,
+        first,
+        metered,
+        who: Rc::clone(opening.who),
+        bounds: upstream.config.websocket.clone(),
+        lease,
+        held: Held { visit, _ticket: ticket, _seat: seat, _hold: drain.hold() },
+        drain,
+    };
     Ok(Reply { status: answer.status, headers, content: Content::Tunnel(Box::new(tunnel)) })
+}
+
+/// Makes the caller's head the one that the backend is to see.
+fn dress(to: &Prepared<'_>, lease: &Lease, head: &mut request::Parts, metered: bool) {
+    Prepared::strip(head, Some(Upgrade::WebSocket));
+    let key = key_of(to.aim.upstream(), lease);
+    to.dress(&mut head.headers, key);
+    if key.is_some() {
+        strip_protocol(&mut head.headers);
+    }
+    if metered {
+        head.headers.remove(header::SEC_WEBSOCKET_EXTENSIONS);
+    }
+}
+
+/// No answer came. It is the backend's doing, unless the call's own time was up or we have run out
+/// of descriptors.
+fn refused(missed: Missed, lease: &mut Lease) -> Refusal {
+    let Missed { error, visit, unbegun } = missed;
+    lease.unanswered(unbegun);
+    let blameless = match &error {
+        CallError::Expired(expired) => {
+            !matches!(expired, Expired::FirstByte | Expired::FirstContent)
+        }
+        CallError::Connect(error) => ran_out(error),
+        _ => false,
+    };
+    if !blameless {
+        visit.failed(std::time::Instant::now());
+    }
+    Refusal::call(error)
 }
 
 impl Tunnel {
     /// Joins the two in the background: until either side ends, or the sidecar does.
-    pub fn start(self, mut record: Record) {
-        let Self { client, mut backend, first, ticket, lease, drain } = self;
+    pub fn start(self, record: Record) {
         tokio::task::spawn_local(async move {
-            let (_ticket, _lease) = (ticket, lease);
+            let Self { client, backend, first, metered, who, bounds, lease, drain, held } = self;
+            let meter = Meter::new(record, lease, who, metered);
             let Ok(client) = client.await else { return };
-            let (received, mut client) = (Cell::new(0), TokioIo::new(client));
-            let ended = tokio::select! {
-                () = join(&mut client, &mut backend, &first, &received) => Outcome::Complete,
-                () = drain.reached(Stage::Draining) => Outcome::ClientGone,
+            let joined = Joined {
+                client: tokio::io::split(TokioIo::new(client)),
+                backend: tokio::io::split(backend),
+                down: Way::new(&first, metered),
+                up: Way::new(&[], metered),
+                meter: RefCell::new(meter),
+                watched: metered,
             };
-            record.passed(received.get());
-            record.close(ended);
+            joined.run(&bounds, &drain, held.visit).await;
         });
     }
 }
 
-/// Copies both ways until one side ends, and then the rest of the other for a moment. Either may
-/// simply go: a broken tunnel is how most of them end.
-async fn join<C, B>(client: &mut C, backend: &mut B, first: &[u8], received: &Cell<usize>)
+type Ends<S> = (tokio::io::ReadHalf<S>, tokio::io::WriteHalf<S>);
+
+/// A tunnel that is open.
+struct Joined<C, B> {
+    client: Ends<C>,
+    backend: Ends<B>,
+    down: Way,
+    up: Way,
+    meter: RefCell<Meter>,
+    watched: bool,
+}
+
+/// Why the tunnel is no longer simply open.
+enum What {
+    Down(End),
+    Up(End),
+    Cut(Cut),
+    /// One side has said goodbye and the other says nothing to it.
+    Parted,
+}
+
+impl<C, B> Joined<C, B>
 where
     C: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
 {
-    let (from_client, mut to_client) = tokio::io::split(client);
-    let (from_backend, to_backend) = tokio::io::split(backend);
-    let down = async {
-        if to_client.write_all(first).await.is_ok() {
-            received.set(first.len());
-            pump(from_backend, to_client, received).await;
+    async fn run(mut self, bounds: &WebSocket, drain: &Drain, visit: Option<Visit>) {
+        let what = self.open(bounds, drain).await;
+        let ended = self.part(what).await;
+        if let Some(visit) = visit {
+            match &ended {
+                Some(cut) if cut.refusal.outcome() == Outcome::UpstreamBroken => {
+                    visit.failed(std::time::Instant::now());
+                }
+                _ => visit.worked(),
+            }
         }
-    };
-    let sent = Cell::new(0);
-    let up = pump(from_client, to_backend, &sent);
-    let (mut down, mut up) = (pin!(down), pin!(up));
-    tokio::select! {
-        () = &mut down => drop(timeout(LINGER, up).await),
-        () = &mut up => drop(timeout(LINGER, down).await),
+        let (received, sent) = (self.down.passed, self.up.passed);
+        self.meter.into_inner().finish(ended, received, sent);
+    }
+
+    /// Bytes go both ways, until something ends that.
+    async fn open(&mut self, bounds: &WebSocket, drain: &Drain) -> What {
+        let (last, goodbye) = (Cell::new(Instant::now()), Notify::new());
+        let (clients, backends, meter) = (&mut self.client, &mut self.backend, &self.meter);
+        let down = self.down.pump(&mut backends.0, &mut clients.1, &last, &goodbye, |frame| {
+            meter.borrow_mut().backend_says(frame)
+        });
+        let up = self.up.pump(&mut clients.0, &mut backends.1, &last, &goodbye, |frame| {
+            meter.borrow_mut().client_says(frame)
+        });
+        // a bound that is reached is told, however much there is to copy
+        tokio::select! {
+            biased;
+            () = drain.reached(Stage::Draining) => What::Cut(Cut::going(Refusal::draining())),
+            () = sleep(bounds.longest) => What::Cut(Cut::going(Refusal::session_too_long())),
+            () = silence(&last, bounds.idle) => What::Cut(Cut::going(Refusal::session_idle())),
+            () = async { goodbye.notified().await; sleep(PARTING).await } => What::Parted,
+            end = down => What::Down(end),
+            end = up => What::Up(end),
+        }
+    }
+
+    /// Ends both sides as they are to end. `None`: they have done so themselves.
+    async fn part(&mut self, what: What) -> Option<Cut> {
+        let cut = match what {
+            What::Cut(cut) | What::Down(End::Cut(cut)) | What::Up(End::Cut(cut)) => cut,
+            What::Parted => return None,
+            What::Down(End::Over | End::Unread)
+                if self.down.closed || self.up.closed || !self.watched =>
+            {
+                self.linger(false).await;
+                return None;
+            }
+            What::Up(End::Over | End::Unread)
+                if self.down.closed || self.up.closed || !self.watched =>
+            {
+                self.linger(true).await;
+                return None;
+            }
+            What::Down(End::Over) => Cut::broken(),
+            What::Up(End::Unread) => {
+                // it may have said why
+                self.linger(true).await;
+                if self.down.closed {
+                    return None;
+                }
+                Cut::broken()
+            }
+            What::Down(End::Unread) | What::Up(End::Over) => Cut::deserted(),
+        };
+        self.take_leave(&cut).await;
+        Some(cut)
+    }
+
+    /// One direction has ended: the end is passed on, and the other goes on for a moment.
+    async fn linger(&mut self, down: bool) {
+        let (last, goodbye) = (Cell::new(Instant::now()), Notify::new());
+        let (clients, backends, meter) = (&mut self.client, &mut self.backend, &self.meter);
+        if down {
+            _ = backends.1.shutdown().await;
+            let rest = self.down.pump(&mut backends.0, &mut clients.1, &last, &goodbye, |frame| {
+                meter.borrow_mut().backend_says(frame)
+            });
+            _ = timeout(LINGER, rest).await;
+        } else {
+            _ = clients.1.shutdown().await;
+            let rest = self.up.pump(&mut clients.0, &mut backends.1, &last, &goodbye, |frame| {
+                meter.borrow_mut().client_says(frame)
+            });
+            _ = timeout(LINGER, rest).await;
+        }
+    }
+
+    /// Says goodbye to both sides, between two frames, and waits a moment for their answers.
+    async fn take_leave(&mut self, cut: &Cut) {
+        if !self.watched {
+            return;
+        }
+        let to_client = close_frame(cut.client, cut.reason());
+        let mask = (super::attempts::dice() as u32).to_ne_bytes();
+        let to_backend = masked_close_frame(cut.backend, cut.reason(), mask);
+        let (clients, backends, meter) = (&mut self.client, &mut self.backend, &self.meter);
+        let (down, up) = (&mut self.down, &mut self.up);
+        let seen = |frame: crate::wire::Frame<'_>| _ = meter.borrow_mut().backend_says(frame);
+        let said = async {
+            tokio::join!(
+                down.say(&mut backends.0, &mut clients.1, &to_client, seen),
+                up.say(&mut clients.0, &mut backends.1, &to_backend, |_| {}),
+            );
+            tokio::join!(down.hear(&mut backends.0), up.hear(&mut clients.0));
+        };
+        _ = timeout(LINGER, said).await;
+        _ = timeout(LINGER, async { tokio::join!(clients.1.shutdown(), backends.1.shutdown()) })
+            .await;
     }
 }
 
-/// Copies to the end of `from`, and passes the end on. `passed` counts the bytes.
-async fn pump(
-    mut from: impl AsyncRead + Unpin,
-    mut to: impl AsyncWrite + Unpin,
-    passed: &Cell<usize>,
-) {
-    let mut buffer = BytesMut::with_capacity(BUFFER);
-    while let Ok(1..) = from.read_buf(&mut buffer).await {
-        if to.write_all(&buffer).await.is_err() || to.flush().await.is_err() {
+/// Resolves when no message has gone by for so long.
+async fn silence(last: &Cell<Instant>, idle: Duration) {
+    loop {
+        let due = last.get() + idle;
+        if due <= Instant::now() {
             return;
         }
-        passed.set(passed.get() + buffer.len());
-        buffer.clear();
+        sleep_until(due).await;
     }
-    // the other side has gone when this fails, and then there is no one to tell
-    _ = to.shutdown().await;
 }

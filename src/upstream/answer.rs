@@ -147,11 +147,12 @@ impl AnswerBody {
         }
     }
 
-    /// After 101: the bare stream, and what was read beyond the head.
-    pub fn into_upgraded(self) -> Option<(Stream, BytesMut)> {
+    /// After 101: the bare stream, what was read beyond the head, and the visit that goes on.
+    pub fn into_upgraded(self) -> Option<(Stream, BytesMut, Option<Visit>)> {
         match self.from {
             From::H1(pooled) => {
-                pooled.into_connection().map(|connection| connection.into_upgraded())
+                let (stream, first) = pooled.into_connection()?.into_upgraded();
+                Some((stream, first, self.visit))
             }
             From::H2 { .. } | From::Done => None,
         }

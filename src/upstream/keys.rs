@@ -100,11 +100,17 @@ impl Upstream {
         }
         let was_usable = self.keys[at].is_usable(now);
         self.keys[at].set_aside(why.pause(), now);
+        self.show_keys(now);
         if was_usable {
             let pause_ms = why.pause().as_millis() as u64;
             let (upstream, key, why) = (&*self.config.name, at + 1, why.as_str());
             tracing::warn!(upstream, key, why, pause_ms, "a key is set aside");
         }
+    }
+
+    pub(super) fn show_keys(&self, now: Instant) {
+        let aside = i64::try_from(self.keys_aside(now)).unwrap_or(i64::MAX);
+        self.shared.gauges.keys_aside.store(aside, Relaxed);
     }
 
     /// Keys that are set aside now.

@@ -39,6 +39,8 @@ pub enum Kind {
     OllamaEmbed,
     /// The list of models, or one of them
     Models,
+    /// A session over WebSocket: OpenAI `realtime`, and `responses` over WebSocket
+    Session,
     /// Nothing that we look into; proxied as it is.
     Other,
 }
@@ -61,7 +63,7 @@ impl Kind {
 
     /// Whether the request carries a JSON body that we look into.
     pub fn reads_body(self) -> bool {
-        !matches!(self, Self::Models | Self::Other)
+        !matches!(self, Self::Models | Self::Session | Self::Other)
     }
 
     /// Whether the answer is a stream when the body does not say so.
@@ -78,6 +80,7 @@ impl Kind {
             Self::Embeddings | Self::GeminiEmbed | Self::OllamaEmbed => "embeddings",
             Self::CountTokens | Self::GeminiCount => "count_tokens",
             Self::Models => "list_models",
+            Self::Session => "realtime",
             Self::Other => "other",
         }
     }
@@ -86,7 +89,9 @@ impl Kind {
     /// enough to tell dialects apart.
     pub fn dialect(self) -> Dialect {
         match self {
-            Self::Chat | Self::Completions | Self::Responses | Self::Embeddings => Dialect::OpenAi,
+            Self::Chat | Self::Completions | Self::Responses | Self::Embeddings | Self::Session => {
+                Dialect::OpenAi
+            }
             Self::Messages | Self::CountTokens => Dialect::Anthropic,
             Self::Generate | Self::StreamGenerate | Self::GeminiEmbed | Self::GeminiCount => {
                 Dialect::Gemini
@@ -144,6 +149,13 @@ pub fn endpoint<'p>(method: &Method, path: &'p str) -> Endpoint<'p> {
         found.kind = Kind::Other;
     }
     found
+}
+
+/// Whether a WebSocket on this path is a session whose messages we understand: OpenAI's Realtime
+/// (Azure's too), and its Responses.
+pub fn is_session(path: &str) -> bool {
+    let rest = cut(path.strip_prefix('/').unwrap_or(path)).rest;
+    matches!(rest.strip_prefix("openai/").unwrap_or(rest), "realtime" | "responses")
 }
 
 fn cut(path: &str) -> Cut<'_> {

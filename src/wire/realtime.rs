@@ -73,6 +73,12 @@ pub fn long_session_event(head: &[u8], tail: &[u8]) -> Option<SessionEvent<'stat
     }
 }
 
+/// Whether a message of the server carries some of a response: text, sound, the arguments of a tool.
+/// Its beginning is enough.
+pub fn is_session_content(data: &[u8]) -> bool {
+    first_type(data).is_some_and(|kind| kind.starts_with(b"response.") && kind.ends_with(b".delta"))
+}
+
 fn first_type(data: &[u8]) -> Option<&[u8]> {
     let rest = TYPE.value(data)?.strip_prefix(b"\"")?;
     rest.split(|&byte| byte == b'"').next()

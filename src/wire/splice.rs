@@ -304,6 +304,7 @@ fn generates(kind: Kind) -> bool {
             | Kind::GeminiCount
             | Kind::OllamaEmbed
             | Kind::Models
+            | Kind::Session
     )
 }
 

@@ -23,3 +23,4 @@ mod simulate;
 mod state;
 mod support;
 mod telemetry;
+mod websocket;

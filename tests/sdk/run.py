@@ -30,7 +30,7 @@ import origin
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
-BINARY = os.environ.get("TIDEGATE_BIN", str(TARGET / "release/tidegate"))
+BINARY = os.environ.setdefault("TIDEGATE_BIN", str(TARGET / "release/tidegate"))
 CANARY = os.environ.setdefault("TIDEGATE_CANARY", "canary-" + os.urandom(12).hex())
 LOGS = pathlib.Path(os.environ.setdefault("TIDEGATE_TEST_LOGS", str(TARGET / "test-logs"))) / "sdk"
 
@@ -399,6 +399,7 @@ def main():
                 test_limits(servers, python),
                 test_cache(servers, python),
                 run("tools", *python, "test_tools", "test_frames"),
+                run("realtime", *python, "test_realtime"),
                 carry_the_canary(servers),
             ]
             keep_pages(servers)

@@ -348,6 +348,7 @@ numbers!(
     OllamaEmbed = 13,
     Models = 14,
     Other = 15,
+    Session = 16,
 );
 numbers!(form_to_number, number_to_form, Form, Json = 1, Sse = 2, NdJson = 3, Opaque = 4);
 

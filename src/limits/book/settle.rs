@@ -102,6 +102,32 @@ impl Book {
         goes_on || !grant.cuts
     }
 
+    /// A session has used so much in all, as the backend reports it, and goes on. `false`: a hard limit
+    /// is used up. What it costs is rounded once, so the sum at its end is charged exactly.
+    pub fn charge(&mut self, grant: &mut Grant, usage: &Usage, now: Moment) -> bool {
+        let spend = grant.rate.map_or(0, |rate| rate.cost(usage));
+        let mut goes_on = true;
+        for part in &mut grant.parts {
+            let Some(entry) = self.table.get_mut(part.bucket) else { continue };
+            let (limit, bucket) = (&entry.limit, &mut entry.bucket);
+            if !limit.counts_tokens() {
+                continue;
+            }
+            bucket.refill(&limit.shape, now);
+            let used = used(limit, Fate::Answered, usage, spend);
+            let units = used.saturating_sub(part.counted).max(0);
+            part.held = bucket.use_up(units, part.held, 0);
+            part.counted = part.counted.saturating_add(units);
+            let hard = limit.shape.mode == Mode::Hard;
+            goes_on &= !hard || bucket.level() < limit.shape.capacity;
+            entry.touch();
+            if entry.is_past_mark() {
+                self.table.ledgers.want(part.bucket);
+            }
+        }
+        goes_on
+    }
+
     /// The head of the answer told something of the backend's limits.
     pub fn heard(&mut self, grant: &mut Grant, heard: &Heard<'_>, now: Moment) {
         let pool = &mut self.pools[grant.pool];

@@ -198,7 +198,12 @@ pub fn fields(kind: Kind) -> Option<&'static [Field]> {
         Kind::GeminiCount => GEMINI_COUNT,
         Kind::OllamaChat => OLLAMA_CHAT,
         Kind::OllamaGenerate => OLLAMA_GENERATE,
-        Kind::Embeddings | Kind::GeminiEmbed | Kind::OllamaEmbed | Kind::Models | Kind::Other => {
+        Kind::Embeddings
+        | Kind::GeminiEmbed
+        | Kind::OllamaEmbed
+        | Kind::Models
+        | Kind::Session
+        | Kind::Other => {
             return None;
         }
     })

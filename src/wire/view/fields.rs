@@ -111,7 +111,7 @@ pub fn fields(kind: Kind) -> &'static [Field] {
         Kind::OllamaChat => &[MODEL, MESSAGES, STREAM, TOOLS, OPTIONS, THINK],
         Kind::OllamaGenerate => &[MODEL, PROMPT, STREAM, SYSTEM, OPTIONS, THINK, IMAGES],
         Kind::OllamaEmbed => &[MODEL, INPUT, PROMPT, OPTIONS],
-        Kind::Models | Kind::Other => &[],
+        Kind::Models | Kind::Session | Kind::Other => &[],
     }
 }
 

@@ -26,7 +26,9 @@ fn events(bytes: usize) -> Script {
     let event = format!(
         "data: {{\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"{words}\"}}}}]}}\n\n"
     );
-    let end = "data: [DONE]\n\n".to_owned();
+    let end = "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n\
+               data: [DONE]\n\n"
+        .to_owned();
     Script::events(vec![event; bytes / PIECE].into_iter().chain([end]))
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, LocalSet};
 use tokio::time::sleep;
 
 use super::{CHAT, GEMINI, MESSAGES, OLLAMA, PLAIN, RESPONSES, STREAM, policy};
@@ -338,35 +338,42 @@ fn beats_in(got: &str, tongue: Tongue) {
 
 #[tokio::test]
 async fn a_client_that_waits_is_told_that_its_stream_is_alive() {
+    let mut all = JoinSet::new();
+    let here = LocalSet::new();
     for tongue in TONGUES {
-        let origin = halts(tongue).await;
-        let beats = matches!(tongue.path, CHAT | RESPONSES | MESSAGES);
-        let whole = halting(tongue).concat();
-        let check = |got: &str| if beats { beats_in(got, tongue) } else { assert_eq!(got, whole) };
-        for shared in [false, true] {
-            let app = App::start(&rules(&origin, "heartbeat: 300ms", "", shared));
-            let call = post(tongue.path, "", &body("alive?"));
-            let other = h2::Client::connect(app.addr).await;
-            let request = body("alive?");
-            let (first, second) =
-                tokio::join!(ask(app.addr, &call), other.ask(tongue.path, "", &request));
-            assert_eq!((first.end, second.reset), (End::Whole, None));
-            check(first.text());
-            check(std::str::from_utf8(&second.body).unwrap());
-            for line in app.lines(2).await {
-                assert_eq!(line["outcome"], "complete", "{line}");
-                assert_eq!(line["response_bytes"], whole.len(), "comments are ours");
-            }
-            if shared {
-                // what is kept is what the backend said
-                let hit: Answer = ask(app.addr, &call).await;
-                assert_eq!(hit.text(), whole);
-                assert!(hit.head.get("cache-status").unwrap().starts_with("tidegate; hit"));
-                assert_eq!(origin.take().len(), 1);
-            } else {
-                assert_eq!(origin.take().len(), 2);
-            }
-        }
+        all.spawn_local_on(waits(tongue, false), &here);
+        all.spawn_local_on(waits(tongue, true), &here);
+    }
+    here.run_until(all.join_all()).await;
+}
+
+/// Two clients ask the same, one over each version of HTTP.
+async fn waits(tongue: Tongue, shared: bool) {
+    let origin = halts(tongue).await;
+    let beats = matches!(tongue.path, CHAT | RESPONSES | MESSAGES);
+    let whole = halting(tongue).concat();
+    let check = |got: &str| if beats { beats_in(got, tongue) } else { assert_eq!(got, whole) };
+    let app = App::start(&rules(&origin, "heartbeat: 300ms", "", shared));
+    let call = post(tongue.path, "", &body("alive?"));
+    let other = h2::Client::connect(app.addr).await;
+    let request = body("alive?");
+    let (first, second) = tokio::join!(ask(app.addr, &call), other.ask(tongue.path, "", &request));
+    assert_eq!((first.end, second.reset), (End::Whole, None));
+    check(first.text());
+    check(std::str::from_utf8(&second.body).unwrap());
+    for line in app.lines(2).await {
+        assert_eq!(line["outcome"], "complete", "{line}");
+        assert_eq!(line["response_bytes"], whole.len(), "comments are ours");
+    }
+    if shared {
+        // what is kept is what the backend said
+        let hit: Answer = ask(app.addr, &call).await;
+        assert_eq!(hit.text(), whole);
+        assert!(hit.head.get("cache-status").unwrap().starts_with("tidegate; hit"));
+        assert_eq!(origin.take().len(), 1);
+        app.lines(3).await;
+    } else {
+        assert_eq!(origin.take().len(), 2);
     }
 }
 

@@ -36,19 +36,22 @@ async fn case_85_the_backend_ends_it() {
     let origin = Origin::start(|mut conn| async move {
         conn.head().await;
         // the first bytes of the new protocol come with the head
-        conn.send(b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\nfirst")
+        conn.send(b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n\x81\x05first")
             .await;
-        let said = conn.exact(5).await.unwrap();
+        let said = conn.exact(11).await.unwrap();
+        conn.send(b"\x82\x0b").await;
         conn.send(&said).await;
+        conn.send(b"\x88\x00").await;
     })
     .await;
     let app = App::start(&policy(&origin.url(), "key: '${CANARY}',"));
     let mut client = Client::connect(app.addr).await;
     client.send(&get("/v1/realtime?model=m", SOCKET)).await;
     assert_eq!(client.head().await.unwrap().status, 101);
-    assert_eq!(client.exact(5).await, b"first");
-    client.send(b"hello").await;
-    assert_eq!(client.exact(5).await, b"hello");
+    assert_eq!(client.exact(7).await, b"\x81\x05first");
+    // masked with zeros
+    client.send(b"\x81\x85\0\0\0\0hello").await;
+    assert_eq!(client.exact(15).await, b"\x82\x0b\x81\x85\0\0\0\0hello\x88\x00");
     assert!(client.is_closed().await);
     let reached = origin.take().remove(0);
     assert_eq!(reached.target, "/v1/realtime?model=m");
@@ -56,7 +59,7 @@ async fn case_85_the_backend_ends_it() {
     assert!(!format!("{reached:?}").contains(AGENT_KEY));
     assert_eq!(reached.all("sec-websocket-key"), ["dGhlIHNhbXBsZSBub25jZQ=="]);
     let line = app.line().await;
-    assert_eq!((&line["outcome"], &line["response_bytes"]), (&"complete".into(), &10.into()));
+    assert_eq!((&line["outcome"], &line["response_bytes"]), (&"complete".into(), &22.into()));
 }
 
 #[tokio::test]

@@ -53,7 +53,7 @@ async fn on_a_full_disk(origin: &Origin, state: &std::path::Path) -> App {
     drop(app);
     let size = std::fs::metadata(state.join("tidegate.redb")).unwrap().len();
     // beyond it a write fails, where the signal is ignored
-    after_script(&format!("trap '' XFSZ; ulimit -f {};", size.div_ceil(512)), &policy)
+    after_script(&format!("trap '' XFSZ; ulimit -S -f {};", size.div_ceil(512)), &policy)
 }
 
 /// There are no tasks here that would have to be kept before they are taken; calls need no disk.

@@ -189,7 +189,7 @@ async fn a80_http2_backends_that_go_away() {
     // nobody knows how far this one came, and the connection is as good as before
     let got = ask(&app, &post(CHAT, "", PLAIN)).await;
     assert_eq!((got.status, asked.load(Relaxed)), (502, 5));
-    assert_eq!(app.pool("open"), 1);
+    until("the others are closed", async || app.pool("open") == 1).await;
     over.notify_waiters();
     let fine = (200, "complete");
     after::over(&app, &[fine, fine, fine, (502, "upstream_broken")]).await;
