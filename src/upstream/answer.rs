@@ -70,7 +70,8 @@ impl AnswerBody {
     }
 
     /// Puts back what was read, in order; [`Self::poll_data`] hands it out first.
-    pub fn put_back(&mut self, pieces: VecDeque<Bytes>) {
+    pub fn put_back(&mut self, mut pieces: VecDeque<Bytes>) {
+        pieces.append(&mut self.ahead);
         self.ahead = pieces;
     }
 
