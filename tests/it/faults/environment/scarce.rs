@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::{CHAT, COUNTED, PLAIN, after, answering, ask, limited, many, plain, policy, served};
+use super::{CHAT, COUNTED, PLAIN, after, answering, limited, many, policy, served};
 use crate::life::tidegate_after;
 use crate::support::app::App;
 use crate::support::client::{self, Client, post, request};
