@@ -268,13 +268,15 @@ where
         let up = self.up.pump(&mut clients.0, &mut backends.1, &last, &goodbye, |frame| {
             meter.borrow_mut().client_says(frame)
         });
+        // a bound that is reached is told, however much there is to copy
         tokio::select! {
+            biased;
+            () = drain.reached(Stage::Draining) => What::Cut(Cut::going(Refusal::draining())),
+            () = sleep(bounds.longest) => What::Cut(Cut::going(Refusal::session_too_long())),
+            () = silence(&last, bounds.idle) => What::Cut(Cut::going(Refusal::session_idle())),
+            () = async { goodbye.notified().await; sleep(PARTING).await } => What::Parted,
             end = down => What::Down(end),
             end = up => What::Up(end),
-            () = silence(&last, bounds.idle) => What::Cut(Cut::going(Refusal::session_idle())),
-            () = sleep(bounds.longest) => What::Cut(Cut::going(Refusal::session_too_long())),
-            () = drain.reached(Stage::Draining) => What::Cut(Cut::going(Refusal::draining())),
-            () = async { goodbye.notified().await; sleep(PARTING).await } => What::Parted,
         }
     }
 

@@ -276,8 +276,8 @@ impl Book {
                 let bucket = self.table.find(limit, subject, whose, near, now);
                 near = Some(bucket);
                 let part = part::part(ask, &plan, &prompt, limit, bucket);
-                let is_other = rule.is_of_upstream() || limit.per == Per::Upstream;
-                plan.parts.push(if is_other { part } else { part.unless_paid(ask, limit) });
+                let paid = ask.paid && rule.is_paid_elsewhere(limit);
+                plan.parts.push(if paid { part.paid() } else { part });
             }
         }
         let judged = |seen| self.guard.decide(&seen);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, LocalSet};
 use tokio::time::sleep;
 
 use super::{CHAT, GEMINI, MESSAGES, OLLAMA, PLAIN, RESPONSES, STREAM, policy};
@@ -339,11 +339,12 @@ fn beats_in(got: &str, tongue: Tongue) {
 #[tokio::test]
 async fn a_client_that_waits_is_told_that_its_stream_is_alive() {
     let mut all = JoinSet::new();
+    let here = LocalSet::new();
     for tongue in TONGUES {
-        all.spawn(waits(tongue, false));
-        all.spawn(waits(tongue, true));
+        all.spawn_local_on(waits(tongue, false), &here);
+        all.spawn_local_on(waits(tongue, true), &here);
     }
-    all.join_all().await;
+    here.run_until(all.join_all()).await;
 }
 
 /// Two clients ask the same, one over each version of HTTP.

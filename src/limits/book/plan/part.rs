@@ -24,17 +24,14 @@ pub struct Paid {
 }
 
 impl PlanPart {
+    /// The same of a request that an earlier attempt was charged, and that was sent.
+    pub fn paid(self) -> Self {
+        Self { paid: Some(Paid { sunk: true }), demand: Demand::default(), ..self }
+    }
+
     /// What the call is charged when it goes, and before.
     pub fn counted(&self) -> i64 {
         if self.paid.is_some() { TOKEN } else { self.demand.now }
-    }
-
-    /// The same for a call that was charged as a request by an earlier attempt.
-    pub fn unless_paid(mut self, ask: &Ask<'_>, limit: &LimitOf) -> Self {
-        if ask.paid && limit.measure == Measure::Requests {
-            (self.paid, self.demand) = (Some(Paid { sunk: true }), Demand::default());
-        }
-        self
     }
 }
 
