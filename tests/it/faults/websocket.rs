@@ -28,12 +28,11 @@ const GOING_AWAY: u16 = 1001;
 /// A frame as a backend sends it.
 fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
     let mut all = vec![opcode];
-    match u8::try_from(payload.len()) {
-        Ok(short @ ..126) => all.push(short),
-        _ => {
-            all.push(126);
-            all.extend(u16::try_from(payload.len()).unwrap().to_be_bytes());
-        }
+    if let Ok(short @ ..126) = u8::try_from(payload.len()) {
+        all.push(short);
+    } else {
+        all.push(126);
+        all.extend(u16::try_from(payload.len()).unwrap().to_be_bytes());
     }
     all.extend(payload);
     all
@@ -219,9 +218,9 @@ async fn a85_the_client_drops() {
         assert_eq!(app.count("tidegate_requests_in_flight", &[]), 1);
         let left = Instant::now();
         if orderly {
-            drop(client)
+            drop(client);
         } else {
-            client.reset()
+            client.reset();
         }
         let line = session_is_over(&app, &origin, left).await;
         assert_eq!(

@@ -41,7 +41,7 @@ async fn a89_reloads_under_load() {
     let calls: usize = load.join_all().await.into_iter().sum();
     assert!(calls > 20, "{calls}");
     after::over(&app, &vec![(200, "complete"); calls]).await;
-    let counted = calls as i64;
+    let counted = i64::try_from(calls).unwrap();
     assert_eq!(after::charged(&app, "requests"), counted, "levels outlive a reload");
     assert_eq!(after::charged(&app, "tokens"), 8 * counted);
     after::let_go(&app, &origin).await;

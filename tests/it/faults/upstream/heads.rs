@@ -95,11 +95,16 @@ fn head(lines: &str) -> Vec<u8> {
     format!("HTTP/1.1 200 OK\r\n{json}content-length: 2\r\n{lines}\r\n{{}}").into_bytes()
 }
 
+/// So many header lines.
+fn lines(count: usize) -> String {
+    (0..count).fold(String::new(), |all, nth| all + &format!("x-{nth}: {nth}\r\n"))
+}
+
 /// Up to 64 KiB and two hundred lines are read, as a few backends need; more is an error of theirs.
 #[tokio::test]
 async fn a77_heads_up_to_the_bound() {
     let long = format!("x-long: {}\r\n", "y".repeat(40 << 10));
-    let many: String = (0..190).map(|n| format!("x-{n}: {n}\r\n")).collect();
+    let many = lines(190);
     for (lines, name, length) in [(&long, "x-long", 40 << 10), (&many, "x-189", 3)] {
         let origin = Origin::saying(head(lines)).await;
         let app = limited(&origin.url(), TOUCHY, "");
@@ -112,7 +117,7 @@ async fn a77_heads_up_to_the_bound() {
 
 #[tokio::test]
 async fn a77_heads_that_cannot_be_read() {
-    let many: String = (0..200).map(|n| format!("x-{n}: {n}\r\n")).collect();
+    let many = lines(200);
     for (name, answer) in [
         ("too long", head(&format!("x-long: {}\r\n", "y".repeat(70 << 10)))),
         ("too many lines", head(&many)),
