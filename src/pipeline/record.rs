@@ -304,16 +304,21 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         let Some(mut facts) = self.facts.take() else { return };
-        let mut outcome = Outcome::ClientGone;
-        if std::thread::panicking() {
-            // nobody has left: it is our own fault, and the caller is told so where that is possible
-            self.worker.metrics.refused("us", BROKEN);
-            facts.error = Some(BROKEN);
-            if facts.status == CLIENT_GONE {
-                (facts.status, outcome) = (500, Outcome::Refused);
-            }
+        let fault = std::thread::panicking().then(|| facts.broke(&self.worker));
+        facts.write(&self.worker, &self.id, fault.unwrap_or(Outcome::ClientGone));
+    }
+}
+
+impl Facts {
+    /// Nobody has left: it is our own fault, and the caller is told so where that is possible.
+    fn broke(&mut self, worker: &Worker) -> Outcome {
+        worker.metrics.refused("us", BROKEN);
+        self.error = Some(BROKEN);
+        if self.status != CLIENT_GONE {
+            return Outcome::ClientGone;
         }
-        facts.write(&self.worker, &self.id, outcome);
+        self.status = 500;
+        Outcome::Refused
     }
 }
 

@@ -147,8 +147,9 @@ proptest! {
 fn numbers_in_files_stay_what_they_are() {
     let kinds = (0..=u8::MAX).filter_map(record::number_to_kind);
     let kinds: Vec<_> = kinds.map(|kind| (record::kind_to_number(kind), kind)).collect();
-    assert_eq!(kinds.len(), 15);
+    assert_eq!(kinds.len(), 16);
     assert_eq!((kinds[0], kinds[14]), ((1, Kind::Chat), (15, Kind::Other)));
+    assert_eq!(kinds[15], (16, Kind::Session));
     let forms = (0..=u8::MAX).filter_map(record::number_to_form);
     let forms: Vec<_> = forms.map(|form| (record::form_to_number(form), form)).collect();
     assert_eq!(forms, [(1, Form::Json), (2, Form::Sse), (3, Form::NdJson), (4, Form::Opaque)]);

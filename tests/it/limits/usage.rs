@@ -154,7 +154,7 @@ async fn a_stream_with_a_length_keeps_its_framing() {
 
 #[tokio::test]
 async fn cuts_and_errors_in_such_a_stream_are_those_of_any_other() {
-    let (app, _simulator) = limited("timeouts: { idle: 400ms }, ", LIMITS);
+    let (app, _simulator) = limited("breaker: off, timeouts: { idle: 400ms }, ", LIMITS);
     let mut calls = 0;
     for (script, outcome, broken) in [
         ("tokens=30; fault=reset-mid=10", "upstream_broken", true),
