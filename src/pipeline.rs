@@ -147,10 +147,8 @@ async fn run(
     if endpoint.kind.reads_body() && body_len.is_some_and(|length| length > max_body) {
         return Err(in_dialect(Refusal::body_too_large(max_body)));
     }
-    worker.takes(identity.class).map_err(|_| {
-        let refusal = Refusal::overloaded();
-        in_dialect(if body.is_end_stream() { refusal } else { refusal.closing() })
-    })?;
+    let bodiless = body.is_end_stream();
+    worker.takes(identity.class).map_err(|_| in_dialect(Refusal::overloaded_with(bodiless)))?;
 
     let ticket = begin(worker, snapshot, &endpoint, record);
     let mut call = Call::read(worker, snapshot, &ticket, &head.headers, &endpoint, body, body_len)

@@ -263,3 +263,6 @@ impl Routes {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -158,9 +158,11 @@ impl Rule {
         matches(&self.matches, call)
     }
 
-    /// Another upstream's calls may be under other limits.
-    pub fn is_of_upstream(&self) -> bool {
-        self.matches.upstream.is_some()
+    /// Whether an attempt at another upstream was charged here as well: a limit of requests that is
+    /// not about one upstream.
+    pub fn is_paid_elsewhere(&self, limit: &LimitOf) -> bool {
+        let of_one = self.matches.upstream.is_some() || limit.per == Per::Upstream;
+        limit.measure == Measure::Requests && !of_one
     }
 }
 

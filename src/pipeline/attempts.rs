@@ -175,7 +175,7 @@ impl<'c, 'p, W: Watch> Run<'c, 'p, W> {
             upload = Upload::Ready(body);
         }
         let tried = Tried::default();
-        let (caller, body, hedging) = (None, None, false);
+        let (body, caller, hedging) = (None, None, false);
         let mut run =
             Self { going, lease, watch, to, head, call, caller, upload, body, tried, hedging };
         if run.has_others() || run.stays() {
@@ -194,6 +194,7 @@ impl<'c, 'p, W: Watch> Run<'c, 'p, W> {
                 Some(hedge) => Box::pin(self.hedged(hedge)).await,
                 None => self.attempt().await,
             };
+            self.hedging = false;
             let mut failed = match attempt {
                 Ok(sent) => return Ok(self.finish(sent)),
                 Err(failed) => failed,
@@ -220,6 +221,7 @@ impl<'c, 'p, W: Watch> Run<'c, 'p, W> {
 
     fn finish(&mut self, mut sent: Sent) -> Sent {
         sent.answer.tries = self.tried.attempts;
+        self.watch.tried(self.tried.attempts);
         sent.retried = self.was_retried();
         sent
     }

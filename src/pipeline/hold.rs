@@ -73,7 +73,8 @@ pub async fn until_content(
     let ended = loop {
         if body.ended() {
             meter.finish();
-            break judged(&meter).unwrap_or(Held::Goes);
+            // what says nothing, and not even that it is over, was cut
+            break judged(&meter).unwrap_or(Held::Failed(Verdict::Failed));
         }
         let next = flight.guard(poll_fn(|cx| body.poll_data(cx)));
         let piece = match timeout_at(until, next).await {
@@ -108,3 +109,6 @@ fn judged(meter: &Meter) -> Option<Held> {
         Ending::Open => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -263,10 +263,10 @@ where
         let (last, goodbye) = (Cell::new(Instant::now()), Notify::new());
         let (clients, backends, meter) = (&mut self.client, &mut self.backend, &self.meter);
         let down = self.down.pump(&mut backends.0, &mut clients.1, &last, &goodbye, |frame| {
-            meter.borrow_mut().from_backend(frame)
+            meter.borrow_mut().backend_says(frame)
         });
         let up = self.up.pump(&mut clients.0, &mut backends.1, &last, &goodbye, |frame| {
-            meter.borrow_mut().from_client(frame)
+            meter.borrow_mut().client_says(frame)
         });
         // a bound that is reached is told, however much there is to copy
         tokio::select! {
@@ -319,13 +319,13 @@ where
         if down {
             _ = backends.1.shutdown().await;
             let rest = self.down.pump(&mut backends.0, &mut clients.1, &last, &goodbye, |frame| {
-                meter.borrow_mut().from_backend(frame)
+                meter.borrow_mut().backend_says(frame)
             });
             _ = timeout(LINGER, rest).await;
         } else {
             _ = clients.1.shutdown().await;
             let rest = self.up.pump(&mut clients.0, &mut backends.1, &last, &goodbye, |frame| {
-                meter.borrow_mut().from_client(frame)
+                meter.borrow_mut().client_says(frame)
             });
             _ = timeout(LINGER, rest).await;
         }
@@ -341,7 +341,7 @@ where
         let to_backend = masked_close_frame(cut.backend, cut.reason(), mask);
         let (clients, backends, meter) = (&mut self.client, &mut self.backend, &self.meter);
         let (down, up) = (&mut self.down, &mut self.up);
-        let seen = |frame: crate::wire::Frame<'_>| _ = meter.borrow_mut().from_backend(frame);
+        let seen = |frame: crate::wire::Frame<'_>| _ = meter.borrow_mut().backend_says(frame);
         let said = async {
             tokio::join!(
                 down.say(&mut backends.0, &mut clients.1, &to_client, seen),

@@ -63,6 +63,12 @@ impl AnswerBody {
         Self { from, ahead: VecDeque::new(), visit: None }
     }
 
+    /// Nothing of it is to come.
+    #[cfg(test)]
+    pub fn ended_already() -> Self {
+        Self::new(From::Done)
+    }
+
     /// Puts back what was read, in order; [`Self::poll_data`] hands it out first.
     pub fn put_back(&mut self, pieces: VecDeque<Bytes>) {
         self.ahead = pieces;

@@ -8,6 +8,7 @@ mod keeping;
 mod keys;
 mod retrying;
 mod routing;
+mod spreading;
 
 use crate::support::app::App;
 use crate::support::client::{Answer, ask, post};

@@ -275,12 +275,9 @@ impl Book {
                 let whose = *whose[limit.per as usize].get_or_insert_with(scope);
                 let bucket = self.table.find(limit, subject, whose, near, now);
                 near = Some(bucket);
-                let mut part = part::part(ask, &plan, &prompt, limit, bucket);
-                let is_other = rule.is_of_upstream() || limit.per == Per::Upstream;
-                if ask.paid && limit.measure == Measure::Requests && !is_other {
-                    (part.paid, part.demand) = (Some(Paid { sunk: true }), Demand::default());
-                }
-                plan.parts.push(part);
+                let part = part::part(ask, &plan, &prompt, limit, bucket);
+                let paid = ask.paid && rule.is_paid_elsewhere(limit);
+                plan.parts.push(if paid { part.paid() } else { part });
             }
         }
         let judged = |seen| self.guard.decide(&seen);

@@ -15,6 +15,11 @@ impl Refusal {
         Self::shed("This sidecar is at the bound of its memory. Please try again shortly.")
     }
 
+    /// The same for a call whose body has not been read.
+    pub fn overloaded_with(bodiless: bool) -> Self {
+        if bodiless { Self::overloaded() } else { Self::overloaded().closing() }
+    }
+
     /// There is no file descriptor left for a connection to the upstream, which is not to blame.
     pub fn no_descriptors() -> Self {
         Self::shed("This sidecar has no free connection left. Please try again shortly.")

@@ -102,7 +102,7 @@ impl Meter {
     }
 
     /// A message of the client's.
-    pub fn from_client(&mut self, frame: Frame<'_>) -> Option<Cut> {
+    pub fn client_says(&mut self, frame: Frame<'_>) -> Option<Cut> {
         let (event, whole) = match frame {
             Frame::Text(text) => (session_event(text), true),
             Frame::Long { head, tail } => (long_session_event(head, tail), false),
@@ -121,7 +121,7 @@ impl Meter {
     }
 
     /// A message of the backend's.
-    pub fn from_backend(&mut self, frame: Frame<'_>) -> Option<Cut> {
+    pub fn backend_says(&mut self, frame: Frame<'_>) -> Option<Cut> {
         let (head, event) = match frame {
             Frame::Text(text) => (text, session_event(text)),
             Frame::Long { head, tail } => (head, long_session_event(head, tail)),

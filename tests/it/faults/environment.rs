@@ -34,7 +34,11 @@ impl Gate {
             async move {
                 while conn.request().await.is_some() {
                     conn.send(&[origin::STREAM, &chunk(TOKEN)].concat()).await;
-                    if gate.wait_for(|open| *open).await.is_err() {
+                    let opened = tokio::select! {
+                        opened = gate.wait_for(|open| *open) => opened.is_ok(),
+                        _ = conn.some() => false,
+                    };
+                    if !opened {
                         return;
                     }
                     conn.send(&[&*chunk(TOKEN), &chunk(DONE), b"0\r\n\r\n"].concat()).await;

@@ -24,6 +24,11 @@ pub struct Paid {
 }
 
 impl PlanPart {
+    /// The same of a request that an earlier attempt was charged, and that was sent.
+    pub fn paid(self) -> Self {
+        Self { paid: Some(Paid { sunk: true }), demand: Demand::default(), ..self }
+    }
+
     /// What the call is charged when it goes, and before.
     pub fn counted(&self) -> i64 {
         if self.paid.is_some() { TOKEN } else { self.demand.now }
