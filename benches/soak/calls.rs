@@ -76,14 +76,14 @@ impl Kind {
     /// Whether a call of this kind may end so.
     pub fn allows(self, ending: &Ending) -> bool {
         match (self, ending) {
-            (Self::LeaveUpload | Self::LeaveWaiting | Self::LeaveStream, Ending::Left) => true,
-            // whoever leaves may find that the answer was quicker
-            (Self::LeaveWaiting | Self::LeaveStream, Ending::Answered(200)) => true,
+            // the last arm: whoever waits to leave may find that the answer was quicker
+            (Self::LeaveUpload | Self::LeaveWaiting | Self::LeaveStream, Ending::Left)
+            | (Self::Trouble, Ending::Cut | Ending::Broken(_)) => true,
+            (Self::LeaveUpload, _) => false,
             // its errors are passed on, or said in our words; a stream that broke stays broken
             (Self::Trouble, Ending::Answered(status)) => {
                 matches!(status, 200 | 400 | 404 | 408 | 429 | 500 | 502 | 503 | 504 | 529)
             }
-            (Self::Trouble, Ending::Cut | Ending::Broken(_)) => true,
             (Self::Malformed, Ending::Answered(status)) => *status == 400,
             (_, Ending::Answered(status)) => *status == 200,
             _ => false,

@@ -1,6 +1,6 @@
 //! What a series of samples says: whether memory grows, whether files leak.
 //!
-//! No more than arithmetic, so that tests/soak_judge.rs can show that a leak is found. The slope is that of Theil and Sen, the median of the slopes
+//! No more than arithmetic, so that `tests/soak_judge.rs` can show that a leak is found. The slope is that of Theil and Sen, the median of the slopes
 //! of all pairs: a few peaks do not move it (Sen, JASA 63, 1968).
 
 /// What the process looked like at one moment.
