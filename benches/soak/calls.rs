@@ -76,10 +76,10 @@ impl Kind {
     /// Whether a call of this kind may end so.
     pub fn allows(self, ending: &Ending) -> bool {
         match (self, ending) {
-            // whoever leaves may find that the answer was quicker
+            // the last arm: whoever waits to leave may find that the answer was quicker
             (Self::LeaveUpload | Self::LeaveWaiting | Self::LeaveStream, Ending::Left)
-            | (Self::LeaveWaiting | Self::LeaveStream, Ending::Answered(200))
             | (Self::Trouble, Ending::Cut | Ending::Broken(_)) => true,
+            (Self::LeaveUpload, _) => false,
             // its errors are passed on, or said in our words; a stream that broke stays broken
             (Self::Trouble, Ending::Answered(status)) => {
                 matches!(status, 200 | 400 | 404 | 408 | 429 | 500 | 502 | 503 | 504 | 529)

@@ -47,7 +47,7 @@ use self::load::Tally;
 #[derive(Debug, Parser)]
 #[command(name = "cargo bench --bench soak --", no_binary_name = false)]
 struct Options {
-    /// How long the load lasts
+    /// How long the load lasts; below three, memory is still warming up when it is judged
     #[arg(long, default_value_t = 3.0)]
     minutes: f64,
     /// Clients at once

@@ -14,7 +14,7 @@ use crate::report::Line;
 
 const HOW: &str = "ttft=200ms; gap=100ms; tokens=80";
 /// All streams have begun by then, or never will.
-const BEGUN: Duration = Duration::from_secs(60);
+const BEGUN: Duration = Duration::from_mins(1);
 
 pub async fn run(lab: &Lab) -> anyhow::Result<Vec<Line>> {
     let listen = ([127, 0, 0, 1], 0).into();

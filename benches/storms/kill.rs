@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::Lab;
-use crate::ask::{ask, chat, open};
+use crate::ask::{Answer, ask, chat, open};
 use crate::process::{Output, Process, free_address};
 use crate::report::Line;
 
@@ -31,6 +31,19 @@ struct Tally {
     failed: Vec<String>,
     /// After it: nobody can help those.
     cut: u64,
+}
+
+impl Tally {
+    fn count(&mut self, answer: anyhow::Result<Answer>, stream: bool, begun: bool) {
+        self.calls += 1;
+        match answer {
+            Ok(answer) if answer.status == 200 && answer.whole == stream => {}
+            Ok(answer) if answer.status == 200 => self.cut += 1,
+            Ok(answer) => self.failed.push(format!("status {}", answer.status)),
+            Err(_) if begun => self.cut += 1,
+            Err(error) => self.failed.push(format!("{error:#}")),
+        }
+    }
 }
 
 pub async fn run(lab: &Lab) -> anyhow::Result<Vec<Line>> {
@@ -135,16 +148,7 @@ async fn client(to: SocketAddr, number: u64, until: Instant, tally: Rc<RefCell<T
             }
             Err(error) => Err(error),
         };
-        let mut tally = tally.borrow_mut();
-        tally.calls += 1;
-        match answer {
-            Ok(answer) if answer.status == 200 && answer.whole == stream => {}
-            Ok(answer) if answer.status == 200 => tally.cut += 1,
-            Ok(answer) => tally.failed.push(format!("status {}", answer.status)),
-            Err(_) if begun => tally.cut += 1,
-            Err(error) => tally.failed.push(format!("{error:#}")),
-        }
-        drop(tally);
+        tally.borrow_mut().count(answer, stream, begun);
         sleep(Duration::from_millis(15)).await;
     }
 }

@@ -39,7 +39,7 @@ policies: [{{ name: turn-{turn}, limits: {{ requests: 10M/min, concurrency: 1000
                 let mut kept = None;
                 while !stop.get() {
                     calls += 1;
-                    let stream = calls % 2 == 0;
+                    let stream = calls.is_multiple_of(2);
                     let how = if stream { "ttft=5ms; gap=10ms; tokens=20" } else { "ttft=5ms" };
                     let request = chat("", stream, number * 1_000_000 + calls, how);
                     match call(to, &mut kept, &request, stream).await {
