@@ -35,7 +35,7 @@ fn frame(opcode: u8, payload: &[u8], masked: bool) -> Vec<u8> {
     if payload.len() < 126 {
         frame.push(payload.len() as u8 | mark);
     } else {
-        frame.push(126 | mark);
+        frame.push(0x7e | mark);
         frame.extend((payload.len() as u16).to_be_bytes());
     }
     if masked {
