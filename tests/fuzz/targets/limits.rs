@@ -440,6 +440,7 @@ impl Asked {
             patience,
             here: self.here,
             conversation: None,
+            paid: false,
         }
     }
 }

@@ -113,7 +113,9 @@ async fn a_place_that_a_call_has_left_is_free() {
 #[tokio::test]
 async fn a_lane_is_held_through_all_attempts() {
     let (a, b) = (Origin::saying(unavailable()).await, holding().await);
-    let ups = [up("a", &a.url(), "timeouts: { queue: 300ms },"), up("b", &b.url(), "")];
+    // a lane is as patient as the most patient of its upstreams
+    let soon = "timeouts: { queue: 300ms },";
+    let ups = [up("a", &a.url(), soon), up("b", &b.url(), soon)];
     let app = App::start(&policy(&ups, ", concurrency: 1"));
     let mut moved = Client::connect(app.addr).await;
     moved.send(&post(CHAT, "", PLAIN)).await;
