@@ -31,7 +31,7 @@ use self::socket::Peer;
 use self::streams::Executor;
 use crate::io::Stream;
 use crate::pipeline::worker::Worker;
-use crate::pipeline::{self, Caller};
+use crate::pipeline::{self, Caller, Place};
 
 /// Serves the connections of one worker.
 pub struct Door {
@@ -80,8 +80,8 @@ impl Door {
         Self { worker, builder, connections }
     }
 
-    /// Serves one connection to its end.
-    pub async fn serve(self: Rc<Self>, stream: Stream, peer: Peer) {
+    /// Serves one connection to its end, or until something else takes it over, with its place.
+    pub async fn serve(self: Rc<Self>, stream: Stream, peer: Peer, place: Place) {
         let watch = Arc::new(Watch::new(Arc::clone(&self.worker.clock)));
         let _listed = self.connections.enter(&watch);
         let seen = Arc::new(seen::of(&stream, peer));
@@ -97,7 +97,8 @@ impl Door {
             } else {
                 (head::HeadFacts::default(), Some(self.connections.streams.begin()))
             };
-            let caller = Caller { peer: Arc::clone(&peer), seen: Arc::clone(&seen), facts };
+            let (peer, seen, place) = (Arc::clone(&peer), Arc::clone(&seen), Rc::clone(&place));
+            let caller = Caller { peer, seen, facts, place };
             let worker = Rc::clone(&self.worker);
             let answer = pipeline::serve(worker, caller, request);
             Serving::new(answer, call, taking, pipeline::refusal::broken)

@@ -34,6 +34,7 @@ mod told;
 mod upgrade;
 pub mod worker;
 
+use std::any::Any;
 use std::borrow::Cow;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -58,7 +59,7 @@ use crate::limits::rules::Subject;
 use crate::pressure::Level;
 use crate::route::{Aim, Asked, Match};
 use crate::snapshot::Snapshot;
-use crate::wire::{Dialect, Endpoint, Kind};
+use crate::wire::{self, Dialect, Endpoint, Kind};
 
 /// What the listener knows of a request beside the request itself.
 #[derive(Debug, Clone)]
@@ -69,7 +70,12 @@ pub struct Caller {
     pub seen: Arc<Seen>,
     /// What was read of the raw head; nothing over HTTP/2.
     pub facts: HeadFacts,
+    pub place: Place,
 }
+
+/// The connection's place in the worker's count. It is free again when the last one who has it lets
+/// go; whoever takes over the connection's socket takes it along.
+pub type Place = Rc<dyn Any>;
 
 /// Answers one request. Never fails: what goes wrong is an answer in the caller's dialect.
 ///
@@ -155,7 +161,8 @@ async fn run(
         .await
         .map_err(in_dialect)?;
     if endpoint.kind == Kind::Session {
-        call.opens_session(query);
+        let later = wire::names_model_later(first.rest);
+        call.opens_session(query, later).map_err(in_dialect)?;
     }
     record.read(&call);
     let by_model = snapshot.routes.need_model();
@@ -180,13 +187,15 @@ async fn run(
     let who = &who;
     let dialect = dialect.unwrap_or(Dialect::Http);
     let asking = Asking { worker, snapshot, ticket, who, to, head, call, dialect, record };
-    answer(asking, upgrade.is_some()).await.map_err(in_dialect)
+    let place = upgrade.map(|_| &caller.place);
+    answer(asking, place).await.map_err(in_dialect)
 }
 
-/// The rest of the path, now that all is known of a call that can be known of it.
-async fn answer(asking: Asking<'_>, upgrade: bool) -> Result<reply::Reply, Refusal> {
+/// The rest of the path, now that all is known of a call that can be known of it. `place`: where it
+/// asks for an upgrade, what goes along with the connection.
+async fn answer(asking: Asking<'_>, place: Option<&Place>) -> Result<reply::Reply, Refusal> {
     let (miss, status) = match lookup::plan(asking.worker, asking.snapshot, &asking.facts()) {
-        Planned::Look(_) if upgrade => Planned::Off.uncached(),
+        Planned::Look(_) if place.is_some() => Planned::Off.uncached(),
         Planned::Look(lookup) if asking.worker.pressure.may_share() => {
             return Box::pin(asking.look(lookup)).await;
         }
@@ -210,9 +219,9 @@ async fn answer(asking: Asking<'_>, upgrade: bool) -> Result<reply::Reply, Refus
     }
     let mut lease = admit::admit(worker, snapshot, &ticket, who, &to.aim, &call, record).await?;
     record.admitted(&lease);
-    if upgrade {
-        let asked = upgrade::Opening { kind: call.kind, who };
-        return Box::pin(upgrade::upgrade(worker, ticket, lease, to, head, asked, record)).await;
+    if let Some(place) = place {
+        let opening = upgrade::Opening { worker, snapshot, who, place, ticket, to, call };
+        return Box::pin(opening.upgrade(lease, head, record)).await;
     }
     let going = Going { worker, snapshot, flight: &ticket, who };
     let sent = dispatch::dispatch(going, (&mut lease, miss), to, head, call, record).await?;

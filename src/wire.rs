@@ -41,7 +41,7 @@ mod view;
 mod watch;
 
 pub use answer::{Facts, Finish, Unfolded, facts, fold, restream, text, unfold};
-pub use endpoint::{Endpoint, Kind, endpoint, is_session};
+pub use endpoint::{Endpoint, Kind, endpoint, is_session, names_model_later};
 pub use fault::{Fault, FaultKind, error_body, error_event};
 pub use frames::{Frame, Frames, close_frame, masked_close_frame};
 pub use hide::Hide;
@@ -52,7 +52,9 @@ pub use question::{
     header_is_a_condition, header_may_authorize, question,
 };
 pub use quota::{Allowance, Quota, quota};
-pub use realtime::{SessionEvent, is_session_content, long_session_event, session_event};
+pub use realtime::{
+    Listener, Said, SessionEvent, Unclear, long_session_event, session_content, session_event,
+};
 pub use repeat::{Repeat, repeat};
 pub use splice::{Edits, Wish, path_with_model};
 pub use split::{Event, Line, MAX_EVENT, NdJsonSplit, SseSplit};

@@ -27,6 +27,7 @@ use crate::listen::Door;
 use crate::listen::connection::Bounds;
 use crate::listen::socket::{Bound, Peer};
 use crate::listen::tls::ServerTls;
+use crate::pipeline::Place;
 use crate::pipeline::shared::Hubs;
 use crate::pipeline::worker::Worker;
 use crate::snapshot::{Live, Snapshot};
@@ -130,6 +131,20 @@ struct Shift {
     overrun: Cell<bool>,
 }
 
+/// A connection, as this worker counts it.
+struct Counted {
+    me: usize,
+    crew: Arc<Crew>,
+    metrics: Arc<Metrics>,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.crew.members[self.me].connections.fetch_sub(1, Relaxed);
+        self.metrics.connection_closed();
+    }
+}
+
 impl Seat {
     fn run(self, messages: mpsc::UnboundedReceiver<Message>) {
         let runtime = match LocalRuntime::new() {
@@ -197,7 +212,7 @@ impl Shift {
             let to = crew.least_loaded(*me);
             crew.members[to].connections.fetch_add(1, Relaxed);
             if to == *me {
-                self.admit(at, stream, peer);
+                self.admit(at, stream, peer, self.place());
             } else if self.hand_over(to, at, stream, peer).is_err() {
                 // it went down on the way; the client sees a closed connection
                 crew.members[to].connections.fetch_sub(1, Relaxed);
@@ -234,17 +249,23 @@ impl Shift {
                             tokio::net::UnixStream::from_std(unix).map(Stream::Unix)
                         }
                     };
-                    match stream {
-                        Ok(stream) => self.admit(entrance, stream, peer),
-                        Err(_) => self.left(),
+                    let place = self.place();
+                    if let Ok(stream) = stream {
+                        self.admit(entrance, stream, peer, place);
                     }
                 }
             }
         }
     }
 
-    /// Serves a connection; it has been counted.
-    fn admit(self: &Rc<Self>, entrance: usize, stream: Stream, peer: Peer) {
+    /// What a connection that has been counted holds until it ends.
+    fn place(&self) -> Place {
+        let Seat { me, crew, metrics, .. } = &self.seat;
+        Rc::new(Counted { me: *me, crew: Arc::clone(crew), metrics: Arc::clone(metrics) })
+    }
+
+    /// Serves a connection.
+    fn admit(self: &Rc<Self>, entrance: usize, stream: Stream, peer: Peer, place: Place) {
         let this = Rc::clone(self);
         let hold = self.seat.drain.hold();
         tokio::task::spawn_local(async move {
@@ -254,20 +275,14 @@ impl Shift {
                 (_, stream) => Ok(stream),
             };
             match stream {
-                Ok(stream) => Rc::clone(&this.door).serve(stream, peer).await,
+                Ok(stream) => Rc::clone(&this.door).serve(stream, peer, place).await,
                 Err(error) => {
                     this.seat.metrics.connection_refused("tls");
                     tracing::debug!(%error, "a TLS handshake failed");
                 }
             }
-            this.left();
             drop(hold);
         });
-    }
-
-    fn left(&self) {
-        self.seat.crew.members[self.seat.me].connections.fetch_sub(1, Relaxed);
-        self.seat.metrics.connection_closed();
     }
 
     /// Moves the clock on, ends what is overdue, and keeps the pools in order.

@@ -351,6 +351,13 @@ impl Lease {
         self.limits.with(|book, now| book.charge(grant, usage, now))
     }
 
+    /// What a response of a session has likely used; see [`crate::limits::book::Book::guess`]. Nothing
+    /// where nothing counts it.
+    pub fn guess(&self, prompt_bytes: u64, elapsed: Duration) -> Usage {
+        let Some(grant) = &self.grant else { return Usage::default() };
+        self.limits.with(|book, _| book.guess(grant, prompt_bytes, elapsed))
+    }
+
     /// The call is over: gives back what it held. `None`: nothing limited it.
     pub fn settle(mut self, came: &Came) -> Option<Settled> {
         self.produced = self.produced.max(came.produced);

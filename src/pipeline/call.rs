@@ -3,6 +3,7 @@
 //! Calls that we know are read whole, because their model may stand in the last line; every other
 //! body streams through untouched. What is read is forwarded as it came: the view borrows.
 mod arriving;
+mod query;
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -36,6 +37,8 @@ pub struct Call {
     /// The answer is asked for as a stream.
     pub stream: bool,
     model: Option<Rc<str>>,
+    /// A session whose messages name its model: rights to it are asked for then.
+    pub names_later: bool,
     pub asks: Asks,
     /// What the body says of its session.
     pub hints: Option<Box<Said>>,
@@ -126,6 +129,7 @@ impl Call {
             bytes: 0,
             stream: kind.streams_by_default() || kind == Kind::StreamGenerate,
             model: None,
+            names_later: false,
             asks: Asks::default(),
             hints: None,
             messages: None,
@@ -143,6 +147,7 @@ impl Call {
             bytes,
             stream: self.stream,
             model: self.model.clone(),
+            names_later: self.names_later,
             asks: self.asks,
             hints: None,
             messages: None,
@@ -240,15 +245,20 @@ impl Call {
         }
     }
 
-    /// Makes it one that opens a session, whose model the query names (Azure: the deployment). What a
-    /// session will use is unknown: it holds as much of its limits as one usual response.
-    pub fn opens_session(&mut self, query: Option<&str>) {
-        let mut parts = query.unwrap_or("").split('&').filter_map(|part| part.split_once('='));
-        let named = parts.find(|(name, _)| matches!(*name, "model" | "deployment"));
-        self.model =
-            named.map(|(_, model)| Rc::from(model)).filter(|model: &Rc<str>| !model.is_empty());
+    /// Makes it one that opens a session, whose model the query names (Azure: the deployment), or for
+    /// Responses a message. What a session will use is unknown: it holds as much of its limits as one
+    /// usual response.
+    pub fn opens_session(&mut self, query: Option<&str>, later: bool) -> Result<(), Refusal> {
+        self.model = query::model(query).map_err(|query::Unclear| Refusal::query_model())?;
+        self.names_later = later && self.model.is_none();
         self.asks.counted = true;
         self.asks.max_tokens = Some(A_RESPONSE);
+        Ok(())
+    }
+
+    /// A message of the session has named its model.
+    pub fn names(&mut self, model: &str) {
+        (self.model, self.names_later) = (Some(Rc::from(model)), false);
     }
 
     pub fn model(&self) -> Option<&str> {

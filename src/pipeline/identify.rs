@@ -44,7 +44,8 @@ pub fn allow(
         if !grant.allows_route(&route.name) {
             return Err(Refusal::not_allowed("route"));
         }
-        if call.kind != Kind::Models && !grant.allows_model(call.model()) {
+        let asks_for_one = call.kind != Kind::Models && !call.names_later;
+        if asks_for_one && !grant.allows_model(call.model()) {
             return Err(Refusal::not_allowed("model"));
         }
     }

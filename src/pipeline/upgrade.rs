@@ -7,46 +7,40 @@
 //! that its request loses `Sec-WebSocket-Extensions`, as compressed messages could not be read. Any
 //! other WebSocket is a tunnel of bytes. Only HTTP/1.1 has upgrades here: the extended CONNECT of
 //! HTTP/2 (RFC 8441) is not offered.
+mod opening;
 mod session;
+mod terms;
+mod unpaid;
 mod way;
 
 use std::cell::{Cell, RefCell};
-use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use http::{HeaderValue, StatusCode, header, request};
+use bytes::BytesMut;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+pub use self::opening::Opening;
 use self::session::{Cut, Meter};
+use self::terms::Terms;
 use self::way::{End, Way};
+use super::Place;
 use super::admit::Lease;
-use super::dispatch::{Prepared, key_of};
 use super::gate::Upgrade;
-use super::record::{Record, Watch};
-use super::refusal::{Refusal, ran_out};
-use super::reply::{Content, Reply, Sent};
-use super::worker::Worker;
-use crate::agents::strip_protocol;
+use super::record::Record;
+use super::refusal::Refusal;
 use crate::config::WebSocket;
 use crate::drain::{Drain, Hold, Stage};
-use crate::flight::{Expired, Stage as Step, Ticket};
-use crate::identity::Identity;
+use crate::flight::Ticket;
 use crate::io::Stream;
 use crate::route::Match;
 use crate::telemetry::metrics::Outcome;
-use crate::upstream::call::{CallError, Missed, Outbound, send_upgrade};
-use crate::upstream::outgoing::Outgoing;
 use crate::upstream::session::Seat;
-use crate::upstream::visit::{Closed, Spread, Visit};
-use crate::wire::{Dialect, Endpoint, Kind, close_frame, is_session, masked_close_frame};
-
-const UPGRADE: HeaderValue = HeaderValue::from_static("upgrade");
+use crate::upstream::visit::Visit;
+use crate::wire::{Dialect, Endpoint, Frames, Kind, close_frame, is_session, masked_close_frame};
 
 /// How long one side may go on when the other has ended, and how long a goodbye may take.
 const LINGER: Duration = Duration::from_secs(1);
@@ -59,9 +53,8 @@ pub struct Tunnel {
     backend: Stream,
     /// What the backend sent behind its 101.
     first: BytesMut,
-    /// Its messages are read.
-    metered: bool,
-    who: Rc<Identity>,
+    /// `None`: its messages are not read.
+    terms: Option<Terms>,
     bounds: WebSocket,
     lease: Lease,
     drain: Drain,
@@ -73,13 +66,8 @@ struct Held {
     visit: Option<Visit>,
     _ticket: Ticket,
     _seat: Seat,
+    _place: Place,
     _hold: Hold,
-}
-
-/// Who asks for what.
-pub struct Opening<'c> {
-    pub kind: Kind,
-    pub who: &'c Rc<Identity>,
 }
 
 /// Whether this path takes upgrades: a session, what no dialect knows, or a backend of no dialect.
@@ -95,120 +83,19 @@ pub fn endpoint<'p>(of: Endpoint<'p>, rest: &str, upgrade: Option<Upgrade>) -> E
     Endpoint { kind, ..of }
 }
 
-/// Passes the upgrade on. Any answer but 101 is a plain reply.
-pub async fn upgrade(
-    worker: &Rc<Worker>,
-    ticket: Ticket,
-    mut lease: Lease,
-    to: Prepared<'_>,
-    head: &mut request::Parts,
-    opening: Opening<'_>,
-    record: &mut Record,
-) -> Result<Reply, Refusal> {
-    let client = head.extensions.remove::<OnUpgrade>().ok_or_else(Refusal::upgrade_not_possible)?;
-    let upstream = to.aim.upstream();
-    let seat = upstream.open_session().ok_or_else(Refusal::too_many_sessions)?;
-    let metered = opening.kind == Kind::Session;
-    dress(&to, &lease, head, metered);
-    let path = to.path();
-    let outbound = Outbound {
-        method: &head.method,
-        target: &path,
-        headers: &mut head.headers,
-        body: Outgoing::whole(Bytes::new()),
-    };
-    let now = std::time::Instant::now();
-    let visit = upstream.choose(Spread::default(), &[], now).map_err(|closed| match closed {
-        Closed::Breaker(wait) => Refusal::unavailable(wait),
-        Closed::Tried => Refusal::lost(),
-    })?;
-    record.sent(now);
-    record.tried(1);
-    lease.sent(now);
-    let answer = send_upgrade(&worker.pools, &ticket, upstream, visit, outbound)
-        .await
-        .map_err(|missed| refused(missed, &mut lease))?;
-    record.answered(&answer);
-    lease.answered(answer.status, &answer.headers, None);
-    if answer.status != StatusCode::SWITCHING_PROTOCOLS {
-        ticket.enter(Step::Answering, worker.clock.now());
-        let sent = Sent {
-            answer,
-            kind: Kind::Other,
-            metered: false,
-            hides_usage: false,
-            clock: Arc::clone(&worker.clock),
-            retried: false,
-            substituted: false,
-        };
-        return Ok(sent.reply(ticket, lease, Dialect::Http));
-    }
-    ticket.enter(Step::Answering, worker.clock.now());
-    let mut headers = answer.headers;
-    headers.insert(header::CONNECTION, UPGRADE);
-    let (backend, first, mut visit) =
-        answer.body.into_upgraded().ok_or_else(Refusal::upgrade_not_possible)?;
-    if let Some(visit) = &mut visit {
-        visit.began(std::time::Instant::now());
-    }
-    let drain = worker.drain.clone();
-    let tunnel = Tunnel {
-        client,
-        backend,
-        first,
-        metered,
-        who: Rc::clone(opening.who),
-        bounds: upstream.config.websocket.clone(),
-        lease,
-        held: Held { visit, _ticket: ticket, _seat: seat, _hold: drain.hold() },
-        drain,
-    };
-    Ok(Reply { status: answer.status, headers, content: Content::Tunnel(Box::new(tunnel)) })
-}
-
-/// Makes the caller's head the one that the backend is to see.
-fn dress(to: &Prepared<'_>, lease: &Lease, head: &mut request::Parts, metered: bool) {
-    Prepared::strip(head, Some(Upgrade::WebSocket));
-    let key = key_of(to.aim.upstream(), lease);
-    to.dress(&mut head.headers, key);
-    if key.is_some() {
-        strip_protocol(&mut head.headers);
-    }
-    if metered {
-        head.headers.remove(header::SEC_WEBSOCKET_EXTENSIONS);
-    }
-}
-
-/// No answer came. It is the backend's doing, unless the call's own time was up or we have run out
-/// of descriptors.
-fn refused(missed: Missed, lease: &mut Lease) -> Refusal {
-    let Missed { error, visit, unbegun } = missed;
-    lease.unanswered(unbegun);
-    let blameless = match &error {
-        CallError::Expired(expired) => {
-            !matches!(expired, Expired::FirstByte | Expired::FirstContent)
-        }
-        CallError::Connect(error) => ran_out(error),
-        _ => false,
-    };
-    if !blameless {
-        visit.failed(std::time::Instant::now());
-    }
-    Refusal::call(error)
-}
-
 impl Tunnel {
     /// Joins the two in the background: until either side ends, or the sidecar does.
     pub fn start(self, record: Record) {
         tokio::task::spawn_local(async move {
-            let Self { client, backend, first, metered, who, bounds, lease, drain, held } = self;
-            let meter = Meter::new(record, lease, who, metered);
+            let Self { client, backend, first, terms, bounds, lease, drain, held } = self;
+            let metered = terms.is_some();
+            let meter = Meter::new(record, lease, terms);
             let Ok(client) = client.await else { return };
             let joined = Joined {
                 client: tokio::io::split(TokioIo::new(client)),
                 backend: tokio::io::split(backend),
-                down: Way::new(&first, metered),
-                up: Way::new(&[], metered),
+                down: Way::new(&first, metered.then(Frames::new)),
+                up: Way::new(&[], metered.then(Frames::in_parts)),
                 meter: RefCell::new(meter),
                 watched: metered,
             };

@@ -154,8 +154,17 @@ pub fn endpoint<'p>(method: &Method, path: &'p str) -> Endpoint<'p> {
 /// Whether a WebSocket on this path is a session whose messages we understand: OpenAI's Realtime
 /// (Azure's too), and its Responses.
 pub fn is_session(path: &str) -> bool {
+    matches!(session(path), "realtime" | "responses")
+}
+
+/// Whether the messages of this session name its model, rather than its query.
+pub fn names_model_later(path: &str) -> bool {
+    session(path) == "responses"
+}
+
+fn session(path: &str) -> &str {
     let rest = cut(path.strip_prefix('/').unwrap_or(path)).rest;
-    matches!(rest.strip_prefix("openai/").unwrap_or(rest), "realtime" | "responses")
+    rest.strip_prefix("openai/").unwrap_or(rest)
 }
 
 fn cut(path: &str) -> Cut<'_> {

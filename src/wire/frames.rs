@@ -3,7 +3,8 @@
 //!
 //! Bytes come in any pieces. A text that lies in one piece is shown where it stands; else, or if it
 //! is masked, up to 64 KiB of it are kept. Of a longer one only the beginning and the end are shown,
-//! and of a binary one nothing but its length; so memory is bounded. Both sides must speak without
+//! and of a binary one nothing but its length; so memory is bounded. Who wants to see all of any text
+//! is shown it in parts ([`Frames::in_parts`]). Both sides must speak without
 //! extensions, or compressed messages could not be read: whoever passes the upgrade on must take
 //! `Sec-WebSocket-Extensions` out of the request. What breaks the rules ends the watch, not the
 //! connection: the other side will close it.
@@ -28,6 +29,11 @@ pub enum Frame<'a> {
         head: &'a [u8],
         tail: &'a [u8],
     },
+    /// As much of a text as has come, without its mask; none of it is shown again.
+    Part {
+        text: &'a [u8],
+        last: bool,
+    },
     /// How many bytes it had.
     Binary(u64),
     Ping,
@@ -47,6 +53,8 @@ pub struct Frames {
     /// The message that its fragments are of.
     message: Option<Message>,
     text: Carry<WHOLE>,
+    /// Texts are shown as they come.
+    in_parts: bool,
     /// The first two bytes of a control frame's payload.
     code: [u8; 2],
     lost: bool,
@@ -79,6 +87,17 @@ enum Message {
 impl Frames {
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Shows texts in parts, as they come, and keeps none of them.
+    pub fn in_parts() -> Self {
+        Self { in_parts: true, ..Self::default() }
+    }
+
+    /// The same from the beginning.
+    #[must_use]
+    pub fn anew(&self) -> Self {
+        Self { in_parts: self.in_parts, ..Self::default() }
     }
 
     /// Takes the next bytes and shows every message, and every control frame, that they complete.
@@ -197,6 +216,9 @@ impl Frames {
                     on_frame(Frame::Binary(*len));
                 }
             }
+            (Kind::Data, _) if self.in_parts => {
+                pass(open.mask.as_mut(), piece, whole, on_frame);
+            }
             (Kind::Data, _) => take(&mut self.text, open.mask.as_mut(), piece, whole, on_frame),
             (Kind::Ping, _) if ended => on_frame(Frame::Ping),
             (Kind::Pong, _) if ended => on_frame(Frame::Pong),
@@ -254,6 +276,29 @@ fn take(
         });
     } else {
         text.keep(piece);
+    }
+}
+
+/// Shows a part of a text, unless there is nothing to say of it.
+fn pass(
+    mut mask: Option<&mut [u8; 4]>,
+    piece: &[u8],
+    whole: bool,
+    on_frame: &mut impl FnMut(Frame<'_>),
+) {
+    let mut block = [0; BLOCK];
+    let mut rest = piece;
+    while mask.is_some() && !rest.is_empty() {
+        let (masked, behind) = rest.split_at(rest.len().min(BLOCK));
+        for (place, byte) in block.iter_mut().zip(unmasked(mask.as_deref().copied(), masked)) {
+            *place = byte;
+        }
+        turn(mask.as_deref_mut(), masked.len());
+        on_frame(Frame::Part { text: &block[..masked.len()], last: whole && behind.is_empty() });
+        rest = behind;
+    }
+    if !rest.is_empty() || whole && piece.is_empty() {
+        on_frame(Frame::Part { text: rest, last: whole });
     }
 }
 

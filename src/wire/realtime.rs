@@ -2,39 +2,49 @@
 //!
 //! Each message is one JSON object with a `type`. The client asks for a response, or the server
 //! begins one itself when it has heard enough; the server tells what it has used when it is done.
-//! Most messages are deltas: those are told by their type, which stands first, and not looked into.
+//! The server is believed: most of its messages are deltas, and those are told by their type, which
+//! stands first. A client is not: [`Listener`] reads all that it says.
 //! Tokens of sound are among those of input and output. Sources: OpenAI's API reference, Realtime
 //! client and server events, Responses WebSocket events, November 2026.
+mod said;
+
 use std::borrow::Cow;
 use std::sync::LazyLock;
+
+pub use self::said::{Listener, Said, Unclear};
 
 use super::json::{Raw, skip_value};
 use super::openai;
 use super::seek::{Seek, needle};
 use super::usage::Usage;
 
-/// What a message means to who meters the session.
+/// What a message of the server means to who meters the session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SessionEvent<'a> {
-    /// The client asks for a response, of this model if it names one.
-    Asked(Option<Cow<'a, str>>),
     /// The server begins a response, asked or not.
     Begun,
     /// It has ended, whole or not, with what it used.
     Done(Option<Usage>),
     /// Something was used beside the responses: to write down what was heard.
     Used(Usage),
-    /// A response has failed and used nothing, or a message of the client's was refused. The session
-    /// goes on.
+    /// A response has failed and used nothing.
     Failed,
+    /// A message of the client's was refused, whichever. The session goes on.
+    Refused,
     /// The model of the session.
     Model(Cow<'a, str>),
 }
 
 static TYPE: Seek = LazyLock::new(|| needle(b"\"type\""));
 static USAGE: Seek = LazyLock::new(|| needle(b"\"usage\""));
+static DELTA: Seek = LazyLock::new(|| needle(b"\"delta\""));
 
-/// Reads a message of either side. `None`: it changes nothing that is metered.
+/// Bytes of text that make a token; of base64, where a token of sound is a twentieth of a second of
+/// 16 bit at 24 kHz.
+const TEXT: u64 = 4;
+const SOUND: u64 = 3200;
+
+/// Reads a message of the server. `None`: it changes nothing that is metered.
 pub fn session_event(data: &[u8]) -> Option<SessionEvent<'_>> {
     // the type of something deeper would say nothing here, and the true one is looked for below
     if first_type(data)?.ends_with(b".delta") {
@@ -43,7 +53,6 @@ pub fn session_event(data: &[u8]) -> Option<SessionEvent<'_>> {
     let whole = Raw(data);
     let [b'"', kind @ .., b'"'] = whole.get(b"type")?.0 else { return None };
     match kind {
-        b"response.create" => Some(SessionEvent::Asked(whole.get(b"model").and_then(Raw::text))),
         b"session.created" | b"session.updated" => {
             let model = whole.get(b"session")?.get(b"model")?.text()?;
             Some(SessionEvent::Model(model))
@@ -64,19 +73,21 @@ pub fn session_event(data: &[u8]) -> Option<SessionEvent<'_>> {
 /// The same of a message of which only the beginning and the end are known; see
 /// [`super::Frame::Long`].
 pub fn long_session_event(head: &[u8], tail: &[u8]) -> Option<SessionEvent<'static>> {
-    match first_type(head)? {
-        b"response.create" => Some(SessionEvent::Asked(None)),
-        kind => ended(kind, || {
-            let value = USAGE.last_value(tail)?;
-            usage(Raw(&value[..skip_value(value, 0).ok()?]))
-        }),
-    }
+    ended(first_type(head)?, || {
+        let value = USAGE.last_value(tail)?;
+        usage(Raw(&value[..skip_value(value, 0).ok()?]))
+    })
 }
 
-/// Whether a message of the server carries some of a response: text, sound, the arguments of a tool.
-/// Its beginning is enough.
-pub fn is_session_content(data: &[u8]) -> bool {
-    first_type(data).is_some_and(|kind| kind.starts_with(b"response.") && kind.ends_with(b".delta"))
+/// Tokens, about, of the part of a response that a message of the server carries: text, sound, the
+/// arguments of a tool. `None`: it carries none. Its beginning is enough, and how long it is.
+pub fn session_content(data: &[u8], length: u64) -> Option<u64> {
+    let kind = first_type(data)?.strip_prefix(b"response.")?.strip_suffix(b".delta")?;
+    let tokens = match kind {
+        b"audio" | b"output_audio" => length / SOUND,
+        _ => DELTA.text_len(data).map_or(length, |length| length as u64) / TEXT,
+    };
+    Some(tokens.max(1))
 }
 
 fn first_type(data: &[u8]) -> Option<&[u8]> {
@@ -95,7 +106,7 @@ fn ended(kind: &[u8], used: impl FnOnce() -> Option<Usage>) -> Option<SessionEve
         b"response.failed" => {
             Some(used().map_or(SessionEvent::Failed, |used| SessionEvent::Done(Some(used))))
         }
-        b"error" => Some(SessionEvent::Failed),
+        b"error" => Some(SessionEvent::Refused),
         _ => None,
     }
 }

@@ -1,4 +1,8 @@
 //! Sessions over WebSocket, by frames on real sockets: bounded, metered, and ended with the right word.
+mod leaving;
+mod models;
+mod openings;
+
 use serde_json::Value;
 
 use crate::identity::new_key;
@@ -28,12 +32,15 @@ fn policy(origin: &Origin, websocket: &str, more: &str) -> String {
     )
 }
 
-/// A short frame; the client's are masked.
+/// The only frame of its message; the client's are masked.
 fn frame(opcode: u8, payload: &[u8], masked: bool) -> Vec<u8> {
     let mut frame = vec![0x80 | opcode];
     let mark = if masked { 0x80 } else { 0 };
     if payload.len() < 126 {
         frame.push(payload.len() as u8 | mark);
+    } else if payload.len() > 0xffff {
+        frame.push(0x7f | mark);
+        frame.extend((payload.len() as u64).to_be_bytes());
     } else {
         frame.push(0x7e | mark);
         frame.extend((payload.len() as u16).to_be_bytes());
@@ -78,6 +85,7 @@ async fn heard(conn: &mut Conn) -> Option<(u8, Vec<u8>)> {
     assert_eq!(head[1] & 0x80, 0x80, "a client always masks");
     let len = match head[1] & 0x7f {
         126 => u16::from_be_bytes(conn.exact(2).await?.try_into().unwrap()) as usize,
+        127 => u64::from_be_bytes(conn.exact(8).await?.try_into().unwrap()) as usize,
         len => len.into(),
     };
     let mask = conn.exact(4).await?;
@@ -110,16 +118,24 @@ async fn backend(answers: &'static [&'static str]) -> Origin {
 }
 
 async fn open(app: &App, lines: &str) -> Client {
+    open_at(app, REALTIME, lines).await
+}
+
+async fn open_at(app: &App, target: &str, lines: &str) -> Client {
     let mut client = Client::connect(app.addr).await;
-    client.send(&get(REALTIME, &format!("{ASK}{lines}"))).await;
+    client.send(&get(target, &format!("{ASK}{lines}"))).await;
     let head = client.head().await.unwrap();
     assert_eq!(head.status, 101, "{}", head.text);
     client
 }
 
 async fn refused(app: &App, lines: &str) -> (u16, Value) {
+    refused_at(app, REALTIME, lines).await
+}
+
+async fn refused_at(app: &App, target: &str, lines: &str) -> (u16, Value) {
     let mut client = Client::connect(app.addr).await;
-    client.send(&get(REALTIME, &format!("{ASK}{lines}"))).await;
+    client.send(&get(target, &format!("{ASK}{lines}"))).await;
     let answer = client.answer().await;
     (answer.status, answer.json()["error"]["code"].clone())
 }
@@ -210,6 +226,24 @@ async fn sessions_are_bounded_and_their_places_come_back() {
     drop(open(&app, "").await);
     assert_eq!(origin.connections(), 2, "who was refused never got there");
     app.lines(3).await;
+}
+
+/// A session has two sockets as long as it lasts.
+#[tokio::test]
+async fn a_session_counts_as_a_connection_until_it_ends() {
+    let origin = backend(&[]).await;
+    let app = App::start(&policy(&origin, "", "server: { max_connections: 2 }\n"));
+    let (first, second) = (open(&app, "").await, open(&app, "").await);
+    assert_eq!(app.count("tidegate_connections_open", &[]), 2);
+    let mut third = Client::connect(app.addr).await;
+    third.send(&get(REALTIME, ASK)).await;
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    assert_eq!(origin.connections(), 2, "it waits in the kernel's queue");
+    drop(first);
+    assert_eq!(third.head().await.unwrap().status, 101);
+    drop((second, third));
+    app.lines(3).await;
+    until("no connection", async || app.count("tidegate_connections_open", &[]) == 0).await;
 }
 
 #[tokio::test]

@@ -264,9 +264,21 @@ impl Book {
         if end.complete || end.produced > 0 {
             return 0;
         }
+        self.made(grant, end.elapsed)
+    }
+
+    /// Tokens that the model makes in that time, up to the prediction.
+    fn made(&self, grant: &Grant, elapsed: Duration) -> u64 {
         let speed = self.predictor.speed(grant.history.model);
-        let made = u128::from(speed) * end.elapsed.as_millis() / 1000;
+        let made = u128::from(speed) * elapsed.as_millis() / 1000;
         u64::try_from(made).unwrap_or(u64::MAX).min(grant.output)
+    }
+
+    /// What a response of a session has likely used that ran for so long, on a prompt of so many
+    /// bytes, and was never heard of again.
+    pub fn guess(&self, grant: &Grant, prompt_bytes: u64, elapsed: Duration) -> Usage {
+        let input = self.predictor.input(grant.history.model, prompt_bytes);
+        Usage { input, output: self.made(grant, elapsed), ..Usage::default() }
     }
 
     /// Lets calls go that waited for what an agent has given back.

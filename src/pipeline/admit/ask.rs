@@ -8,6 +8,7 @@ use crate::pipeline::call::Call;
 use crate::route::Aim;
 use crate::snapshot::Snapshot;
 use crate::upstream::keys::Key;
+use crate::wire::Kind;
 
 /// Something must be asked before a call goes there.
 pub fn is_limited(snapshot: &Snapshot, aim: &Aim) -> bool {
@@ -35,6 +36,9 @@ pub fn ask<'a>(
 ) -> Ask<'a> {
     let (model, upstream) = (call.model().unwrap_or(""), aim.upstream());
     let route = &aim.route;
+    // the messages of a session cannot be rewritten: its backend is asked for what they name
+    let priced =
+        if call.kind == Kind::Session { model } else { aim.model(Some(model)).unwrap_or("") };
     let subject = Subject { who, model, route: &route.name, upstream: &upstream.config.name };
     Ask {
         subject,
@@ -48,7 +52,7 @@ pub fn ask<'a>(
         max_tokens: call.asks.max_tokens,
         least: call.asks.least,
         answers: call.asks.answers,
-        rate: call.asks.counted.then(|| snapshot.prices.of(aim.model(Some(model)).unwrap_or(""))),
+        rate: call.asks.counted.then(|| snapshot.prices.of(priced)),
         credential,
         patience: call.asks.patience,
         here: false,

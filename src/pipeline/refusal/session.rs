@@ -53,6 +53,37 @@ impl Refusal {
         Self::of_session("insufficient_quota", Source::Agent, message)
     }
 
+    /// A message asks for another model than the session's.
+    pub fn session_model() -> Self {
+        let message =
+            "The session keeps to the model that it was begun with; open another session.";
+        Self::of_session("session_model", Source::Agent, message)
+    }
+
+    /// The policy sends calls for the model that was named elsewhere.
+    pub fn session_elsewhere() -> Self {
+        let message = "The policy sends this model elsewhere; name it in the query of the opening.";
+        Self::of_session("session_elsewhere", Source::Agent, message)
+    }
+
+    /// The backend might read a message otherwise than we do.
+    pub fn session_unclear() -> Self {
+        let message = "A message is not one JSON object, or gives a name more than once.";
+        Self::of_session("session_unclear", Source::Agent, message)
+    }
+
+    /// A message that cannot be looked into.
+    pub fn session_binary() -> Self {
+        let message = "Binary messages are not read here; send text.";
+        Self::of_session("session_binary", Source::Agent, message)
+    }
+
+    /// The query names a model more than once, or illegibly.
+    pub fn query_model() -> Self {
+        let message = "The query of a session names its model once, as `model` or `deployment`.";
+        Self::new(StatusCode::BAD_REQUEST, "invalid_query", Source::Agent, message)
+    }
+
     /// The client is never shown a status: it has had its 101.
     fn of_session(code: &'static str, source: Source, message: &'static str) -> Self {
         Self::new(StatusCode::BAD_GATEWAY, code, source, message)

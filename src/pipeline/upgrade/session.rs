@@ -1,20 +1,19 @@
 //! What a session is seen to use, from the messages that go by, and the reasons to end it.
 //!
 //! Each response's usage is charged to the limits when the backend reports it, so a session goes past
-//! a hard limit by one response at most. A model that the caller's key does not allow is refused when
-//! a message asks for it: its last bytes never reach the backend. The first token's time is that of the
-//! first response.
-use std::borrow::Cow;
-use std::rc::Rc;
+//! a hard limit by one response at most; what was not reported is guessed ([`Unpaid`]). What a message
+//! of the client's may ask for is for the [`Terms`] to say: the last bytes of one that may not never
+//! reach the backend. The first token's time is that of the first response.
 use std::time::Instant;
 
-use crate::identity::Identity;
+use super::terms::Terms;
+use super::unpaid::Unpaid;
 use crate::pipeline::admit::{Came, Lease};
 use crate::pipeline::record::{Record, Watch};
 use crate::pipeline::refusal::Refusal;
 use crate::telemetry::metrics::Outcome;
 use crate::wire::{
-    Frame, SessionEvent, Usage, is_session_content, long_session_event, session_event,
+    Frame, Listener, SessionEvent, Usage, long_session_event, session_content, session_event,
 };
 
 /// A reason to end a session, and the codes of the close frames (RFC 6455, section 7.4.1; 1014 is in
@@ -31,6 +30,7 @@ pub struct Cut {
 
 const GOING_AWAY: u16 = 1001;
 const PROTOCOL: u16 = 1002;
+const UNSUPPORTED: u16 = 1003;
 const POLICY: u16 = 1008;
 const BAD_GATEWAY: u16 = 1014;
 
@@ -65,8 +65,24 @@ impl Cut {
         Self { passes: true, ..cut }
     }
 
-    fn forbidden() -> Self {
-        Self::new(Refusal::not_allowed("model"), POLICY, GOING_AWAY)
+    pub fn policy(refusal: Refusal) -> Self {
+        Self::new(refusal, POLICY, GOING_AWAY)
+    }
+
+    pub fn forbidden() -> Self {
+        Self::policy(Refusal::not_allowed("model"))
+    }
+
+    pub fn other_model() -> Self {
+        Self::policy(Refusal::session_model())
+    }
+
+    pub fn unclear() -> Self {
+        Self::policy(Refusal::session_unclear())
+    }
+
+    pub fn binary() -> Self {
+        Self::new(Refusal::session_binary(), UNSUPPORTED, GOING_AWAY)
     }
 
     /// For the close frames.
@@ -79,9 +95,13 @@ impl Cut {
 pub struct Meter {
     record: Option<Record>,
     lease: Option<Lease>,
-    who: Rc<Identity>,
-    metered: bool,
+    /// `None`: its messages are not read.
+    terms: Option<Terms>,
+    listener: Listener,
+    /// As the backend has reported it, and where it should have and did not.
     usage: Option<Usage>,
+    guessed: Usage,
+    unpaid: Unpaid,
     /// Messages of the backend that carried content.
     content: u64,
     /// Since when the first response is awaited.
@@ -89,63 +109,92 @@ pub struct Meter {
 }
 
 impl Meter {
-    pub fn new(record: Record, lease: Lease, who: Rc<Identity>, metered: bool) -> Self {
+    pub fn new(record: Record, lease: Lease, terms: Option<Terms>) -> Self {
         Self {
             record: Some(record),
             lease: Some(lease),
-            who,
-            metered,
+            terms,
+            listener: Listener::default(),
             usage: None,
+            guessed: Usage::default(),
+            unpaid: Unpaid::default(),
             content: 0,
             asked: None,
         }
     }
 
-    /// A message of the client's.
+    /// A message of the client's, or a part of one.
     pub fn client_says(&mut self, frame: Frame<'_>) -> Option<Cut> {
-        let (event, whole) = match frame {
-            Frame::Text(text) => (session_event(text), true),
-            Frame::Long { head, tail } => (long_session_event(head, tail), false),
-            _ => return None,
+        let Frame::Part { text, last } = frame else {
+            let binary = matches!(frame, Frame::Binary(_));
+            return self.terms.as_ref().filter(|_| binary)?.binary();
         };
-        let Some(SessionEvent::Asked(model)) = event else { return None };
-        self.asked.get_or_insert_with(Instant::now);
-        let allows = |model| self.who.grant.as_ref().is_none_or(|grant| grant.allows_model(model));
-        // of a long message the model may be in the part that was not kept
-        let allowed = match &model {
-            Some(model) => allows(Some(model)),
-            None => whole || allows(None),
-        };
-        self.names_model(model);
-        (!allowed).then(Cut::forbidden)
+        self.listener.push(text);
+        if !last {
+            return None;
+        }
+        let said = self.listener.end();
+        let fresh = self.usage.is_none() && !self.unpaid.runs();
+        let cut = self.terms.as_mut()?.judge(&said, self.lease.as_mut(), fresh);
+        let Ok(said) = said else { return cut };
+        if let Some(model) = &said.model {
+            self.names_model(model);
+        }
+        if cut.is_none() {
+            self.unpaid.said(said.prompt_bytes);
+            if said.asks {
+                let now = Instant::now();
+                self.asked.get_or_insert(now);
+                self.unpaid.asked(now);
+            }
+        }
+        cut
     }
 
     /// A message of the backend's.
     pub fn backend_says(&mut self, frame: Frame<'_>) -> Option<Cut> {
-        let (head, event) = match frame {
-            Frame::Text(text) => (text, session_event(text)),
-            Frame::Long { head, tail } => (head, long_session_event(head, tail)),
+        let (head, length, event) = match frame {
+            Frame::Text(text) => (text, text.len(), session_event(text)),
+            Frame::Long { head, tail } => {
+                (head, head.len() + tail.len(), long_session_event(head, tail))
+            }
             _ => return None,
         };
         match event {
-            Some(SessionEvent::Done(Some(usage)) | SessionEvent::Used(usage)) => {
+            Some(SessionEvent::Done(Some(usage))) => {
+                self.unpaid.told(&usage);
                 return self.used(&usage);
             }
-            Some(SessionEvent::Begun) => _ = self.asked.get_or_insert_with(Instant::now),
-            Some(SessionEvent::Model(model)) => self.names_model(Some(model)),
-            None if is_session_content(head) => self.said(),
-            _ => {}
+            Some(SessionEvent::Used(usage)) => return self.used(&usage),
+            Some(SessionEvent::Done(None)) => return self.ended_untold(),
+            Some(SessionEvent::Failed) => self.unpaid.failed(),
+            Some(SessionEvent::Refused) => self.unpaid.refused(),
+            Some(SessionEvent::Begun) => {
+                let now = Instant::now();
+                self.asked.get_or_insert(now);
+                self.unpaid.begun(now);
+            }
+            Some(SessionEvent::Model(model)) => {
+                self.names_model(&model);
+                return self.terms.as_mut()?.settle_on(&model, self.lease.as_mut());
+            }
+            None => {
+                if let Some(tokens) = session_content(head, length as u64) {
+                    self.came(tokens);
+                }
+            }
         }
         None
     }
 
-    fn names_model(&mut self, model: Option<Cow<'_, str>>) {
-        if let (Some(record), Some(model)) = (&mut self.record, model) {
-            record.names_model(&model);
+    fn names_model(&mut self, model: &str) {
+        if let Some(record) = &mut self.record {
+            record.names_model(model);
         }
     }
 
-    fn said(&mut self) {
+    fn came(&mut self, tokens: u64) {
+        self.unpaid.came(tokens);
         self.content += 1;
         if self.content == 1
             && let (Some(record), Some(asked)) = (&mut self.record, self.asked)
@@ -155,17 +204,21 @@ impl Meter {
     }
 
     fn used(&mut self, usage: &Usage) -> Option<Cut> {
-        let sum = self.usage.get_or_insert_default();
-        for (sum, more) in [
-            (&mut sum.input, usage.input),
-            (&mut sum.output, usage.output),
-            (&mut sum.cached_input, usage.cached_input),
-            (&mut sum.cache_write, usage.cache_write),
-            (&mut sum.reasoning, usage.reasoning),
-        ] {
-            *sum = sum.saturating_add(more);
-        }
-        let goes_on = self.lease.as_mut().is_none_or(|lease| lease.used(sum));
+        add(self.usage.get_or_insert_default(), usage);
+        self.charge()
+    }
+
+    /// A response has ended, and its usage is not known.
+    fn ended_untold(&mut self) -> Option<Cut> {
+        let guess = self.unpaid.untold(self.lease.as_ref()?);
+        add(&mut self.guessed, &guess);
+        self.charge()
+    }
+
+    fn charge(&mut self) -> Option<Cut> {
+        let mut sum = self.usage.unwrap_or_default();
+        add(&mut sum, &self.guessed);
+        let goes_on = self.lease.as_mut().is_none_or(|lease| lease.used(&sum));
         (!goes_on).then(Cut::spent)
     }
 
@@ -185,12 +238,31 @@ impl Meter {
     /// Charges what the session has used, once.
     fn settle(&mut self) {
         let Some(lease) = self.lease.take() else { return };
-        let usage = self.metered.then(|| self.usage.unwrap_or_default());
-        let settled = lease.settle(&Came { usage, ..Came::default() });
+        let mut usage = self.usage.unwrap_or_default();
+        let mut guessed = self.guessed;
+        if self.unpaid.runs() {
+            add(&mut guessed, &self.unpaid.guess(&lease));
+        }
+        let produced = usage.output.saturating_add(guessed.output);
+        usage.input = usage.input.saturating_add(guessed.input);
+        let usage = self.terms.is_some().then_some(usage);
+        let settled = lease.settle(&Came { usage, produced, complete: false });
         if let Some(record) = &mut self.record {
             record.session(self.usage, self.content);
             record.billed(settled.as_ref());
         }
+    }
+}
+
+fn add(sum: &mut Usage, more: &Usage) {
+    for (sum, more) in [
+        (&mut sum.input, more.input),
+        (&mut sum.output, more.output),
+        (&mut sum.cached_input, more.cached_input),
+        (&mut sum.cache_write, more.cache_write),
+        (&mut sum.reasoning, more.reasoning),
+    ] {
+        *sum = sum.saturating_add(more);
     }
 }
 

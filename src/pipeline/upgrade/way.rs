@@ -41,8 +41,8 @@ pub enum End {
 }
 
 impl Way {
-    /// `first` has been read already.
-    pub fn new(first: &[u8], watched: bool) -> Self {
+    /// `first` has been read already; `frames` look at what goes by.
+    pub fn new(first: &[u8], frames: Option<Frames>) -> Self {
         let mut buffer = vec![0; BUFFER.max(first.len())].into_boxed_slice();
         buffer[..first.len()].copy_from_slice(first);
         Self {
@@ -50,7 +50,7 @@ impl Way {
             written: 0,
             seen: 0,
             read: first.len(),
-            frames: watched.then(Frames::new),
+            frames,
             torn: false,
             closed: false,
             passed: 0,
@@ -125,7 +125,7 @@ impl Way {
             self.torn = !between;
             self.written = self.read;
             // as the other side knows it, no frame was begun
-            *frames = Frames::new();
+            *frames = frames.anew();
         }
         cut
     }

@@ -36,6 +36,7 @@ fn seen(frame: Frame<'_>) -> Seen {
     match frame {
         Frame::Text(text) => Seen::Text(text.to_vec()),
         Frame::Long { head, tail } => Seen::Long(head.to_vec(), tail.to_vec()),
+        Frame::Part { .. } => panic!("nobody asked for parts"),
         Frame::Binary(len) => Seen::Other(Frame::Binary(len)),
         Frame::Ping => Seen::Other(Frame::Ping),
         Frame::Pong => Seen::Other(Frame::Pong),
@@ -249,5 +250,48 @@ proptest! {
         let (parts, other) = watched(bytes.chunks(size));
         prop_assert_eq!(whole, parts);
         prop_assert_eq!((one.is_lost(), one.between()), (other.is_lost(), other.between()));
+    }
+}
+
+/// The texts of a direction that is shown in parts.
+fn in_parts<'a>(chunks: impl IntoIterator<Item = &'a [u8]>) -> Vec<Vec<u8>> {
+    let (mut frames, mut all, mut open) = (Frames::in_parts(), Vec::new(), Vec::new());
+    for chunk in chunks {
+        frames.push(chunk, &mut |frame| match frame {
+            Frame::Part { text, last } => {
+                open.extend_from_slice(text);
+                if last {
+                    all.push(std::mem::take(&mut open));
+                }
+            }
+            Frame::Text(_) | Frame::Long { .. } => panic!("it is shown in parts"),
+            _ => {}
+        });
+    }
+    assert!(open.is_empty(), "the last part says so");
+    all
+}
+
+#[test]
+fn parts_are_the_whole_text_however_long_it_is() {
+    let long = "0123456789".repeat(9_000);
+    let mask = Some([1, 2, 3, 4]);
+    for mask in [mask, None] {
+        let stream = [
+            frame(0x81, mask, b"one"),
+            frame(0x01, mask, b"tw"),
+            frame(0x89, mask, b"ping"),
+            frame(0x00, mask, b""),
+            frame(0x80, mask, b"o"),
+            frame(0x81, mask, b""),
+            frame(0x82, mask, b"binary"),
+            frame(0x01, mask, long.as_bytes()),
+            frame(0x80, mask, b""),
+        ]
+        .concat();
+        let wanted = [&b"one"[..], b"two", b"", long.as_bytes()];
+        for size in [1, 3, 1000, 1024, 1025, 16_384, stream.len()] {
+            assert_eq!(in_parts(stream.chunks(size)), wanted, "in pieces of {size}");
+        }
     }
 }

@@ -26,11 +26,6 @@ fn what_is_metered_is_read() {
         (done, SessionEvent::Done(Some(used(127, 148, 64, 0)))),
         (completed, SessionEvent::Done(Some(used(36, 87, 32, 64)))),
         (heard, SessionEvent::Used(used(38, 10, 0, 0))),
-        (r#"{"type":"response.create"}"#, SessionEvent::Asked(None)),
-        (
-            r#"{"type":"response.create","model":"gpt-6","input":[{"type":"message"}]}"#,
-            SessionEvent::Asked(Some(named("gpt-6"))),
-        ),
         (r#"{"type":"response.created","response":{"status":"in_progress"}}"#, SessionEvent::Begun),
         (r#"{"response":{"type":"x.delta2"},"type":"response.created"}"#, SessionEvent::Begun),
         (
@@ -55,7 +50,7 @@ fn what_is_metered_is_read() {
         ),
         (
             r#"{"type":"error","event_id":"e","error":{"type":"invalid_request_error"}}"#,
-            SessionEvent::Failed,
+            SessionEvent::Refused,
         ),
         (
             r#"{"type":"session.created","session":{"type":"realtime","model":"gpt-realtime"}}"#,
@@ -77,6 +72,7 @@ fn all_else_is_passed_over() {
         r#"{"type":"response.output_text.delta","delta":"{\"type\":\"response.done\"}"}"#,
         r#"{"type":"input_audio_buffer.append","audio":"AA"}"#,
         r#"{"type":"session.update","session":{"model":"m"}}"#,
+        r#"{"type":"response.create","model":"m"}"#,
         r#"{"type":"session.updated","session":{"type":"transcription"}}"#,
         r#"{"type":"conversation.item.input_audio_transcription.completed","usage":{"type":"duration","seconds":3}}"#,
         r#"{"type":"conversation.item.added","item":{"type":"response.done"}}"#,
@@ -102,13 +98,26 @@ fn a_long_message_is_read_by_its_ends() {
     );
     assert_eq!(long(&completed), Some(SessionEvent::Done(Some(used(3, 20_000, 0, 0)))));
     assert_eq!(session_event(completed.as_bytes()), long(&completed));
-    let asked =
-        format!(r#"{{"type":"response.create","input":"{text}","usage":{{"input_tokens":3}}}}"#);
-    assert_eq!(long(&asked), Some(SessionEvent::Asked(None)));
     let item = format!(r#"{{"type":"conversation.item.create","item":"{text}"}}"#);
     assert_eq!(long(&item), None);
     let cut = format!(
         r#"{{"type":"response.done","response":{{"usage":{{"input_tokens":3}},"output":"{text}"}}}}"#
     );
     assert_eq!(long(&cut), Some(SessionEvent::Done(None)));
+}
+
+#[test]
+fn content_is_weighed() {
+    let sound =
+        format!(r#"{{"type":"response.output_audio.delta","delta":"{}"}}"#, "A".repeat(6400));
+    for (data, tokens) in [
+        (r#"{"type":"response.output_text.delta","delta":"hi"}"#, Some(1)),
+        (r#"{"type":"response.output_audio_transcript.delta","delta":"twelve bytes"}"#, Some(3)),
+        (r#"{"type":"response.function_call_arguments.delta","delta":"{\"a\":1}"}"#, Some(1)),
+        (&sound, Some(2)),
+        (r#"{"type":"response.output_text.done","text":"hi"}"#, None),
+        (r#"{"type":"conversation.item.input_audio_transcription.delta","delta":"hi"}"#, None),
+    ] {
+        assert_eq!(session_content(data.as_bytes(), data.len() as u64), tokens, "{data}");
+    }
 }
