@@ -108,7 +108,11 @@ impl House {
     fn enter(&self) -> UnixStream {
         let (near, far) = UnixStream::pair().unwrap();
         let peer = Peer::Unix { uid: 0, gid: 0, pid: None };
-        tokio::task::spawn_local(Rc::clone(&self.door).serve(Stream::Unix(near), peer));
+        tokio::task::spawn_local(Rc::clone(&self.door).serve(
+            Stream::Unix(near),
+            peer,
+            Rc::new(()),
+        ));
         far
     }
 

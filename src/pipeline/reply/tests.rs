@@ -119,8 +119,8 @@ impl World {
 
     fn record(&self) -> Record {
         let (head, ()) = http::Request::post("/v1/chat/completions").body(()).unwrap().into_parts();
-        let seen = Arc::default();
-        let caller = Caller { peer: Arc::from("test"), seen, facts: HeadFacts::default() };
+        let (seen, facts) = (Arc::default(), HeadFacts::default());
+        let caller = Caller { peer: Arc::from("test"), seen, facts, place: Rc::new(()) };
         Record::open(&self.worker, &caller, &head, Instant::now())
     }
 
