@@ -30,6 +30,7 @@ pub async fn error_body(flight: &Flight, body: &mut AnswerBody) -> Result<Bytes,
             Ok(Ok(Some(Ok(piece)))) => {
                 whole.extend_from_slice(&piece);
                 pieces.push_back(piece);
+                flight.keeps(2 * whole.len());
             }
             Ok(Ok(Some(Err(error)))) => return Err(error),
             // late: what has come must do
@@ -88,6 +89,7 @@ pub async fn until_content(
         flight.moved(0, clock.now());
         meter.push(&piece);
         held += piece.len();
+        flight.keeps(held + meter.carried());
         pieces.push_back(piece);
         if let Some(ended) = judged(&meter) {
             break ended;
