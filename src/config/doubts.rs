@@ -10,9 +10,7 @@ pub fn doubts(config: &Config) -> Vec<String> {
             let mut to = route.to.iter().chain(&route.fallback);
             to.clone().count() > 1 && to.any(|goal| goal.to == at)
         };
-        if upstream.hedge.is_some()
-            && upstream.urls.len() < 2
-            && !config.routes.iter().any(others)
+        if upstream.hedge.is_some() && upstream.urls.len() < 2 && !config.routes.iter().any(others)
         {
             let name = &upstream.name;
             let why = "of no use: there is one url, and no route to it has a second target";

@@ -116,7 +116,11 @@ mod tests {
         for _ in 0..KEPT {
             late.heard("m", true, Duration::from_millis(500));
         }
-        assert_eq!(late.bound("m", true), Some(Duration::from_millis(1500)), "only the last ones count");
+        assert_eq!(
+            late.bound("m", true),
+            Some(Duration::from_millis(1500)),
+            "only the last ones count"
+        );
         for at in 0..KEPT {
             late.heard("n", true, Duration::from_millis(if at % 10 == 0 { 2000 } else { 100 }));
         }
