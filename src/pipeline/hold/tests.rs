@@ -85,6 +85,17 @@ async fn no_more_than_its_bound_is_held() {
     assert_eq!(read(body).await, text.as_bytes());
 }
 
+#[tokio::test(start_paused = true)]
+async fn there_is_no_end_to_it_while_another_request_runs() {
+    let racing = Cell::new(true);
+    let patience = patience(Some(&racing));
+    let mut ends = pin!(patience.ends());
+    let hour = Instant::now() + Duration::from_hours(1);
+    assert!(timeout_at(hour, &mut ends).await.is_err(), "it is still held");
+    racing.set(false);
+    ends.await;
+}
+
 #[tokio::test]
 async fn an_error_is_read_as_far_as_it_may_be() {
     for length in [0, 1, MOST - 1, MOST, 3 * MOST] {

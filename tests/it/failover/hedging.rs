@@ -332,3 +332,21 @@ async fn hedging_gives_each_request_its_own_deadlines() {
     assert_eq!(counts([&a.origin, &b]), [1, 1]);
     app.quiet().await;
 }
+
+/// The loser was at another stage: its deadline is none of the winner's.
+#[tokio::test]
+async fn hedging_leaves_the_winner_under_its_own_deadlines() {
+    let (a, b) = (Stepping::talking().await, Stepping::silent(good()).await);
+    let app = pair(&a.url(), &b.url(), &format!("{HEDGE} timeouts: {{ first_byte: 700ms }},"));
+    let mut client = asking(&app, STREAM).await;
+    b.is_asked().await;
+    a.go();
+    let head = client.head().await.unwrap();
+    b.is_left().await;
+    // silent for longer than any backend may take to its first byte
+    tokio::time::sleep(Duration::from_millis(1200)).await;
+    a.go();
+    let got = client.rest(head, false).await;
+    assert_eq!((got.text(), got.end), (&*format!("{ROLE}{TOKEN}{DONE}"), End::Whole));
+    app.quiet().await;
+}

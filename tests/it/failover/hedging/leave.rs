@@ -202,18 +202,3 @@ async fn hedging_is_never_after_content() {
     assert_eq!((counts([&a.origin, &b]), hedges(&app)), ([1, 0], 0));
     app.quiet().await;
 }
-
-/// Two requests of one call are no sign of an agent that goes round in circles.
-#[tokio::test]
-async fn hedging_is_no_loop() {
-    let (a, b) = (Stepping::silent(good()).await, Origin::saying(good()).await);
-    let ups = [up("a", &a.url(), HEDGE), up("b", &b.url(), "")];
-    let guard = "policies: [{ name: guard, runaway: { repeats: 3, action: observe } }]\n";
-    let app = App::start(&(policy(&ups, "") + guard));
-    for _ in 0..2 {
-        assert_eq!(call(&app).await.text(), GOOD);
-    }
-    assert_eq!(hedges(&app), 2);
-    assert_eq!(app.count("tidegate_runaway_total", &[]), 0);
-    app.quiet().await;
-}
