@@ -13,6 +13,7 @@
 //! timer wheel and its lock for each of them.
 mod limits;
 mod list;
+mod progress;
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -25,6 +26,7 @@ use std::time::{Duration, Instant};
 use self::limits::Bounds;
 pub use self::limits::{Expired, Limits, Stage};
 pub use self::list::{Flights, Seen, Ticket};
+pub use self::progress::Progress;
 use crate::clock::Tick;
 use crate::request_id::RequestId;
 

@@ -3,6 +3,7 @@
 //! matters.
 mod counting;
 mod exhausted;
+mod hedging;
 mod holding;
 mod keeping;
 mod keys;
