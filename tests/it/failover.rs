@@ -6,6 +6,7 @@ mod exhausted;
 mod holding;
 mod keeping;
 mod keys;
+mod probing;
 mod retrying;
 mod routing;
 mod spreading;

@@ -14,6 +14,7 @@ mod seen;
 mod silence;
 mod stalling;
 mod streaming;
+mod thinking;
 mod upgrading;
 
 use tidegate::simulate::{Options, Simulator, start};

@@ -45,6 +45,9 @@ impl<W: Watch> Run<'_, '_, W> {
         if !streams {
             sent.answer.body.began(Instant::now());
         }
+        if form == Form::Json {
+            self.going.flight.await_body();
+        }
         Ok(sent)
     }
 
