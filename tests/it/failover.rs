@@ -2,6 +2,7 @@
 //! fails. The backends are scripted origins; what each of them saw is counted, byte by byte where it
 //! matters.
 mod counting;
+mod errors;
 mod exhausted;
 mod holding;
 mod keeping;

@@ -12,6 +12,7 @@ mod refusing;
 mod retrying;
 mod seen;
 mod silence;
+mod stale;
 mod stalling;
 mod streaming;
 mod thinking;

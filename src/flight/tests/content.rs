@@ -88,6 +88,7 @@ fn the_body_of_a_plain_answer_begins_with_any_byte() {
     let plain = || {
         let (flights, ticket) = begun(patient);
         ticket.enter(Stage::FirstByte, tick(0));
+        assert_eq!(ended(&flights, &ticket, 0, 500), None);
         ticket.enter(Stage::Answering, tick(500));
         ticket.await_body();
         (flights, ticket)

@@ -164,7 +164,8 @@ impl World {
         let lease = self.lease(&snapshot, &ticket, &aim, kind, &mut record).await;
         let mut headers = HeaderMap::new();
         let body = Outgoing::whole(Bytes::from_static(b"{}"));
-        let mut call = Outbound { method: &Method::POST, target: "/", headers: &mut headers, body };
+        let (method, repeats) = (&Method::POST, &|_: &HeaderMap| true);
+        let mut call = Outbound { method, target: "/", headers: &mut headers, body, repeats };
         let backend = async {
             let (mut stream, _) = self.listener.accept().await.unwrap();
             let mut got = Vec::new();

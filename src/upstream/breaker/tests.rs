@@ -294,7 +294,11 @@ fn a_switch_says_what_its_breaker_says() {
         let pass = switch.ask(&rule(), now).unwrap();
         switch.failed(&rule(), pass, now, 0);
     }
-    assert!(!switch.is_closed() && switch.ask(&rule(), now).is_err() && switch.look(&rule(), now).is_err());
+    assert!(
+        !switch.is_closed()
+            && switch.ask(&rule(), now).is_err()
+            && switch.look(&rule(), now).is_err()
+    );
     let later = now + OPEN;
     assert!(switch.look(&rule(), later).is_ok());
     let mut probe = switch.ask(&rule(), later).unwrap();

@@ -13,7 +13,8 @@ use crate::support::origin::{self, Conn, Origin, chunk};
 
 /// How late a deadline may be: two ticks, and a machine that is busy with other tests.
 const LATE: Duration = Duration::from_secs(5);
-const ROLE: &str = "data: {\"choices\":[{\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}]}\n\n";
+const ROLE: &str =
+    "data: {\"choices\":[{\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}]}\n\n";
 const TOKEN: &str = "data: {\"choices\":[{\"delta\":{\"content\":\"hello\"}}]}\n\n";
 const CACHE: &str = "policies: [{ name: once, cache: { ttl: 1h } }]\n";
 const JSON: &[u8] =
