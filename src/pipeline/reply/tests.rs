@@ -300,7 +300,8 @@ fn a_stream_that_dies_ends_with_an_event_and_then_breaks_off() {
 fn a_stream_that_falls_silent_is_left() {
     block_on(async {
         let world = World::new();
-        let answer = format!("{SSE}{}", chunk("data: {\"choices\":[]}\n\n"));
+        let token = "data: {\"choices\":[{\"delta\":{\"content\":\"hi\"}}]}\n\n";
+        let answer = format!("{SSE}{}", chunk(token));
         let (reply, mut stream) = world.reply(&answer).await;
         let mut body = reply.into_body();
         data(&mut body).await;

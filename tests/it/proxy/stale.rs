@@ -72,7 +72,8 @@ async fn what_may_have_been_done_is_not_sent_twice() {
         (http, "POST", "/tools/pay", "", "", false),
         (http, "POST", "/tools/pay", "", "{\"amount\":1}", false),
         (http, "DELETE", "/orders/1", "", "", false),
-        (http, "POST", CHAT, "", PLAIN, false),
+        // known by its path, whoever serves it
+        (http, "POST", CHAT, "", PLAIN, true),
         (http, "GET", "/orders/1", "", "", true),
         (http, "POST", "/tools/pay", KEYED, "", true),
         (openai, "POST", "/v1/files", "", "{}", false),
