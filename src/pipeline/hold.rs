@@ -1,6 +1,7 @@
 //! What is held back of an answer before it is the client's: an error's body, to see what it says of
 //! the backend, a small answer's, which may be an error under a good status, and a stream's head until
-//! its first content, so that an error in it can still be answered by somebody else. Bounded in bytes and in time; the pieces are handed on as they came.
+//! its first content, so that an error in it can still be answered by somebody else. Bounded in bytes
+//! and in time; the pieces are handed on as they came.
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::time::Duration;
