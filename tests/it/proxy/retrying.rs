@@ -137,10 +137,11 @@ async fn case_48_an_address_that_refuses_gives_way() {
     let dead = refusing().await;
     let both = [format!("http://{dead}"), format!("http://{}", simulator.addr)];
     let app = App::start(&urls(&both, ""));
-    for _ in 0..3 {
+    // between two that are alike chance decides: some of so many meet the dead one
+    for _ in 0..20 {
         assert_eq!(ask(app.addr, &post(CHAT, "", PLAIN)).await.status, 200);
     }
-    let lines = app.lines(3).await;
+    let lines = app.lines(20).await;
     assert!(lines.iter().all(|line| line["outcome"] == "complete"), "{lines:#?}");
     assert!(app.count("tidegate_pool_dial_failures_total", &["refused"]) >= 1);
 
