@@ -6,6 +6,7 @@
 //! Values here are checked and complete: no defaults are left to decide, no reference dangles.
 mod agents;
 mod cache;
+mod doubts;
 mod fault;
 mod file;
 mod interpolate;
@@ -24,6 +25,7 @@ mod upstream;
 mod url;
 mod validate;
 mod vendors;
+mod warnings;
 
 #[cfg(test)]
 mod tests;
@@ -37,6 +39,7 @@ use http::{HeaderName, HeaderValue};
 
 pub use agents::{Access, AgentKey, Agents, Certificate, KeyHash, Network, Peer};
 pub use cache::{Cache, Embedder, Mode as SemanticMode, Replay, Scope, Semantic};
+pub use doubts::doubts;
 pub use fault::{Fault, Faults};
 pub use listen::address;
 pub use load::{Loaded, Overrides, Source, load, parse, without_file};
@@ -52,6 +55,7 @@ pub use schema::schema;
 pub use show::redacted;
 pub use url::proxy;
 pub use validate::is_level;
+pub use warnings::{Warning, warnings};
 
 use crate::wire::Dialect;
 
@@ -109,7 +113,7 @@ pub struct Server {
     /// From the first byte of a head to its last.
     pub head_timeout: Duration,
     /// Longest time without progress while a request body arrives: 1 KiB for each second of it,
-    /// and a sixteenth of the length that was announced.
+    /// and a sixteenth of the length that was announced; of a body that streams through, 1 KiB.
     pub body_timeout: Duration,
     /// An idle keep-alive connection is closed after this.
     pub idle_timeout: Duration,

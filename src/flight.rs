@@ -7,12 +7,14 @@
 //! so the sweep takes it for one of now. Nothing here is shared between threads.
 //!
 //! Bytes and content of a stream have deadlines of their own: a backend's pings show that it is
-//! alive, and not that it gets on. The same sweep sees that a client has heard nothing for long.
+//! alive, and not that it gets on; and one that thinks says nothing, so that until content begins
+//! silence has a bound of its own. The same sweep sees that a client has heard nothing for long.
 //!
 //! Alternative rejected: one tokio timer per call, re-armed at each stage; it costs an entry in the
 //! timer wheel and its lock for each of them.
 mod limits;
 mod list;
+mod progress;
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -25,6 +27,7 @@ use std::time::{Duration, Instant};
 use self::limits::Bounds;
 pub use self::limits::{Expired, Limits, Stage};
 pub use self::list::{Flights, Seen, Ticket};
+pub use self::progress::Progress;
 use crate::clock::Tick;
 use crate::request_id::RequestId;
 
@@ -39,6 +42,8 @@ enum Awaited {
     /// None, or none that could be seen.
     Nothing,
     First,
+    /// Of a plain answer: any byte is.
+    Body,
     Next,
 }
 
@@ -82,6 +87,8 @@ pub struct Flight {
     body: Cell<u64>,
     /// Bytes of the answer that are held.
     log: Cell<u64>,
+    /// Bytes kept back of what goes by.
+    kept: Cell<u64>,
     about: RefCell<About>,
 }
 
@@ -128,6 +135,10 @@ impl Flight {
         // it was the client that had stood still
         self.forgive(|fate| fate == Expired::Idle);
         self.bytes.set(self.bytes.get() + bytes as u64);
+        if bytes > 0 && self.awaited.get() == Awaited::Body {
+            self.awaited.set(Awaited::Nothing);
+            self.forgive(|fate| fate == Expired::FirstContent);
+        }
     }
 
     /// So many bytes of the request's body are held.
@@ -140,10 +151,15 @@ impl Flight {
         self.log.set(bytes);
     }
 
+    /// So many bytes are kept back of what goes by, until it goes on. Counted at the next sweep.
+    pub fn keeps(&self, bytes: usize) {
+        self.kept.set(bytes as u64);
+    }
+
     /// What would be free without it, about. In bytes.
     fn held(&self) -> u64 {
         let body = if self.stage.get() == Stage::Answering { 0 } else { self.body.get() };
-        body + self.log.get()
+        body + self.log.get() + self.kept.get()
     }
 
     /// Whoever reads the answer had stood still: the backend had no chance to be heard.
@@ -160,6 +176,12 @@ impl Flight {
         if self.awaited.get() == Awaited::Nothing {
             self.awaited.set(Awaited::First);
         }
+    }
+
+    /// The answer is a plain one that we know: its first byte is waited for as content is. To be
+    /// asked for as [`Self::await_content`].
+    pub fn await_body(&self) {
+        self.awaited.set(Awaited::Body);
     }
 
     /// A frame has brought content.
@@ -299,20 +321,23 @@ impl Flight {
     fn overdue(&self, now: Tick) -> Option<Expired> {
         let bounds = self.bounds.get();
         let exceeds = |tick: &Cell<Tick>, bound: u32| passed(now, tick) > bound.saturating_add(1);
-        let stage = self.stage.get();
+        let (stage, awaited) = (self.stage.get(), self.awaited.get());
         let (bound, why) = match stage {
             Stage::Reading => (bounds.reading, Expired::Reading),
             Stage::Queued => (bounds.queued, Expired::Queued),
             Stage::Connecting => (u32::MAX, Expired::Total),
             Stage::FirstByte => (bounds.first_byte, Expired::FirstByte),
+            Stage::Answering if matches!(awaited, Awaited::First | Awaited::Body) => {
+                (bounds.idle_before_content, Expired::Idle)
+            }
             Stage::Answering => (bounds.idle, Expired::Idle),
         };
         if exceeds(&self.moved, bound) {
             return Some(why);
         }
-        let (bound, why) = match self.awaited.get() {
+        let (bound, why) = match awaited {
             Awaited::Nothing => (u32::MAX, Expired::FirstContent),
-            Awaited::First => (bounds.first_content, Expired::FirstContent),
+            Awaited::First | Awaited::Body => (bounds.first_content, Expired::FirstContent),
             Awaited::Next => (bounds.between_tokens, Expired::BetweenTokens),
         };
         if exceeds(&self.awaits, bound) {

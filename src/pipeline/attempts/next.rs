@@ -3,6 +3,8 @@ use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use http::{HeaderMap, Method};
+
 use super::{Failed, Run, Upload, Why};
 use crate::config::{Exhausted, Retry};
 use crate::flight::Stage;
@@ -120,13 +122,8 @@ impl<W: Watch> Run<'_, '_, W> {
         if matches!(self.upload, Upload::Begun) {
             return false;
         }
-        let repeat = || {
-            let Sending::Whole(body) = &self.call.body else { return Repeat::WhenUnbegun };
-            let view = wire::view(self.call.kind, body).ok();
-            let headers = self.caller.as_deref().unwrap_or(&self.head.headers);
-            let keyed = headers.contains_key("idempotency-key");
-            wire::repeat(&self.head.method, self.call.kind, view.as_ref(), keyed)
-        };
+        let headers = self.caller.as_deref().unwrap_or(&self.head.headers);
+        let repeat = || repeat(&self.head.method, headers, &self.call);
         let on_timeout = self.to.aim.upstream().config.retry.on_timeout;
         match why {
             Why::Final => false,
@@ -144,7 +141,7 @@ impl<W: Watch> Run<'_, '_, W> {
         }
     }
 
-    fn set_key_aside(&mut self, failed: &Failed, now: Instant) {
+    pub(super) fn set_key_aside(&mut self, failed: &Failed, now: Instant) {
         let Some(verdict) = about_key(failed.why) else { return };
         let Some(key) = key_of(self.to.aim.upstream(), self.lease) else { return };
         self.tried.keys.push(key.id);
@@ -198,7 +195,7 @@ impl<W: Watch> Run<'_, '_, W> {
     }
 
     /// The call goes to this target from now on.
-    fn settle_at(&mut self, aim: Aim) {
+    pub(super) fn settle_at(&mut self, aim: Aim) {
         self.watch.moved(&aim);
         self.to.aim = aim;
         self.tried.addresses.clear();
@@ -289,7 +286,14 @@ impl<W: Watch> Run<'_, '_, W> {
     }
 }
 
-fn bit(at: usize) -> u64 {
+/// What the endpoint allows, for a call with these headers of its caller's.
+pub(super) fn repeat(method: &Method, headers: &HeaderMap, call: &Call) -> Repeat {
+    let Sending::Whole(body) = &call.body else { return Repeat::WhenUnbegun };
+    let view = wire::view(call.kind, body).ok();
+    wire::repeat(method, call.kind, view.as_ref(), headers.contains_key("idempotency-key"))
+}
+
+pub(super) fn bit(at: usize) -> u64 {
     1_u64.checked_shl(at as u32).unwrap_or(0)
 }
 

@@ -16,7 +16,7 @@ use hyper::upgrade::OnUpgrade;
 use super::terms::Terms;
 use super::{Held, Tunnel};
 use crate::agents::strip_protocol;
-use crate::flight::{Stage, Ticket};
+use crate::flight::{Expired, Stage, Ticket};
 use crate::identity::Identity;
 use crate::pipeline::Place;
 use crate::pipeline::admit::Lease;
@@ -143,6 +143,7 @@ impl Opening<'_> {
                 target: &path,
                 headers: &mut head.headers,
                 body: Outgoing::whole(Bytes::new()),
+                repeats: &|_| false,
             };
             let pools = &self.worker.pools;
             let why = match send_upgrade(pools, &self.ticket, upstream, visit, outbound).await {
@@ -183,7 +184,7 @@ impl Opening<'_> {
         let is_error = answer.status.is_client_error() || answer.status.is_server_error();
         let key = key_of(upstream, lease).filter(|_| is_error && upstream.keys.len() > 1);
         let Some(key) = key else { return Ok(false) };
-        let body = hold::error_body(&self.ticket, &mut answer.body).await;
+        let body = hold::short_body(&self.ticket, &mut answer.body).await;
         let body = body.map_err(|error| {
             answer.body.told(Went::Badly);
             Refusal::broken_answer(error)
@@ -245,13 +246,12 @@ fn is_unreached(missed: &Missed) -> bool {
 /// No answer came. It is the backend's doing, unless the call's own time was up or we have run out
 /// of descriptors.
 fn refused(missed: Missed, lease: &mut Lease) -> Refusal {
-    let Missed { error, visit, unbegun } = missed;
+    let Missed { error, visit, unbegun, .. } = missed;
     lease.unanswered(unbegun);
     let blameless = match &error {
-        CallError::Expired(expired) => !matches!(
-            expired,
-            crate::flight::Expired::FirstByte | crate::flight::Expired::FirstContent
-        ),
+        CallError::Expired(expired) => {
+            !matches!(expired, Expired::FirstByte | Expired::FirstContent)
+        }
         CallError::Connect(error) => ran_out(error),
         _ => false,
     };

@@ -13,7 +13,6 @@ use super::session::Cut;
 use crate::identity::Identity;
 use crate::pipeline::admit::Lease;
 use crate::pipeline::call::Call;
-use crate::pipeline::dispatch::key_of;
 use crate::pipeline::gate;
 use crate::pipeline::refusal::Refusal;
 use crate::route::{Aim, Asked};
@@ -80,7 +79,10 @@ impl Terms {
             return Some(cut);
         }
         match (self.call.model(), said.model.as_deref()) {
-            (Some(known), Some(named)) => (known != named).then(Cut::other_model),
+            (Some(known), Some(named)) if known == named => None,
+            (Some(_), Some(named)) => {
+                self.forbidden(Some(named)).or_else(|| Some(Cut::other_model()))
+            }
             (None, None) if said.asks => self.forbidden(None),
             (_, None) => None,
             (None, Some(_)) if !fresh => Some(Cut::other_model()),
@@ -107,10 +109,9 @@ impl Terms {
         self.head = None;
         self.call.names(model);
         let lease = lease?;
-        let key = key_of(self.aim.upstream(), lease);
-        let moved = lease.move_to(&self.snapshot, &self.who, &self.aim, &self.call, key, false);
+        let leave = lease.ask_anew(&self.snapshot, &self.who, &self.aim, &self.call);
         lease.sent(Instant::now());
-        moved.err().map(Cut::policy)
+        leave.err().map(Cut::policy)
     }
 
     /// Whether routes, asked for this model, send it where the session is.

@@ -207,6 +207,7 @@ async fn a84_the_backend_refuses() {
 async fn a85_the_client_drops() {
     for orderly in [true, false] {
         let origin = agreeing(|mut conn| async move {
+            conn.some().await;
             conn.send(&done(11, 7)).await;
             conn.until_gone().await;
         })
