@@ -26,7 +26,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 pub use self::opening::Opening;
 use self::session::{Cut, Meter};
 use self::terms::Terms;
-use self::way::{End, Way};
+use self::way::{BUFFER, End, Way};
 use super::Place;
 use super::admit::Lease;
 use super::gate::Upgrade;
@@ -64,7 +64,7 @@ pub struct Tunnel {
 /// What is given back with the tunnel's end.
 struct Held {
     visit: Option<Visit>,
-    _ticket: Ticket,
+    ticket: Ticket,
     _seat: Seat,
     _place: Place,
     _hold: Hold,
@@ -91,6 +91,7 @@ impl Tunnel {
             let metered = terms.is_some();
             let meter = Meter::new(record, lease, terms);
             let Ok(client) = client.await else { return };
+            held.ticket.keeps(2 * BUFFER);
             let joined = Joined {
                 client: tokio::io::split(TokioIo::new(client)),
                 backend: tokio::io::split(backend),

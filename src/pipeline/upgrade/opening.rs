@@ -109,7 +109,7 @@ impl Opening<'_> {
         let drain = worker.drain.clone();
         let hold = drain.hold();
         let place = Rc::clone(place);
-        let held = Held { visit, _ticket: ticket, _seat: seat, _place: place, _hold: hold };
+        let held = Held { visit, ticket, _seat: seat, _place: place, _hold: hold };
         let tunnel = Tunnel { client, backend, first, terms, bounds, lease, drain, held };
         Ok(Reply { status: answer.status, headers, content: Content::Tunnel(Box::new(tunnel)) })
     }

@@ -13,7 +13,7 @@ use super::session::Cut;
 use crate::wire::{Frame, Frames};
 
 /// What one direction holds, in bytes.
-const BUFFER: usize = 16 * 1024;
+pub const BUFFER: usize = 16 * 1024;
 
 pub struct Way {
     buffer: Box<[u8]>,
