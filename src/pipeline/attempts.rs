@@ -186,6 +186,7 @@ impl<'c, 'p, W: Watch> Run<'c, 'p, W> {
 
     pub async fn answer(mut self) -> Result<Sent, Refusal> {
         self.to.aim.upstream().earn_retry(Instant::now());
+        self.regain_leave()?;
         self.dress();
         let mut kept: Option<Box<Kept>> = None;
         loop {

@@ -43,14 +43,15 @@ impl Lease {
         }
         (self.key, self.credential) = (key.map(|key| key.id), credential(who, key));
         let old = self.grant.take();
+        let fate = if given_up { Fate::Failed } else { self.fate_before() };
+        self.paid |= self.reached;
+        (self.fate, self.reached, self.adrift) = (Fate::Unsent, false, false);
         if old.is_none() && !is_limited(snapshot, aim) {
             return Ok(());
         }
         let asked = ask(snapshot, who, aim, call, self.credential);
-        let ask = Ask { patience: Some(Duration::ZERO), paid: self.reached, ..asked };
-        let fate = if given_up { Fate::Failed } else { self.fate_before() };
+        let ask = Ask { patience: Some(Duration::ZERO), paid: self.paid, ..asked };
         let end = End { fate, ..End::unsent() };
-        self.fate = Fate::Unsent;
         let (decision, standing) = self.limits.with(|book, now| {
             let decision = match old {
                 Some(old) => book.exchange(old, &end, &ask, now).1,
@@ -62,6 +63,7 @@ impl Lease {
             };
             (decision, standing)
         });
+        self.adrift = !matches!(decision, Decision::Go(_));
         match decision {
             Decision::Go(grant) => {
                 (self.grant, self.standing) = (Some(grant), standing);
@@ -75,10 +77,16 @@ impl Lease {
         }
     }
 
+    /// Whether it is leave to call this upstream, and none that was lost on the way elsewhere.
+    pub fn is_for(&self, upstream: &Arc<Upstream>) -> bool {
+        !self.adrift && Arc::ptr_eq(&self.upstream, upstream)
+    }
+
     /// Gives back what it holds while it waits for another try.
     pub fn step_aside(&mut self) {
         self.fate = Fate::Unsent;
         self.close(&Came::default());
+        self.adrift = true;
     }
 
     /// What the attempts until now have come to, none of which was answered.

@@ -10,6 +10,7 @@ use crate::identity::Identity;
 use crate::pipeline::call::{Call, Sending};
 use crate::pipeline::dispatch::{Going, key_of};
 use crate::pipeline::record::Watch;
+use crate::pipeline::refusal::Refusal;
 use crate::route::Aim;
 use crate::upstream::keys::{self, Aside, Key};
 use crate::upstream::visit::Spread;
@@ -34,7 +35,7 @@ enum Pays {
 impl<W: Watch> Run<'_, '_, W> {
     /// Makes the call ready for another attempt. `false`: there is to be none.
     pub(super) async fn go_on(&mut self, failed: &Failed) -> bool {
-        let now = Instant::now();
+        let (now, key) = (Instant::now(), self.lease.key);
         self.set_key_aside(failed, now);
         if !self.may_repeat(failed.why) {
             return false;
@@ -42,7 +43,9 @@ impl<W: Watch> Run<'_, '_, W> {
         match self.pays(failed.why, now) {
             Pays::Starved => return self.is_starved(),
             Pays::Yes if self.elsewhere(failed, now) => return true,
-            Pays::Yes if self.may_repeat_in_place(failed) => return self.in_place(failed).await,
+            Pays::Yes if self.may_repeat_in_place(failed) => {
+                return self.in_place(failed, key).await;
+            }
             Pays::Yes | Pays::Tried => {}
         }
         // what is slow is better than nothing
@@ -68,9 +71,27 @@ impl<W: Watch> Run<'_, '_, W> {
         false
     }
 
+    /// The lease of a call that is dispatched once more is where the first time has ended.
+    pub(super) fn regain_leave(&mut self) -> Result<(), Refusal> {
+        let aim = self.to.aim.clone();
+        if self.lease.is_for(aim.upstream()) {
+            return Ok(());
+        }
+        let (Going { snapshot, who, .. }, now) = (self.going, Instant::now());
+        let key = keys::pick(&aim.upstream().keys, &[], now);
+        let refused = self.lease.move_to(snapshot, who, &aim, &self.call, key, false).err();
+        self.tried.targets |= bit(aim.at);
+        match refused {
+            None => self.settle_at(aim),
+            Some(_) if self.next_target(false, now) => {}
+            Some(refusal) => return Err(refusal),
+        }
+        Ok(())
+    }
+
     /// Another key or address of the same upstream, or another target.
     fn elsewhere(&mut self, failed: &Failed, now: Instant) -> bool {
-        let given_up = matches!(failed.why, Why::Slow | Why::TimedOut);
+        let (given_up, key) = (is_given_up(failed.why), self.lease.key);
         let upstream = self.to.aim.upstream();
         if about_key(failed.why).is_some() && upstream.holds_key() {
             if self.next_key(now) {
@@ -78,7 +99,8 @@ impl<W: Watch> Run<'_, '_, W> {
             }
         } else if let Some(address) = failed.address {
             self.tried.addresses.push(address);
-            if self.tried.addresses.len() < upstream.addresses.len() {
+            let others = self.tried.addresses.len() < upstream.addresses.len();
+            if others && self.come_back(key, given_up) {
                 return true;
             }
         }
@@ -99,7 +121,8 @@ impl<W: Watch> Run<'_, '_, W> {
         retry.in_place && helps && wanted && begun < retry.attempts
     }
 
-    async fn in_place(&mut self, failed: &Failed) -> bool {
+    /// `key`: the one it came with.
+    async fn in_place(&mut self, failed: &Failed, key: Option<u64>) -> bool {
         let (now, retry) = (Instant::now(), &self.to.aim.upstream().config.retry);
         let pause = match failed.hint {
             Some(hint) => hint + jittered(retry.backoff) / 2,
@@ -112,7 +135,20 @@ impl<W: Watch> Run<'_, '_, W> {
         }
         self.tried.begun += u32::from(failed.why == Why::Unbegun);
         self.tried.addresses.clear();
-        self.pause(pause).await
+        self.pause(pause).await && self.come_back(key, is_given_up(failed.why))
+    }
+
+    /// Leave for where it is, if it has been lost in asking for others or the attempt is to be paid
+    /// for.
+    fn come_back(&mut self, key: Option<u64>, given_up: bool) -> bool {
+        let aim = self.to.aim.clone();
+        if self.lease.is_for(aim.upstream()) && !given_up {
+            return true;
+        }
+        let mut keys = aim.upstream().keys.iter();
+        let key = keys.find(|of| Some(of.id) == key);
+        self.body = None;
+        self.move_to(&aim, key, given_up)
     }
 
     /// Whether the endpoint allows that the call is sent again.
@@ -302,6 +338,11 @@ fn about_key(why: Why) -> Option<Verdict> {
         }
         _ => None,
     }
+}
+
+/// Its backend may be at work on it still.
+fn is_given_up(why: Why) -> bool {
+    matches!(why, Why::Slow | Why::TimedOut)
 }
 
 /// Twice as long after each attempt.
