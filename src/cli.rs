@@ -238,6 +238,9 @@ fn check(args: Check) -> ExitCode {
         Ok(loaded) => loaded.config,
         Err(faults) => return refuse(&faults),
     };
+    for doubt in config::doubts(&config) {
+        tell(&format!("warning: {doubt}\n"));
+    }
     if args.print {
         return say(&config::redacted(&config));
     }

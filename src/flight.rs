@@ -13,6 +13,7 @@
 //! timer wheel and its lock for each of them.
 mod limits;
 mod list;
+mod progress;
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -25,6 +26,7 @@ use std::time::{Duration, Instant};
 use self::limits::Bounds;
 pub use self::limits::{Expired, Limits, Stage};
 pub use self::list::{Flights, Seen, Ticket};
+pub use self::progress::Progress;
 use crate::clock::Tick;
 use crate::request_id::RequestId;
 
@@ -82,6 +84,8 @@ pub struct Flight {
     body: Cell<u64>,
     /// Bytes of the answer that are held.
     log: Cell<u64>,
+    /// Bytes kept back of what goes by.
+    kept: Cell<u64>,
     about: RefCell<About>,
 }
 
@@ -140,10 +144,15 @@ impl Flight {
         self.log.set(bytes);
     }
 
+    /// So many bytes are kept back of what goes by, until it goes on. Counted at the next sweep.
+    pub fn keeps(&self, bytes: usize) {
+        self.kept.set(bytes as u64);
+    }
+
     /// What would be free without it, about. In bytes.
     fn held(&self) -> u64 {
         let body = if self.stage.get() == Stage::Answering { 0 } else { self.body.get() };
-        body + self.log.get()
+        body + self.log.get() + self.kept.get()
     }
 
     /// Whoever reads the answer had stood still: the backend had no chance to be heard.

@@ -4,9 +4,10 @@
 //! buffers and a hundred HTTP/2 streams, each of them; this budget, all that their calls hold.
 //!
 //! Counted are request bodies while they are read and until nobody needs them, the logs of calls that
-//! others may join, answers that are gathered, and [`CALL`] bytes for each call's own state, so that
-//! the budget bounds the number of calls too. The cache has bounds of its own. It is what we know that we hold, not what the
-//! allocator has from the system: that one comes late, and falls later still.
+//! others may join, answers that are gathered, what is kept back of streams and tunnels, and [`CALL`]
+//! bytes for each call's own state, so that the budget bounds the number of calls too. The cache has
+//! bounds of its own. It is what we know that we hold, not what the allocator has from the system:
+//! that one comes late, and falls later still.
 //!
 //! The steps are those of Envoy's overload manager: each gives up something dearer than the last.
 //! Whoever holds has a [`Held`], which gives back on drop. Reading the level is two loads and a

@@ -29,6 +29,8 @@ pub struct Flights {
     /// When the sweep came by last.
     swept: Cell<Tick>,
     wake: Notify,
+    /// What all calls keep back, as of the last sweep. In bytes.
+    kept: Cell<u64>,
     pressure: Arc<Pressure>,
 }
 
@@ -62,6 +64,7 @@ impl Flights {
             bytes: Cell::new(0),
             body: Cell::new(0),
             log: Cell::new(0),
+            kept: Cell::new(0),
             about: RefCell::new(about),
         });
         let key = self.all.borrow_mut().insert(Rc::clone(&flight));
@@ -71,6 +74,7 @@ impl Flights {
 
     /// Sleeps until a call begins; there must be none now.
     pub async fn sleep(&self) {
+        self.keep(0);
         self.asleep.set(true);
         self.wake.notified().await;
     }
@@ -82,7 +86,9 @@ impl Flights {
     /// Ends what is overdue, and wakes what has something to say.
     pub fn sweep(&self, now: Tick) {
         let gap = now.since(self.swept.replace(now));
+        let mut kept = 0;
         for (_, flight) in self.all.borrow().iter() {
+            kept += flight.kept.get();
             flight.settle(now, gap);
             if flight.falls_due(now)
                 && let Some(waker) = flight.waker.take()
@@ -90,6 +96,14 @@ impl Flights {
                 waker.wake();
             }
         }
+        self.keep(kept);
+    }
+
+    /// Counts what all calls keep back now.
+    fn keep(&self, bytes: u64) {
+        let before = self.kept.replace(bytes);
+        self.pressure.add(bytes.saturating_sub(before));
+        self.pressure.give_back(before.saturating_sub(bytes));
     }
 
     /// What the call holds that holds most, about; zero when none holds anything. In bytes.

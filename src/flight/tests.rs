@@ -371,3 +371,23 @@ fn each_call_counts_for_as_long_as_it_lasts() {
     drop(two);
     assert_eq!(pressure.used(), 0);
 }
+
+#[test]
+fn what_is_kept_back_counts_from_the_next_sweep_on() {
+    let pressure = Arc::new(crate::pressure::Pressure::default());
+    let flights = Rc::new(Flights::new(Arc::clone(&pressure)));
+    let clock = Clock::new();
+    let begin = || flights.begin(&clock, limits(NEVER), about());
+    let (one, two) = (begin(), begin());
+    one.keeps(1000);
+    two.keeps(500);
+    flights.sweep(clock.now());
+    assert_eq!(pressure.used(), 2 * crate::pressure::CALL + 1500);
+    assert_eq!(flights.largest(), 1000);
+    one.keeps(0);
+    flights.sweep(clock.now());
+    assert_eq!(pressure.used(), 2 * crate::pressure::CALL + 500);
+    drop((one, two));
+    flights.sweep(clock.now());
+    assert_eq!(pressure.used(), 0);
+}

@@ -53,6 +53,8 @@ pub struct Lease {
     adrift: bool,
     sent: Option<Instant>,
     first_token: Option<Instant>,
+    /// In whose history its first token goes, where that is kept.
+    timed: Option<Rc<str>>,
     produced: u64,
     told: u64,
     told_at: Instant,
@@ -249,6 +251,7 @@ impl Lease {
             adrift: false,
             sent: None,
             first_token: None,
+            timed: None,
             produced: 0,
             told: 0,
             told_at: Instant::now(),
@@ -330,6 +333,7 @@ impl Lease {
     /// The first of the output has passed.
     pub fn first_token(&mut self, at: Instant) {
         self.first_token = Some(at);
+        self.tell_time(at);
         if let (Some(grant), Some(sent)) = (&mut self.grant, self.sent)
             && self.upstream.shared.paced.load(Relaxed)
         {

@@ -14,7 +14,6 @@ mod next;
 
 pub use self::next::dice;
 
-use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,6 +21,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::{HeaderMap, request};
 
+use self::hedge::Side;
 use super::admit::Lease;
 use super::call::{Call, Sending};
 use super::dispatch::{Going, Prepared, edited, key_of};
@@ -38,7 +38,7 @@ use crate::upstream::visit::{Closed, Spread};
 use crate::wire::Verdict;
 
 /// A call on its way through its attempts.
-pub struct Run<'c, 'p, W> {
+pub struct Run<'c, 'p, W: Watch> {
     going: Going<'c>,
     lease: &'c mut Lease,
     watch: &'c mut W,
@@ -52,8 +52,8 @@ pub struct Run<'c, 'p, W> {
     /// The body for the target, where it is not as it came; and whether it hides its usage.
     body: Option<(Option<Bytes>, bool)>,
     tried: Tried,
-    /// A second request may run beside it: its content is waited for before any of it goes on.
-    hedging: bool,
+    /// Another request of the call may run beside it.
+    beside: Option<Rc<Side>>,
 }
 
 /// A body that streams through.
@@ -73,8 +73,8 @@ struct Tried {
     /// Those of them that the policy's bound counts: a backend has had the call.
     begun: u32,
     targets: u64,
-    /// Where the first attempt goes, for a second request beside it.
-    at: Option<Rc<Cell<Option<PoolKey>>>>,
+    /// The second request, while both run.
+    second: Option<Rc<Side>>,
     /// Of the target it is at.
     addresses: Vec<PoolKey>,
     keys: Vec<u64>,
@@ -175,9 +175,9 @@ impl<'c, 'p, W: Watch> Run<'c, 'p, W> {
             upload = Upload::Ready(body);
         }
         let tried = Tried::default();
-        let (body, caller, hedging) = (None, None, false);
+        let (body, caller, beside) = (None, None, None);
         let mut run =
-            Self { going, lease, watch, to, head, call, caller, upload, body, tried, hedging };
+            Self { going, lease, watch, to, head, call, caller, upload, body, tried, beside };
         if run.has_others() || run.stays() {
             run.caller = Some(Box::new(run.head.headers.clone()));
         }
@@ -195,7 +195,7 @@ impl<'c, 'p, W: Watch> Run<'c, 'p, W> {
                 Some(hedge) => Box::pin(self.hedged(hedge)).await,
                 None => self.attempt().await,
             };
-            self.hedging = false;
+            self.beside = None;
             let mut failed = match attempt {
                 Ok(sent) => return Ok(self.finish(sent)),
                 Err(failed) => failed,
@@ -270,20 +270,20 @@ impl<'c, 'p, W: Watch> Run<'c, 'p, W> {
             Err(closed) => return Err(Self::closed(closed)),
         };
         let address = upstream.address(&visit).key;
-        if let Some(at) = &self.tried.at {
-            at.set(Some(address));
+        if let Some(side) = &self.beside {
+            side.at.set(Some(address));
         }
         let (body, hides_usage) = match self.outgoing() {
             Ok(Some(body)) => body,
             Ok(None) => return Err(Failed::refused(Why::Final, Refusal::lost(), None)),
             Err(refusal) => return Err(Failed::refused(Why::Final, refusal, None)),
         };
-        self.tried.attempts += 1;
         self.tried.begun += 1;
         self.watch.sent(now);
         // now, and not with the answer: its caller may be gone by then
-        self.watch.tried(self.tried.attempts);
+        self.count(1);
         self.lease.sent(now);
+        self.lease.times(&self.call);
         let path = self.to.path();
         let headers = &mut self.head.headers;
         let mut outbound = Outbound { method: &self.head.method, target: &path, headers, body };
@@ -291,7 +291,7 @@ impl<'c, 'p, W: Watch> Run<'c, 'p, W> {
         match send(&worker.pools, flight, &upstream, visit, &mut outbound).await {
             Ok(mut answer) => {
                 // one that a stale connection lost was sent twice
-                self.tried.attempts += answer.tries - 1;
+                self.count(answer.tries - 1);
                 answer.tries = self.tried.attempts;
                 self.watch.answered(&answer);
                 let model = self.call.shared_model();
@@ -313,6 +313,16 @@ impl<'c, 'p, W: Watch> Run<'c, 'p, W> {
                 Err(self.missed(missed, body, address))
             }
         }
+    }
+
+    /// It was sent so many times more.
+    fn count(&mut self, times: u32) {
+        self.tried.attempts += times;
+        if let Some(side) = &self.beside {
+            side.attempts.set(self.tried.attempts);
+        }
+        let beside = self.tried.second.as_ref().map_or(0, |side| side.attempts.get());
+        self.watch.tried(self.tried.attempts + beside);
     }
 
     fn spread(&mut self) -> Spread {

@@ -1,15 +1,17 @@
 //! What is held back of an answer before it is the client's: an error's body, to see what it says of
 //! the backend, and a stream's head until its first content, so that an error in it can still be
 //! answered by somebody else. Bounded in bytes and in time; the pieces are handed on as they came.
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::clock::Clock;
-use crate::config::Retry;
 use crate::flight::{Expired, Flight};
 use crate::upstream::answer::AnswerBody;
 use crate::upstream::call::CallError;
@@ -30,6 +32,7 @@ pub async fn error_body(flight: &Flight, body: &mut AnswerBody) -> Result<Bytes,
             Ok(Ok(Some(Ok(piece)))) => {
                 whole.extend_from_slice(&piece);
                 pieces.push_back(piece);
+                flight.keeps(2 * whole.len());
             }
             Ok(Ok(Some(Err(error)))) => return Err(error),
             // late: what has come must do
@@ -52,24 +55,40 @@ pub enum Held {
     Slow,
 }
 
-/// Holds a stream back until its content begins. What was read is put back. `since`: when the call
-/// was sent.
+/// How long a stream is held.
+pub struct Patience<'p> {
+    pub until: Instant,
+    /// It is given up then.
+    pub slow: bool,
+    /// Another request of the call runs beside it, or may still come: until one of them has content
+    /// there is no end to it. Whoever changes this polls the call afterwards.
+    pub racing: Option<&'p Cell<bool>>,
+}
+
+impl Patience<'_> {
+    async fn ends(&self) {
+        sleep_until(self.until).await;
+        poll_fn(|_| match self.racing {
+            Some(racing) if racing.get() => Poll::Pending,
+            _ => Poll::Ready(()),
+        })
+        .await;
+    }
+}
+
+/// Holds a stream back until its content begins. What was read is put back.
 pub async fn until_content(
     flight: &Flight,
     clock: &Clock,
     body: &mut AnswerBody,
     mut meter: Meter,
-    retry: &Retry,
-    since: std::time::Instant,
+    patience: &Patience<'_>,
 ) -> Held {
     if meter.sees_events() {
         flight.await_content();
     }
     let (mut pieces, mut held) = (VecDeque::new(), 0);
-    let until = match retry.slow {
-        Some(slow) => Instant::from_std(since + slow),
-        None => Instant::now() + retry.hold,
-    };
+    let mut late = pin!(patience.ends());
     let ended = loop {
         if body.ended() {
             meter.finish();
@@ -77,17 +96,21 @@ pub async fn until_content(
             break judged(&meter).unwrap_or(Held::Failed(Verdict::Failed));
         }
         let next = flight.guard(poll_fn(|cx| body.poll_data(cx)));
-        let piece = match timeout_at(until, next).await {
-            Err(_) if retry.slow.is_some() => break Held::Slow,
-            Err(_) => break Held::Goes,
-            Ok(Err(expired)) => break Held::Expired(expired),
-            Ok(Ok(Some(Err(error)))) => break Held::Broken(error),
-            Ok(Ok(None)) => continue,
-            Ok(Ok(Some(Ok(piece)))) => piece,
+        let next = tokio::select! {
+            biased;
+            next = next => next,
+            () = &mut late => break if patience.slow { Held::Slow } else { Held::Goes },
+        };
+        let piece = match next {
+            Err(expired) => break Held::Expired(expired),
+            Ok(Some(Err(error))) => break Held::Broken(error),
+            Ok(None) => continue,
+            Ok(Some(Ok(piece))) => piece,
         };
         flight.moved(0, clock.now());
         meter.push(&piece);
         held += piece.len();
+        flight.keeps(held + meter.carried());
         pieces.push_back(piece);
         if let Some(ended) = judged(&meter) {
             break ended;

@@ -22,7 +22,8 @@ const WHOLE: i64 = 1000;
 /// Of one upstream; outlives a reload.
 #[derive(Default)]
 pub struct Late {
-    models: DashMap<Arc<str>, Recent>,
+    /// Of whole answers, and of streams: the first of a whole one comes when all of it is made.
+    models: DashMap<Arc<str>, [Recent; 2]>,
     requests: AtomicI64,
     tokens: AtomicI64,
 }
@@ -36,20 +37,20 @@ struct Recent {
 
 impl Late {
     /// A first token has come after so long.
-    pub fn heard(&self, model: &str, took: Duration) {
+    pub fn heard(&self, model: &str, streams: bool, took: Duration) {
         let took = u32::try_from(took.as_millis()).unwrap_or(u32::MAX);
         if let Some(mut recent) = self.models.get_mut(model) {
-            return recent.push(took);
+            return recent[usize::from(streams)].push(took);
         }
         if self.models.len() < MODELS {
-            self.models.entry(model.into()).or_default().push(took);
+            self.models.entry(model.into()).or_default()[usize::from(streams)].push(took);
         }
     }
 
     /// Later than this is late: the 95th percentile, and three times the median. `None`: too little
     /// is known.
-    pub fn bound(&self, model: &str) -> Option<Duration> {
-        let mut times = self.models.get(model)?.times.clone();
+    pub fn bound(&self, model: &str, streams: bool) -> Option<Duration> {
+        let mut times = self.models.get(model)?[usize::from(streams)].times.clone();
         if times.len() < LEAST {
             return None;
         }
@@ -106,20 +107,25 @@ mod tests {
     fn late_is_beyond_the_95th_percentile_and_three_medians() {
         let late = Late::default();
         for _ in 0..LEAST - 1 {
-            late.heard("m", Duration::from_millis(100));
+            late.heard("m", true, Duration::from_millis(100));
         }
-        assert_eq!(late.bound("m"), None, "too little is known");
-        late.heard("m", Duration::from_millis(100));
-        assert_eq!(late.bound("m"), Some(Duration::from_millis(300)));
+        assert_eq!(late.bound("m", true), None, "too little is known");
+        late.heard("m", true, Duration::from_millis(100));
+        assert_eq!(late.bound("m", true), Some(Duration::from_millis(300)));
+        assert_eq!(late.bound("m", false), None, "a whole answer takes its time");
         for _ in 0..KEPT {
-            late.heard("m", Duration::from_millis(500));
+            late.heard("m", true, Duration::from_millis(500));
         }
-        assert_eq!(late.bound("m"), Some(Duration::from_millis(1500)), "only the last ones count");
+        assert_eq!(
+            late.bound("m", true),
+            Some(Duration::from_millis(1500)),
+            "only the last ones count"
+        );
         for at in 0..KEPT {
-            late.heard("n", Duration::from_millis(if at % 10 == 0 { 2000 } else { 100 }));
+            late.heard("n", true, Duration::from_millis(if at % 10 == 0 { 2000 } else { 100 }));
         }
-        assert_eq!(late.bound("n"), Some(Duration::from_secs(2)));
-        assert_eq!(late.bound("unknown"), None);
+        assert_eq!(late.bound("n", true), Some(Duration::from_secs(2)));
+        assert_eq!(late.bound("unknown", true), None);
     }
 
     #[test]
@@ -143,7 +149,7 @@ mod tests {
     fn histories_are_bounded() {
         let late = Late::default();
         for at in 0..2 * MODELS {
-            late.heard(&format!("m{at}"), Duration::from_millis(1));
+            late.heard(&format!("m{at}"), true, Duration::from_millis(1));
         }
         assert_eq!(late.models.len(), MODELS);
     }

@@ -342,6 +342,15 @@ impl Meter {
         }
     }
 
+    /// Memory of an event that is not over, in bytes.
+    pub fn carried(&self) -> usize {
+        match &self.split {
+            Split::Sse(split) => split.carried(),
+            Split::NdJson(split) => split.carried(),
+            Split::Json(_) | Split::Opaque => 0,
+        }
+    }
+
     /// No event is half sent: an event of ours may follow. Elsewhere it would be glued to the
     /// broken one.
     pub fn between_events(&self) -> bool {

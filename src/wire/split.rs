@@ -114,6 +114,11 @@ impl SseSplit {
         self.carry.is_empty()
     }
 
+    /// Memory of what is carried over, in bytes.
+    pub fn carried(&self) -> usize {
+        self.carry.room()
+    }
+
     /// Events larger than [`MAX_EVENT`] so far.
     pub fn skipped(&self) -> u64 {
         self.carry.skipped()
@@ -195,6 +200,11 @@ impl NdJsonSplit {
         self.carry.is_empty()
     }
 
+    /// Memory of what is carried over, in bytes.
+    pub fn carried(&self) -> usize {
+        self.carry.room()
+    }
+
     /// Lines larger than [`MAX_EVENT`] so far.
     pub fn skipped(&self) -> u64 {
         self.carry.skipped()
@@ -226,6 +236,11 @@ impl<const MOST: usize> Carry<MOST> {
     /// Parts larger than `MOST` so far.
     pub fn skipped(&self) -> u64 {
         self.skipped
+    }
+
+    /// Memory that it takes, in bytes.
+    pub fn room(&self) -> usize {
+        self.kept.capacity() + self.tail.as_ref().map_or(0, Vec::capacity)
     }
 
     /// More is kept than a part may have.

@@ -159,3 +159,24 @@ fn semantic_eval_reports_pairs_and_names_bad_lines() {
     );
     assert_eq!(tidegate(&["semantic", "eval", "/no/such/file"], &[]).status.code(), Some(3));
 }
+
+#[test]
+fn check_warns_of_hedging_that_has_nowhere_to_go() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("p.yaml");
+    let warned = |routes: &str| {
+        let ups = "a: { url: http://a, hedge: on }, b: { urls: [http://b, http://c], hedge: on }";
+        let policy = format!("upstreams: {{ {ups} }}\nroutes: [{routes}]\n");
+        std::fs::write(&file, policy).expect("written");
+        let out = tidegate(&["check", "-c", &file.display().to_string()], &[]);
+        assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
+        assert_eq!(text(&out.stdout).lines().count(), 1);
+        text(&out.stderr)
+    };
+    let said = warned("{ path: /a, to: a }, { to: b }");
+    assert_eq!(said.lines().count(), 1);
+    assert!(said.starts_with("warning: upstreams.a.hedge: of no use: "), "{said}");
+    assert_eq!(warned("{ to: a, fallback: [b] }"), "");
+    assert_eq!(warned("{ to: { a: 1, b: 1 } }"), "");
+    assert_eq!(warned("{ path: /b, to: b }, { to: a, fallback: [{ to: a, model: other }] }"), "");
+}

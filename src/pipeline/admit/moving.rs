@@ -2,13 +2,14 @@
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::ask::{ask, credential, is_limited};
 use super::{Came, Lease};
+use crate::config::Mode;
 use crate::flight::Expired;
 use crate::identity::Identity;
-use crate::limits::book::{Ask, Decision, End, Fate};
+use crate::limits::book::{Ask, Decision, Denial, End, Fate, Grant};
 use crate::pipeline::call::Call;
 use crate::pipeline::refusal::Refusal;
 use crate::pipeline::worker::Worker;
@@ -18,9 +19,53 @@ use crate::upstream::Upstream;
 use crate::upstream::keys::Key;
 
 impl Lease {
-    /// For another request of a call that has leave already; [`Self::move_to`] gets it its own.
-    pub fn for_another(worker: &Worker, upstream: &Arc<Upstream>, who: &Identity) -> Self {
-        Self::new(worker, upstream, who)
+    /// Leave for a second request of a call beside the first, which goes on. Only where a place is
+    /// free at once, and never under a hard limit. As a request the call is counted already, but by
+    /// limits that are about one upstream.
+    pub fn beside(
+        worker: &Worker,
+        snapshot: &Snapshot,
+        who: &Rc<Identity>,
+        aim: &Aim,
+        call: &Call,
+        key: Option<&Key>,
+    ) -> Option<Self> {
+        let mut lease = Self::new(worker, aim.upstream(), who);
+        (lease.key, lease.credential) = (key.map(|key| key.id), credential(who, key));
+        if is_limited(snapshot, aim) {
+            let asked = ask(snapshot, who, aim, call, lease.credential);
+            let ask = Ask { patience: Some(Duration::ZERO), paid: true, ..asked };
+            lease.take(None, &ask).ok()?;
+        }
+        lease.paid = true;
+        (!lease.is_hard()).then_some(lease)
+    }
+
+    /// Some limit of it must hold whatever comes.
+    pub fn is_hard(&self) -> bool {
+        self.standing.iter().any(|limit| limit.limit.shape.mode == Mode::Hard)
+    }
+
+    /// The second request answers the call. This one stays charged as a request, for the other one is
+    /// not; and with what it has come to, if somebody was at work on it.
+    pub fn beaten(mut self, at_work: bool) {
+        self.reached = true;
+        if !at_work {
+            self.fate = Fate::Unsent;
+        }
+    }
+
+    /// The time to its first token is of interest to whoever hedges.
+    pub fn times(&mut self, call: &Call) {
+        let hedges = self.upstream.config.hedge.is_some();
+        self.timed = hedges.then(|| call.shared_model().unwrap_or_default());
+    }
+
+    pub(super) fn tell_time(&mut self, at: Instant) {
+        if let (Some(model), Some(sent)) = (self.timed.take(), self.sent) {
+            let took = at.saturating_duration_since(sent);
+            self.upstream.shared.late.heard(&model, true, took);
+        }
     }
 
     /// Leave for another target, or with another key, instead. It waits for none: a place that is
@@ -51,11 +96,25 @@ impl Lease {
         }
         let asked = ask(snapshot, who, aim, call, self.credential);
         let ask = Ask { patience: Some(Duration::ZERO), paid: self.paid, ..asked };
-        let end = End { fate, ..End::unsent() };
+        let old = old.map(|old| (old, End { fate, ..End::unsent() }));
+        let taken = self.take(old, &ask);
+        self.adrift = taken.is_err();
+        taken.map_err(|over| match over {
+            Some(denial) => Refusal::limited(&denial, who),
+            None => Refusal::expired(Expired::Queued),
+        })
+    }
+
+    /// Asks the book, in exchange for what it had. `Err`: there is no place, or what refuses it.
+    fn take(
+        &mut self,
+        old: Option<(Box<Grant>, End)>,
+        ask: &Ask<'_>,
+    ) -> Result<(), Option<Box<Denial>>> {
         let (decision, standing) = self.limits.with(|book, now| {
             let decision = match old {
-                Some(old) => book.exchange(old, &end, &ask, now).1,
-                None => book.ask(&ask, now),
+                Some((old, end)) => book.exchange(old, &end, ask, now).1,
+                None => book.ask(ask, now),
             };
             let standing = match &decision {
                 Decision::Go(grant) => book.standing(grant, now),
@@ -63,16 +122,15 @@ impl Lease {
             };
             (decision, standing)
         });
-        self.adrift = !matches!(decision, Decision::Go(_));
         match decision {
             Decision::Go(grant) => {
                 (self.grant, self.standing) = (Some(grant), standing);
                 Ok(())
             }
-            Decision::No(denial) => Err(Refusal::limited(&denial, who)),
+            Decision::No(denial) => Err(Some(Box::new(denial))),
             Decision::Wait { call, .. } => {
                 self.limits.with(|book, now| book.leave(call, now));
-                Err(Refusal::expired(Expired::Queued))
+                Err(None)
             }
         }
     }

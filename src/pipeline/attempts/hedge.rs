@@ -3,176 +3,197 @@
 //!
 //! Only for the first attempt of a call that may be repeated, to another address or target than the
 //! first, within the upstream's budget of requests and tokens. Never for batch work, under a hard
-//! limit, or where memory is short.
+//! limit, or where memory is short. The two share the call's flight: while one is polled, the flight
+//! shows the progress of that one, and in between that of the first.
+mod spare;
+
 use std::cell::Cell;
-use std::pin::pin;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
-use http::request;
 use tokio::time::timeout;
 
+use self::spare::{Spare, Won, tokens_of};
+use super::next::bit;
 use super::{Failed, Run, Why};
-use crate::config::{Hedge, Mode};
+use crate::config::Hedge;
+use crate::flight::Progress;
 use crate::identity::Class;
-use crate::pipeline::admit::Lease;
-use crate::pipeline::call::{Call, Sending};
-use crate::pipeline::dispatch::{Going, Prepared};
-use crate::pipeline::record::{Trace, Watch};
+use crate::pipeline::call::Sending;
+use crate::pipeline::dispatch::Going;
+use crate::pipeline::record::Watch;
 use crate::pipeline::reply::Sent;
-use crate::route::Aim;
-use crate::upstream::{PoolKey, keys};
+use crate::upstream::PoolKey;
 
-/// Bytes of a prompt that are taken for a token.
-const BYTES_PER_TOKEN: u64 = 4;
-
-/// A second request, should it be needed.
-struct Spare {
-    to: Prepared<'static>,
-    head: request::Parts,
-    call: Call,
-    /// Where the first one went.
-    first: Rc<Cell<Option<PoolKey>>>,
+/// One of the two requests, as it is seen beside it.
+pub(super) struct Side {
+    /// Where it goes.
+    pub at: Cell<Option<PoolKey>>,
+    /// Of the route's targets.
+    target: Cell<usize>,
+    /// Times it was sent.
+    pub attempts: Cell<u32>,
+    /// How far it was when it was polled last.
+    progress: Cell<Progress>,
+    /// The other one runs, or may still come: nothing of either goes on before its content.
+    pub racing: Rc<Cell<bool>>,
 }
 
-/// It was the first with content.
-struct Won {
-    sent: Sent,
-    lease: Lease,
-    trace: Trace,
-    aim: Aim,
-}
-
-enum Winner {
+/// How the two ended.
+enum Ended {
     First(Box<Result<Sent, Box<Failed>>>),
-    Second(Box<Won>),
+    /// And whether somebody was still at work on the first.
+    Second(Box<Won>, bool),
+    Neither(Box<Failed>, Box<Failed>),
 }
 
 impl<W: Watch> Run<'_, '_, W> {
     /// The first attempt, with a second beside it if it is late.
     pub(super) async fn hedged(&mut self, hedge: Hedge) -> Result<Sent, Box<Failed>> {
         let upstream = Arc::clone(self.to.aim.upstream());
-        let tokens = self.call.asks.prompt_bytes / BYTES_PER_TOKEN;
-        upstream.shared.late.earn(hedge.budget, tokens);
-        let model = self.call.shared_model();
-        let bound = || upstream.shared.late.bound(model.as_deref().unwrap_or(""));
+        let late = &upstream.shared.late;
+        late.earn(hedge.budget, tokens_of(&self.call));
+        let bound = || late.bound(self.call.model().unwrap_or(""), self.call.stream);
         let after = hedge.after.or_else(bound).filter(|_| self.may_hedge());
-        self.hedging = true;
-        let Some(after) = after else { return self.attempt().await };
-        let first = Rc::default();
-        self.tried.at = Some(Rc::clone(&first));
-        let spare = self.spare(first);
+        let Some((after, spare)) = after.zip(self.spare()) else { return self.attempt().await };
+        self.beside = Some(Rc::clone(&spare.first));
+        let side = Rc::clone(&spare.side);
+        self.tried.second = Some(Rc::clone(&side));
         let going = self.going;
-        let winner = {
-            let first = pin!(self.attempt());
-            let may_go = || upstream.shared.late.spend(tokens);
-            race(going, first, spare, after, may_go).await
-        };
-        match winner {
-            Winner::First(result) => *result,
-            Winner::Second(won) => Ok(self.take_over(*won)),
+        let ended = race(going, pin!(self.attempt()), spare, after).await;
+        self.tried.second = None;
+        self.tried.attempts += side.attempts.get();
+        match ended {
+            Ended::First(result) => *result,
+            Ended::Second(won, at_work) => Ok(self.take_over(*won, at_work)),
+            Ended::Neither(failed, other) => Err(self.none_left(failed, *other, &side)),
         }
     }
 
+    /// The endpoint allows it, and there is somewhere else to ask.
     fn may_hedge(&self) -> bool {
         let Going { who, worker, .. } = self.going;
         let aim = &self.to.aim;
-        let hard = |limit: &crate::limits::book::Standing| limit.limit.shape.mode == Mode::Hard;
         who.class != Class::Batch
             && worker.may_repeat()
             && (aim.upstream().addresses.len() > 1 || aim.route.targets.len() > 1)
-            && !self.lease.standing.iter().any(hard)
-            && matches!(self.call.body, Sending::Whole(_))
+            && !self.lease.is_hard()
             && self.may_repeat(Why::Broken)
     }
 
-    fn spare(&self, first: Rc<Cell<Option<PoolKey>>>) -> Spare {
-        let Sending::Whole(body) = &self.call.body else {
-            return Spare {
-                to: self.to.clone().owned(),
-                head: self.head.clone(),
-                call: Call::empty(self.call.kind),
-                first,
-            };
-        };
-        let (call, mut head) = (self.call.with_body(body.clone()), self.head.clone());
+    fn spare(&self) -> Option<Spare> {
+        let Sending::Whole(body) = &self.call.body else { return None };
+        let mut head = self.head.clone();
         if let Some(caller) = &self.caller {
             head.headers.clone_from(caller);
         }
-        Spare { to: self.to.clone().owned(), head, call, first }
+        let racing = Rc::new(Cell::new(true));
+        let now = self.going.worker.clock.now();
+        let side = || {
+            Rc::new(Side {
+                at: Cell::new(None),
+                target: Cell::new(self.to.aim.at),
+                attempts: Cell::new(0),
+                progress: Cell::new(Progress::none(now)),
+                racing: Rc::clone(&racing),
+            })
+        };
+        Some(Spare {
+            to: self.to.clone().owned(),
+            head,
+            call: self.call.with_body(body.clone()),
+            first: side(),
+            side: side(),
+        })
     }
 
-    /// The second request answers the call; the first one is charged with what it has come to.
-    fn take_over(&mut self, won: Won) -> Sent {
-        let Won { sent, lease, trace, aim } = won;
-        drop(std::mem::replace(self.lease, lease));
-        self.tried.attempts += trace.attempts.max(1);
-        self.watch.moved(&aim);
+    /// The second request answers the call.
+    fn take_over(&mut self, won: Won, at_work: bool) -> Sent {
+        let Won { sent, lease, aim } = won;
+        std::mem::replace(self.lease, lease).beaten(at_work);
+        if aim.at != self.to.aim.at {
+            self.settle_at(aim);
+        }
         self.watch.answered(&sent.answer);
-        self.to.aim = aim;
         sent
+    }
+
+    /// Both have failed: what follows is as if the first had, and the second's place is no place to
+    /// go to.
+    fn none_left(&mut self, mut failed: Box<Failed>, other: Failed, side: &Side) -> Box<Failed> {
+        self.tried.begun += u32::from(!matches!(other.why, Why::Closed | Why::Unbegun));
+        if side.target.get() == self.to.aim.at {
+            self.tried.addresses.extend(side.at.get());
+        } else {
+            self.tried.targets |= bit(side.target.get());
+        }
+        failed.kept = failed.kept.or(other.kept);
+        failed
+    }
+}
+
+impl<W: Watch> Drop for Run<'_, '_, W> {
+    /// Its caller may leave while both are on their way.
+    fn drop(&mut self) {
+        if let Some(second) = self.tried.second.take() {
+            self.watch.tried(self.tried.attempts + second.attempts.get());
+        }
     }
 }
 
 /// Whoever has content first. A request that fails waits for the other one.
 async fn race(
     going: Going<'_>,
-    mut first: std::pin::Pin<&mut impl Future<Output = Result<Sent, Box<Failed>>>>,
+    mut first: Pin<&mut impl Future<Output = Result<Sent, Box<Failed>>>>,
     spare: Spare,
     after: Duration,
-    may_go: impl FnOnce() -> bool,
-) -> Winner {
+) -> Ended {
     if let Ok(result) = timeout(after, &mut first).await {
-        return Winner::First(Box::new(result));
+        return Ended::First(Box::new(result));
     }
-    if !may_go() {
-        return Winner::First(Box::new(first.await));
-    }
-    let mut second = pin!(spare.send(going));
-    tokio::select! {
-        biased;
-        result = &mut first => match result {
-            Ok(sent) => Winner::First(Box::new(Ok(sent))),
-            Err(failed) => match second.await {
-                Some(won) => Winner::Second(won),
-                None => Winner::First(Box::new(Err(failed))),
-            },
-        },
-        won = &mut second => match won {
-            Some(won) => Winner::Second(won),
-            None => Winner::First(Box::new(first.await)),
-        },
-    }
-}
-
-impl Spare {
-    /// Sends the second request. `None`: it came to nothing.
-    async fn send(self, going: Going<'_>) -> Option<Box<Won>> {
-        let Self { mut to, mut head, call, first } = self;
-        let Going { worker, snapshot, who, .. } = going;
-        let now = std::time::Instant::now();
-        let mut tried = Vec::new();
-        if to.aim.upstream().addresses.len() > 1 {
-            tried.extend(first.get());
-        } else {
-            let here = to.aim.at;
-            let open = |at: &usize| to.aim.route.targets[*at].upstream.is_open_for(now);
-            let other = (0..to.aim.route.targets.len()).filter(|at| *at != here).find(open)?;
-            to.aim.at = other;
+    let (flight, side) = (going.flight, Rc::clone(&spare.side));
+    let Some(second) = spare.ready(going) else {
+        side.racing.set(false);
+        return Ended::First(Box::new(first.await));
+    };
+    let mut second = Box::pin(second.send(going));
+    let ended = poll_fn(|cx| {
+        if let Poll::Ready(result) = first.as_mut().poll(cx) {
+            return Poll::Ready(Ok(result));
         }
-        let aim = to.aim.clone();
-        let upstream = aim.upstream();
-        let mut lease = Lease::for_another(worker, upstream, who);
-        let key = keys::pick(&upstream.keys, &[], now);
-        lease.move_to(snapshot, who, &aim, &call, key, false).ok()?;
-        upstream.shared.gauges.retried("hedge");
-        let mut trace = Trace::default();
-        let mut run = Run::new(going, &mut lease, &mut trace, to, &mut head, call);
-        run.tried.addresses = tried;
-        run.hedging = true;
-        run.dress();
-        let sent = Box::pin(run.attempt()).await.ok()?;
-        Some(Box::new(Won { sent, lease, trace, aim }))
+        let ours = flight.progress();
+        flight.show(side.progress.get());
+        let polled = second.as_mut().poll(cx);
+        side.progress.set(flight.progress());
+        flight.show(ours);
+        polled.map(Err)
+    })
+    .await;
+    match ended {
+        Ok(Ok(sent)) => Ended::First(Box::new(Ok(sent))),
+        Ok(Err(failed)) => {
+            side.racing.set(false);
+            flight.show(side.progress.get());
+            match second.await {
+                Ok(won) => Ended::Second(won, false),
+                Err(other) => Ended::Neither(failed, other),
+            }
+        }
+        Err(Ok(won)) => {
+            let at_work = !flight.progress().is_unsent();
+            flight.show(side.progress.get());
+            Ended::Second(won, at_work)
+        }
+        Err(Err(other)) => {
+            side.racing.set(false);
+            match first.await {
+                Ok(sent) => Ended::First(Box::new(Ok(sent))),
+                Err(failed) => Ended::Neither(failed, other),
+            }
+        }
     }
 }

@@ -1,19 +1,15 @@
 //! What an answer says of the backend, before any of it is the client's.
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use super::{Failed, Kept, Run, Why};
-use crate::config::Retry;
 use crate::flight::Expired;
-use crate::pipeline::hold::{self, Held};
+use crate::pipeline::hold::{self, Held, Patience};
 use crate::pipeline::record::Watch;
 use crate::pipeline::refusal::Refusal;
 use crate::pipeline::reply::Sent;
 use crate::upstream::PoolKey;
 use crate::upstream::answer::Went;
 use crate::wire::{self, Form, Meter, Verdict};
-
-/// How long content is waited for beside a second request; its own deadlines end it before.
-const PATIENT: Duration = Duration::from_hours(24);
 
 impl<W: Watch> Run<'_, '_, W> {
     /// `since`: when it was sent.
@@ -26,7 +22,7 @@ impl<W: Watch> Run<'_, '_, W> {
         let status = sent.answer.status;
         if status.is_client_error() || status.is_server_error() {
             // a key that is refused is of interest to the next call as well
-            if self.may_go_on() || self.to.aim.upstream().keys.len() > 1 {
+            if self.may_go_on() || self.is_racing() || self.to.aim.upstream().keys.len() > 1 {
                 return Box::pin(self.judge_error(sent, address)).await;
             }
             let verdict = wire::verdict(self.call.kind.dialect(), status.as_u16(), b"");
@@ -35,17 +31,23 @@ impl<W: Watch> Run<'_, '_, W> {
         }
         let form = sent.form();
         let streams = matches!(form, Form::Sse | Form::NdJson);
-        let holds = !self.to.aim.upstream().config.retry.hold.is_zero() && self.may_go_on();
-        if streams && (holds || self.hedging) {
+        if streams && (self.holds() || self.is_racing()) {
             return Box::pin(self.hold(sent, form, address, since)).await;
-        }
-        if self.hedging {
-            self.heard(since);
         }
         if !streams {
             sent.answer.body.began(Instant::now());
+            self.heard(since);
         }
         Ok(sent)
+    }
+
+    /// Whether a stream's head is kept back for what may be tried instead.
+    fn holds(&self) -> bool {
+        !self.to.aim.upstream().config.retry.hold.is_zero() && self.may_go_on()
+    }
+
+    fn is_racing(&self) -> bool {
+        self.beside.as_ref().is_some_and(|side| side.racing.get())
     }
 
     async fn judge_error(&mut self, mut sent: Sent, address: PoolKey) -> Result<Sent, Box<Failed>> {
@@ -77,23 +79,23 @@ impl<W: Watch> Run<'_, '_, W> {
         address: PoolKey,
         since: Instant,
     ) -> Result<Sent, Box<Failed>> {
-        let meter = Meter::new(self.call.kind, form);
+        let (meter, holds) = (Meter::new(self.call.kind, form), self.holds());
         let body = &mut sent.answer.body;
         let (flight, clock) = (self.going.flight, &self.going.worker.clock);
         let retry = &self.to.aim.upstream().config.retry;
-        let patient = Retry { hold: PATIENT, slow: None, ..retry.clone() };
-        let retry = if self.hedging { &patient } else { retry };
-        let held = hold::until_content(flight, clock, body, meter, retry, since).await;
+        let (until, slow) = match retry.slow {
+            _ if !holds => (Instant::now(), false),
+            Some(slow) => (since + slow, true),
+            None => (Instant::now() + retry.hold, false),
+        };
+        let racing = self.beside.as_deref().map(|side| &*side.racing);
+        let patience = Patience { until: until.into(), slow, racing };
+        let held = hold::until_content(flight, clock, body, meter, &patience).await;
         if let Some(went) = held_went(&held) {
             body.told(went);
         }
         match held {
-            Held::Goes => {
-                if self.hedging {
-                    self.heard(since);
-                }
-                Ok(sent)
-            }
+            Held::Goes => Ok(sent),
             Held::Failed(verdict) if self.is_theirs(verdict) => Ok(sent),
             Held::Failed(verdict) => Err(self.held_back(Why::InStream(verdict), sent, address)),
             Held::Slow => Err(self.held_back(Why::Slow, sent, address)),
@@ -109,10 +111,13 @@ impl<W: Watch> Run<'_, '_, W> {
         }
     }
 
-    /// Its content has begun, so long after it was sent.
+    /// An answer that is no stream has begun, so long after it was sent. Of streams the lease hears.
     fn heard(&self, since: Instant) {
-        let model = self.call.model().unwrap_or("");
-        self.to.aim.upstream().shared.late.heard(model, since.elapsed());
+        let upstream = self.to.aim.upstream();
+        if upstream.config.hedge.is_some() {
+            let model = self.call.model().unwrap_or("");
+            upstream.shared.late.heard(model, false, since.elapsed());
+        }
     }
 
     /// It would be no better anywhere else. A credential of the caller's own is its own affair.

@@ -180,7 +180,7 @@ impl<W: Watch> Run<'_, '_, W> {
         }
     }
 
-    fn set_key_aside(&mut self, failed: &Failed, now: Instant) {
+    pub(super) fn set_key_aside(&mut self, failed: &Failed, now: Instant) {
         let Some(verdict) = about_key(failed.why) else { return };
         let Some(key) = key_of(self.to.aim.upstream(), self.lease) else { return };
         self.tried.keys.push(key.id);
@@ -234,7 +234,7 @@ impl<W: Watch> Run<'_, '_, W> {
     }
 
     /// The call goes to this target from now on.
-    fn settle_at(&mut self, aim: Aim) {
+    pub(super) fn settle_at(&mut self, aim: Aim) {
         self.watch.moved(&aim);
         self.to.aim = aim;
         self.tried.addresses.clear();
@@ -325,7 +325,7 @@ impl<W: Watch> Run<'_, '_, W> {
     }
 }
 
-fn bit(at: usize) -> u64 {
+pub(super) fn bit(at: usize) -> u64 {
     1_u64.checked_shl(at as u32).unwrap_or(0)
 }
 

@@ -13,6 +13,10 @@ fn ticket() -> Ticket {
     std::rc::Rc::new(Flights::default()).begin(&Clock::new(), Limits::UNBOUNDED, about)
 }
 
+fn patience(racing: Option<&Cell<bool>>) -> Patience<'_> {
+    Patience { until: Instant::now() + Duration::from_secs(2), slow: false, racing }
+}
+
 /// An answer that has come in pieces of this size, and its end with it.
 fn come(text: &str, size: usize) -> AnswerBody {
     let mut body = AnswerBody::ended_already();
@@ -34,9 +38,8 @@ async fn held(text: &str) -> String {
     let mut all = Vec::new();
     for size in [1, 7, 64, 4096, usize::MAX] {
         let (mut body, meter) = (come(text, size), Meter::new(Kind::Chat, Form::Sse));
-        let (retry, since) = (Retry::default(), std::time::Instant::now());
         let (ticket, clock) = (ticket(), Clock::new());
-        let held = until_content(&ticket, &clock, &mut body, meter, &retry, since).await;
+        let held = until_content(&ticket, &clock, &mut body, meter, &patience(None)).await;
         all.push(match held {
             Held::Goes => "goes".to_owned(),
             Held::Failed(verdict) => format!("{verdict:?}"),
@@ -77,10 +80,20 @@ async fn a_stream_that_is_cut_before_content_has_failed() {
 async fn no_more_than_its_bound_is_held() {
     let text = ": hello\n\n".repeat(20_000) + ERROR;
     let (mut body, meter) = (come(&text, 1000), Meter::new(Kind::Chat, Form::Sse));
-    let (retry, since) = (Retry::default(), std::time::Instant::now());
-    let held = until_content(&ticket(), &Clock::new(), &mut body, meter, &retry, since).await;
+    let held = until_content(&ticket(), &Clock::new(), &mut body, meter, &patience(None)).await;
     assert!(matches!(held, Held::Goes));
     assert_eq!(read(body).await, text.as_bytes());
+}
+
+#[tokio::test(start_paused = true)]
+async fn there_is_no_end_to_it_while_another_request_runs() {
+    let racing = Cell::new(true);
+    let patience = patience(Some(&racing));
+    let mut ends = pin!(patience.ends());
+    let hour = Instant::now() + Duration::from_hours(1);
+    assert!(timeout_at(hour, &mut ends).await.is_err(), "it is still held");
+    racing.set(false);
+    ends.await;
 }
 
 #[tokio::test]

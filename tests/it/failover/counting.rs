@@ -11,7 +11,7 @@ use crate::support::origin::{Conn, stream};
 use crate::support::until;
 
 /// What is used of a limit, by its policy's name, in all scopes.
-fn used(app: &App, policy: &str) -> i64 {
+pub(super) fn used(app: &App, policy: &str) -> i64 {
     let state = app.state();
     let all = state["limits"].as_array().unwrap().iter();
     all.filter(|limit| limit["policy"] == policy).map(|limit| limit["used"].as_i64().unwrap()).sum()
@@ -26,7 +26,7 @@ async fn holding() -> Origin {
     .await
 }
 
-const LIMITS: &str = "policies:\n\
+pub(super) const LIMITS: &str = "policies:\n\
     \x20 - { name: calls, limits: { requests: 100/day calendar } }\n\
     \x20 - { name: tokens, limits: { tokens: 1M/day calendar } }\n\
     \x20 - { name: at-a, match: { upstream: a }, limits: { requests: 100/day calendar } }\n\

@@ -5,7 +5,7 @@ use tokio::time::sleep;
 
 use super::{CHAT, MIB, announced, held, large, policy};
 use crate::support::app::App;
-use crate::support::client::Client;
+use crate::support::client::{Client, post};
 use crate::support::origin::{self, Origin};
 use crate::support::{PATIENCE, until};
 
@@ -48,6 +48,36 @@ async fn who_announces_much_has_to_send_it() {
     assert_eq!(dripping(&mut client, &body, 2048, Duration::from_millis(100)).await, 408);
     until("it is given back", async || held(&app) == 0).await;
     app.lines(1).await;
+}
+
+/// Streams are passed on as they come; but what we keep of an event to look into it is memory too.
+#[tokio::test]
+async fn events_without_an_end_count_for_as_long_as_they_are_kept() {
+    let endless = |begin: &'static str| {
+        Origin::start(move |mut conn: origin::Conn| async move {
+            conn.request().await;
+            conn.send(origin::STREAM).await;
+            conn.send(&origin::chunk(begin)).await;
+            conn.send(&origin::chunk(&format!("data: {}", "x".repeat(900 << 10)))).await;
+            conn.until_gone().await;
+        })
+    };
+    // after content, and before it, where the head is held back
+    for begin in ["data: {\"choices\":[{\"delta\":{\"content\":\"a\"}}]}\n\n", ": so\n\n"] {
+        let origin = endless(begin).await;
+        let app = App::start(&policy("memory: 64MiB", &origin.url(), ""));
+        let mut clients = Vec::new();
+        for _ in 0..4 {
+            let mut client = Client::connect(app.addr).await;
+            client.send(&post(CHAT, "", r#"{"model":"m","messages":[],"stream":true}"#)).await;
+            // it reads what comes
+            clients.push(tokio::spawn(async move { client.answer().await }));
+        }
+        until("they are counted", async || held(&app) > 4 * (900 << 10)).await;
+        clients.iter().for_each(tokio::task::JoinHandle::abort);
+        until("all is given back", async || held(&app) == 0).await;
+        app.lines(4).await;
+    }
 }
 
 #[tokio::test]
