@@ -11,6 +11,7 @@
 mod hedge;
 mod judge;
 mod next;
+mod slow;
 
 pub use self::next::dice;
 
@@ -22,6 +23,7 @@ use bytes::Bytes;
 use http::{HeaderMap, request};
 
 use self::hedge::Side;
+use self::slow::Slow;
 use super::admit::Lease;
 use super::call::{Call, Sending};
 use super::dispatch::{Going, Prepared, edited, key_of};
@@ -52,6 +54,8 @@ pub struct Run<'c, 'p, W: Watch> {
     /// The body for the target, where it is not as it came; and whether it hides its usage.
     body: Option<(Option<Bytes>, bool)>,
     tried: Tried,
+    /// A stream that is better than nothing.
+    slow: Option<Slow>,
     /// Another request of the call may run beside it.
     beside: Option<Rc<Side>>,
 }
@@ -175,9 +179,9 @@ impl<'c, 'p, W: Watch> Run<'c, 'p, W> {
             upload = Upload::Ready(body);
         }
         let tried = Tried::default();
-        let (body, caller, beside) = (None, None, None);
+        let (body, caller, slow, beside) = (None, None, None, None);
         let mut run =
-            Self { going, lease, watch, to, head, call, caller, upload, body, tried, beside };
+            Self { going, lease, watch, to, head, call, caller, upload, body, tried, slow, beside };
         if run.has_others() || run.stays() {
             run.caller = Some(Box::new(run.head.headers.clone()));
         }
@@ -197,11 +201,13 @@ impl<'c, 'p, W: Watch> Run<'c, 'p, W> {
             };
             self.beside = None;
             let mut failed = match attempt {
-                Ok(sent) => return Ok(self.finish(sent)),
+                Ok(sent) => {
+                    self.give_up_slow();
+                    return Ok(self.finish(sent));
+                }
                 Err(failed) => failed,
             };
-            // a slow stream as well: it is better than none
-            kept = failed.kept.take().or(kept);
+            self.keep(&mut failed, &mut kept);
             if Box::pin(self.go_on(&failed)).await {
                 let gauges = &self.to.aim.upstream().shared.gauges;
                 gauges.retried(failed.why.as_str());
@@ -211,8 +217,11 @@ impl<'c, 'p, W: Watch> Run<'c, 'p, W> {
                 self.dress();
                 continue;
             }
+            if let Some(sent) = self.take_slow(&failed) {
+                return Ok(self.finish(sent));
+            }
             if let Some(kept) = kept.filter(|_| failed.why != Why::Final) {
-                self.watch.moved(&kept.aim);
+                self.return_to(&kept.aim);
                 return Ok(self.finish(kept.sent));
             }
             let refusal = failed.refusal.unwrap_or_else(Refusal::lost);

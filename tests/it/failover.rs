@@ -2,15 +2,14 @@
 //! fails. The backends are scripted origins; what each of them saw is counted, byte by byte where it
 //! matters.
 mod counting;
-mod errors;
 mod exhausted;
 mod hedging;
 mod holding;
 mod keeping;
 mod keys;
-mod probing;
 mod retrying;
 mod routing;
+mod slow;
 mod spreading;
 
 use crate::support::app::App;

@@ -41,6 +41,20 @@ impl Lease {
         (!lease.is_hard()).then_some(lease)
     }
 
+    /// For an attempt elsewhere while the answer of this one is kept. It is no leave yet: that is to
+    /// be got by [`Self::move_to`].
+    pub fn another(&self, worker: &Worker, who: &Identity) -> Self {
+        let mut lease = Self::new(worker, &self.upstream, who);
+        (lease.paid, lease.adrift) = (true, true);
+        lease
+    }
+
+    /// Another attempt answers the call. The prompt is charged if this one was given up while its
+    /// backend may have been at work.
+    pub fn in_vain(mut self, given_up: bool) {
+        self.fate = if given_up { Fate::Failed } else { Fate::Unsent };
+    }
+
     /// Some limit of it must hold whatever comes.
     pub fn is_hard(&self) -> bool {
         self.standing.iter().any(|limit| limit.limit.shape.mode == Mode::Hard)

@@ -12,7 +12,7 @@ use crate::pipeline::dispatch::{Going, key_of};
 use crate::pipeline::record::Watch;
 use crate::pipeline::refusal::Refusal;
 use crate::route::Aim;
-use crate::upstream::keys::{self, Aside, Key};
+use crate::upstream::keys::{self, Aside};
 use crate::upstream::visit::Spread;
 use crate::wire::{self, Repeat, Verdict};
 
@@ -43,13 +43,13 @@ impl<W: Watch> Run<'_, '_, W> {
         match self.pays(failed.why, now) {
             Pays::Starved => return self.is_starved(),
             Pays::Yes if self.elsewhere(failed, now) => return true,
-            Pays::Yes if self.may_repeat_in_place(failed) => {
+            Pays::Yes if self.slow.is_none() && self.may_repeat_in_place(failed) => {
                 return self.in_place(failed, key).await;
             }
             Pays::Yes | Pays::Tried => {}
         }
         // what is slow is better than nothing
-        failed.why != Why::Slow && self.exhausted(failed, now).await
+        self.slow.is_none() && self.exhausted(failed, now).await
     }
 
     /// Takes another attempt from what the policy allows.
@@ -228,11 +228,6 @@ impl<W: Watch> Run<'_, '_, W> {
         false
     }
 
-    fn move_to(&mut self, aim: &Aim, key: Option<&Key>, given_up: bool) -> bool {
-        let Going { snapshot, who, .. } = self.going;
-        self.lease.move_to(snapshot, who, aim, &self.call, key, given_up).is_ok()
-    }
-
     /// The call goes to this target from now on.
     pub(super) fn settle_at(&mut self, aim: Aim) {
         self.watch.moved(&aim);
@@ -341,7 +336,7 @@ fn about_key(why: Why) -> Option<Verdict> {
 }
 
 /// Its backend may be at work on it still.
-fn is_given_up(why: Why) -> bool {
+pub(super) fn is_given_up(why: Why) -> bool {
     matches!(why, Why::Slow | Why::TimedOut)
 }
 
