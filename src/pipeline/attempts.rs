@@ -8,6 +8,7 @@
 //! follows a refused key is bounded by the number of attempts; everything else comes out of the
 //! upstream's retry budget as well. If all is in vain the caller gets the last answer that a backend
 //! gave, as it was.
+mod exhausted;
 mod hedge;
 mod judge;
 mod next;
@@ -89,6 +90,10 @@ struct Tried {
     downgraded: bool,
     /// It waits for a target since.
     waiting: Option<Instant>,
+    /// Targets that time does not make better.
+    lost: u64,
+    /// Some target was passed over that takes no calls now, or has no place.
+    passed: bool,
 }
 
 /// An attempt that came to nothing.

@@ -19,13 +19,12 @@ use crate::wire::{self, Repeat, Verdict};
 /// How long a key is set aside that is at its limit: where the backend does not say, and at most.
 const LIMITED: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_mins(5);
-/// What a call waits where it may wait for a target, and nobody says how long.
-const PAUSE: Duration = Duration::from_millis(250);
-
 /// Whether another attempt can be paid for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Pays {
     Yes,
+    /// There is nothing to be paid.
+    Free,
     /// It has had all its attempts.
     Tried,
     /// The upstream's calls have had theirs.
@@ -40,33 +39,43 @@ impl<W: Watch> Run<'_, '_, W> {
         if !self.may_repeat(failed.why) {
             return false;
         }
-        match self.pays(failed.why, now) {
+        let pays = self.pays(failed.why, now);
+        let paid = pays == Pays::Yes;
+        match pays {
             Pays::Starved => return self.is_starved(),
-            Pays::Yes if self.elsewhere(failed, now) => return true,
-            Pays::Yes if self.slow.is_none() && self.may_repeat_in_place(failed) => {
-                return self.in_place(failed, key).await;
+            Pays::Tried => {}
+            Pays::Yes | Pays::Free if self.elsewhere(failed, now) => return true,
+            Pays::Yes | Pays::Free if self.slow.is_none() && self.may_repeat_in_place(failed) => {
+                return self.in_place(failed, key, paid).await;
             }
-            Pays::Yes | Pays::Tried => {}
+            Pays::Yes | Pays::Free => {}
         }
         // what is slow is better than nothing
-        self.slow.is_none() && self.exhausted(failed, now).await
+        self.slow.is_none() && self.exhausted(failed, paid, now).await
     }
 
     /// Takes another attempt from what the policy allows.
     fn pays(&mut self, why: Why, now: Instant) -> Pays {
         if matches!(why, Why::Closed | Why::Unbegun) {
-            return Pays::Yes;
+            return Pays::Free;
         }
         let upstream = self.to.aim.upstream();
         if self.tried.begun >= upstream.config.retry.attempts {
             return Pays::Tried;
         }
-        // under pressure there are none
-        let may = || self.going.worker.may_repeat() && upstream.spend_retry(now);
-        if about_key(why).is_some() || may() { Pays::Yes } else { Pays::Starved }
+        match about_key(why) {
+            Some(_) => Pays::Free,
+            None if self.spend(now) => Pays::Yes,
+            None => Pays::Starved,
+        }
     }
 
-    fn is_starved(&mut self) -> bool {
+    /// Takes a retry from the upstream's budget. Under pressure there are none.
+    pub(super) fn spend(&self, now: Instant) -> bool {
+        self.going.worker.may_repeat() && self.to.aim.upstream().spend_retry(now)
+    }
+
+    pub(super) fn is_starved(&mut self) -> bool {
         self.tried.starved = true;
         false
     }
@@ -104,7 +113,7 @@ impl<W: Watch> Run<'_, '_, W> {
                 return true;
             }
         }
-        self.tried.targets |= bit(self.to.aim.at);
+        self.leave(failed);
         self.next_target(given_up, now)
     }
 
@@ -121,15 +130,14 @@ impl<W: Watch> Run<'_, '_, W> {
         retry.in_place && helps && wanted && begun < retry.attempts
     }
 
-    /// `key`: the one it came with.
-    async fn in_place(&mut self, failed: &Failed, key: Option<u64>) -> bool {
+    /// `key`: the one it came with. `paid`: out of the budget.
+    async fn in_place(&mut self, failed: &Failed, key: Option<u64>, paid: bool) -> bool {
         let (now, retry) = (Instant::now(), &self.to.aim.upstream().config.retry);
         let pause = match failed.hint {
             Some(hint) => hint + jittered(retry.backoff) / 2,
             None => backoff(retry, self.tried.attempts),
         };
         // what was free so far is not, where the same is tried again
-        let paid = !matches!(failed.why, Why::Unbegun) && about_key(failed.why).is_none();
         if !paid && !self.to.aim.upstream().spend_retry(now) {
             return self.is_starved();
         }
@@ -209,11 +217,15 @@ impl<W: Watch> Run<'_, '_, W> {
     }
 
     /// The next target of the route that takes calls, and has a place for this one.
-    fn next_target(&mut self, given_up: bool, now: Instant) -> bool {
+    pub(super) fn next_target(&mut self, given_up: bool, now: Instant) -> bool {
         let route = Arc::clone(&self.to.aim.route);
         for at in 0..route.targets.len() {
             let untried = bit(at) & !self.tried.targets != 0;
-            if !untried || !route.targets[at].upstream.is_open_for(now) {
+            if !untried {
+                continue;
+            }
+            if !route.targets[at].upstream.is_open_for(now) {
+                self.tried.passed = true;
                 continue;
             }
             self.tried.targets |= bit(at);
@@ -224,6 +236,7 @@ impl<W: Watch> Run<'_, '_, W> {
                 self.settle_at(aim);
                 return true;
             }
+            self.tried.passed = true;
         }
         false
     }
@@ -242,48 +255,8 @@ impl<W: Watch> Run<'_, '_, W> {
         self.going.flight.describe(|about| about.upstream = Some(name));
     }
 
-    /// Nobody can take it now.
-    async fn exhausted(&mut self, failed: &Failed, now: Instant) -> bool {
-        let route = Arc::clone(&self.to.aim.route);
-        match &route.on_exhausted {
-            Exhausted::Refuse => false,
-            Exhausted::Downgrade(_) if self.tried.downgraded => false,
-            Exhausted::Downgrade(model) => {
-                self.tried.downgraded = true;
-                self.to.aim.instead = Some(Arc::clone(model));
-                self.begin_again(now)
-            }
-            Exhausted::Queue => self.wait(failed, now).await,
-        }
-    }
-
-    /// Until a target takes calls again, and has a place.
-    async fn wait(&mut self, failed: &Failed, now: Instant) -> bool {
-        let since = *self.tried.waiting.get_or_insert(now);
-        let longest = self.to.aim.upstream().config.timeouts.queue;
-        // no place is held while nothing can be done with it
-        self.lease.step_aside();
-        let mut least = failed.hint.unwrap_or_default().max(PAUSE);
-        loop {
-            let left = longest.saturating_sub(since.elapsed());
-            if left.is_zero() || !self.pause((least + jittered(PAUSE)).min(left)).await {
-                return false;
-            }
-            if self.begin_again(Instant::now()) {
-                return true;
-            }
-            least = PAUSE;
-        }
-    }
-
-    /// As if it had not been sent yet.
-    fn begin_again(&mut self, now: Instant) -> bool {
-        (self.tried.targets, self.tried.begun) = (0, 0);
-        self.next_target(false, now)
-    }
-
     /// Waits. `false`: the whole time of the call is up.
-    async fn pause(&self, wait: Duration) -> bool {
+    pub(super) async fn pause(&self, wait: Duration) -> bool {
         let Going { worker, flight, .. } = self.going;
         // the last attempt's deadline is none of the pause
         flight.enter(Stage::Connecting, worker.clock.now());
@@ -347,7 +320,7 @@ fn backoff(retry: &Retry, attempts: u32) -> Duration {
 }
 
 /// Between half and all of it, so that those who failed together do not come back together.
-fn jittered(most: Duration) -> Duration {
+pub(super) fn jittered(most: Duration) -> Duration {
     most.mul_f64(0.5 + (dice() % 1000) as f64 / 2000.0)
 }
 
