@@ -84,6 +84,8 @@ struct Tried {
     addresses: Vec<PoolKey>,
     keys: Vec<u64>,
     spread: Option<Spread>,
+    /// The work may have been done, and only this upstream would know it again, under this credential.
+    bound: bool,
     /// There was no retry left for it.
     starved: bool,
     /// It has been asked for in another model already.
@@ -343,7 +345,8 @@ impl<'c, 'p, W: Watch> Run<'c, 'p, W> {
         if self.to.aim.upstream().addresses.len() == 1 {
             return Spread::default();
         }
-        *self.tried.spread.get_or_insert_with(|| next::spread(&self.call, self.going.who))
+        let balance = self.to.aim.upstream().config.balance;
+        *self.tried.spread.get_or_insert_with(|| next::spread(balance, &self.call, self.going.who))
     }
 
     fn closed(closed: Closed) -> Box<Failed> {

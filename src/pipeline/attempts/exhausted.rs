@@ -27,6 +27,7 @@ impl<W: Watch> Run<'_, '_, W> {
         let route = Arc::clone(&self.to.aim.route);
         match &route.on_exhausted {
             Exhausted::Refuse => false,
+            _ if self.tried.bound => false,
             Exhausted::Downgrade(_) if self.tried.downgraded => false,
             Exhausted::Downgrade(model) => {
                 self.tried.downgraded = true;

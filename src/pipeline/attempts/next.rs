@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{Failed, Run, Upload, Why};
-use crate::config::{Exhausted, Retry};
+use crate::config::{Balance, Exhausted, Retry};
 use crate::flight::Stage;
 use crate::identity::Identity;
 use crate::pipeline::call::{Call, Sending};
@@ -37,7 +37,10 @@ impl<W: Watch> Run<'_, '_, W> {
         let (now, key) = (Instant::now(), self.lease.key);
         self.set_key_aside(failed, now);
         if !self.may_repeat(failed.why) {
-            return false;
+            if !self.repeats(failed.why, true) {
+                return false;
+            }
+            self.tried.bound = true;
         }
         let pays = self.pays(failed.why, now);
         let paid = pays == Pays::Yes;
@@ -159,8 +162,13 @@ impl<W: Watch> Run<'_, '_, W> {
         self.move_to(&aim, key, given_up)
     }
 
-    /// Whether the endpoint allows that the call is sent again.
+    /// Whether the endpoint allows that the call is sent again, wherever.
     pub(super) fn may_repeat(&self, why: Why) -> bool {
+        self.repeats(why, false)
+    }
+
+    /// `here`: to the same upstream under the same credential, where an `Idempotency-Key` is known.
+    fn repeats(&self, why: Why, here: bool) -> bool {
         if matches!(self.upload, Upload::Begun) {
             return false;
         }
@@ -168,7 +176,7 @@ impl<W: Watch> Run<'_, '_, W> {
             let Sending::Whole(body) = &self.call.body else { return Repeat::WhenUnbegun };
             let view = wire::view(self.call.kind, body).ok();
             let headers = self.caller.as_deref().unwrap_or(&self.head.headers);
-            let keyed = headers.contains_key("idempotency-key");
+            let keyed = here && headers.contains_key("idempotency-key");
             wire::repeat(&self.head.method, self.call.kind, view.as_ref(), keyed)
         };
         let on_timeout = self.to.aim.upstream().config.retry.on_timeout;
@@ -204,6 +212,9 @@ impl<W: Watch> Run<'_, '_, W> {
 
     /// Another key of the same upstream.
     fn next_key(&mut self, now: Instant) -> bool {
+        if self.tried.bound {
+            return false;
+        }
         let aim = self.to.aim.clone();
         let key = keys::pick(&aim.upstream().keys, &self.tried.keys, now);
         // one that is set aside is no better
@@ -218,6 +229,9 @@ impl<W: Watch> Run<'_, '_, W> {
 
     /// The next target of the route that takes calls, and has a place for this one.
     pub(super) fn next_target(&mut self, given_up: bool, now: Instant) -> bool {
+        if self.tried.bound {
+            return false;
+        }
         let route = Arc::clone(&self.to.aim.route);
         for at in 0..route.targets.len() {
             let untried = bit(at) & !self.tried.targets != 0;
@@ -247,7 +261,7 @@ impl<W: Watch> Run<'_, '_, W> {
         self.to.aim = aim;
         self.tried.addresses.clear();
         self.tried.keys.clear();
-        self.body = None;
+        (self.tried.spread, self.body) = (None, None);
         let upstream = self.to.aim.upstream();
         let timeouts = crate::pipeline::limits(self.going.snapshot, &upstream.config.timeouts);
         self.going.flight.set_limits(timeouts);
@@ -329,12 +343,20 @@ pub fn dice() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 
-/// By what a call is spread over addresses. Fixed keys: every sidecar spreads alike.
-pub(super) fn spread(call: &Call, who: &Identity) -> Spread {
-    let session = who.session.as_deref().unwrap_or(&who.agent);
-    let mut hash = std::hash::DefaultHasher::new();
-    session.hash(&mut hash);
-    let view = call.whole().and_then(|body| wire::view(call.kind, body).ok());
-    let prefix = view.and_then(|view| wire::prefix(call.kind, &view));
-    Spread { prefix, session: Some(hash.finish()) }
+/// By what a call is spread over addresses, where that is asked for. Fixed keys: every sidecar spreads
+/// alike.
+pub(super) fn spread(balance: Balance, call: &Call, who: &Identity) -> Spread {
+    match balance {
+        Balance::LeastBusy | Balance::RoundRobin => Spread::default(),
+        Balance::Session => {
+            let mut hash = std::hash::DefaultHasher::new();
+            who.session.as_deref().unwrap_or(&who.agent).hash(&mut hash);
+            Spread { prefix: None, session: Some(hash.finish()) }
+        }
+        Balance::Prefix => {
+            let view = call.whole().and_then(|body| wire::view(call.kind, body).ok());
+            let prefix = view.and_then(|view| wire::prefix(call.kind, &view));
+            Spread { prefix, session: None }
+        }
+    }
 }
