@@ -43,6 +43,7 @@ impl Lease {
 
     /// For an attempt elsewhere while the answer of this one is kept. It is no leave yet: that is to
     /// be got by [`Self::move_to`].
+    #[must_use]
     pub fn another(&self, worker: &Worker, who: &Identity) -> Self {
         let mut lease = Self::new(worker, &self.upstream, who);
         (lease.paid, lease.adrift) = (true, true);

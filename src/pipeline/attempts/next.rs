@@ -46,12 +46,11 @@ impl<W: Watch> Run<'_, '_, W> {
         let paid = pays == Pays::Yes;
         match pays {
             Pays::Starved => return self.is_starved(),
-            Pays::Tried => {}
             Pays::Yes | Pays::Free if self.elsewhere(failed, now) => return true,
             Pays::Yes | Pays::Free if self.slow.is_none() && self.may_repeat_in_place(failed) => {
                 return self.in_place(failed, key, paid).await;
             }
-            Pays::Yes | Pays::Free => {}
+            Pays::Yes | Pays::Free | Pays::Tried => {}
         }
         // what is slow is better than nothing
         self.slow.is_none() && self.exhausted(failed, paid, now).await
