@@ -34,6 +34,14 @@ impl Flight {
         }
     }
 
+    /// A stream that was kept back while another was tried is the answer. To be asked for behind
+    /// [`Stage::Answering`].
+    pub fn streams_again(&self, now: Tick) {
+        self.streaming.set(true);
+        self.awaits.set(now);
+        self.forgive(|fate| fate != Expired::Overrun);
+    }
+
     /// The call is as far as this request of it. What had ended another one does not end this one.
     pub fn show(&self, progress: Progress) {
         self.stage.set(progress.stage);

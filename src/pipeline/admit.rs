@@ -45,8 +45,12 @@ pub struct Lease {
     upstream: Arc<Upstream>,
     /// As far as is known; what is dropped now ends like this.
     fate: Fate,
-    /// A backend has had it: it counts as a request, whatever becomes of later attempts.
+    /// A backend has had it: it counts as a request there, whatever becomes of later attempts.
     reached: bool,
+    /// An earlier attempt, under another grant, counts as its request.
+    paid: bool,
+    /// Leave to go on was asked for, and not given: it may go nowhere.
+    adrift: bool,
     sent: Option<Instant>,
     first_token: Option<Instant>,
     /// In whose history its first token goes, where that is kept.
@@ -243,6 +247,8 @@ impl Lease {
             upstream: Arc::clone(upstream),
             fate: Fate::Unsent,
             reached: false,
+            paid: false,
+            adrift: false,
             sent: None,
             first_token: None,
             timed: None,

@@ -8,9 +8,11 @@
 //! follows a refused key is bounded by the number of attempts; everything else comes out of the
 //! upstream's retry budget as well. If all is in vain the caller gets the last answer that a backend
 //! gave, as it was.
+mod exhausted;
 mod hedge;
 mod judge;
 mod next;
+mod slow;
 
 pub use self::next::dice;
 
@@ -22,6 +24,7 @@ use bytes::Bytes;
 use http::{HeaderMap, request};
 
 use self::hedge::Side;
+use self::slow::Slow;
 use super::admit::Lease;
 use super::call::{Call, Sending};
 use super::dispatch::{Going, Prepared, edited, key_of};
@@ -52,6 +55,8 @@ pub struct Run<'c, 'p, W: Watch> {
     /// The body for the target, where it is not as it came; and whether it hides its usage.
     body: Option<(Option<Bytes>, bool)>,
     tried: Tried,
+    /// A stream that is better than nothing.
+    slow: Option<Slow>,
     /// Another request of the call may run beside it.
     beside: Option<Rc<Side>>,
 }
@@ -79,12 +84,18 @@ struct Tried {
     addresses: Vec<PoolKey>,
     keys: Vec<u64>,
     spread: Option<Spread>,
+    /// The work may have been done, and only this upstream would know it again, under this credential.
+    bound: bool,
     /// There was no retry left for it.
     starved: bool,
     /// It has been asked for in another model already.
     downgraded: bool,
     /// It waits for a target since.
     waiting: Option<Instant>,
+    /// Targets that time does not make better.
+    lost: u64,
+    /// Some target was passed over that takes no calls now, or has no place.
+    passed: bool,
 }
 
 /// An attempt that came to nothing.
@@ -175,9 +186,9 @@ impl<'c, 'p, W: Watch> Run<'c, 'p, W> {
             upload = Upload::Ready(body);
         }
         let tried = Tried::default();
-        let (body, caller, beside) = (None, None, None);
+        let (body, caller, slow, beside) = (None, None, None, None);
         let mut run =
-            Self { going, lease, watch, to, head, call, caller, upload, body, tried, beside };
+            Self { going, lease, watch, to, head, call, caller, upload, body, tried, slow, beside };
         if run.has_others() || run.stays() {
             run.caller = Some(Box::new(run.head.headers.clone()));
         }
@@ -186,6 +197,7 @@ impl<'c, 'p, W: Watch> Run<'c, 'p, W> {
 
     pub async fn answer(mut self) -> Result<Sent, Refusal> {
         self.to.aim.upstream().earn_retry(Instant::now());
+        self.regain_leave()?;
         self.dress();
         let mut kept: Option<Box<Kept>> = None;
         loop {
@@ -196,11 +208,13 @@ impl<'c, 'p, W: Watch> Run<'c, 'p, W> {
             };
             self.beside = None;
             let mut failed = match attempt {
-                Ok(sent) => return Ok(self.finish(sent)),
+                Ok(sent) => {
+                    self.give_up_slow();
+                    return Ok(self.finish(sent));
+                }
                 Err(failed) => failed,
             };
-            // a slow stream as well: it is better than none
-            kept = failed.kept.take().or(kept);
+            self.keep(&mut failed, &mut kept);
             if Box::pin(self.go_on(&failed)).await {
                 let gauges = &self.to.aim.upstream().shared.gauges;
                 gauges.retried(failed.why.as_str());
@@ -210,8 +224,11 @@ impl<'c, 'p, W: Watch> Run<'c, 'p, W> {
                 self.dress();
                 continue;
             }
+            if let Some(sent) = self.take_slow(&failed) {
+                return Ok(self.finish(sent));
+            }
             if let Some(kept) = kept.filter(|_| failed.why != Why::Final) {
-                self.watch.moved(&kept.aim);
+                self.return_to(&kept.aim);
                 return Ok(self.finish(kept.sent));
             }
             let refusal = failed.refusal.unwrap_or_else(Refusal::lost);
@@ -287,7 +304,7 @@ impl<'c, 'p, W: Watch> Run<'c, 'p, W> {
         let (method, headers) = (&self.head.method, &mut self.head.headers);
         let repeats = &|sent: &HeaderMap| {
             let headers = self.caller.as_deref().unwrap_or(sent);
-            next::repeat(method, headers, &self.call) != Repeat::WhenUnbegun
+            next::repeat(method, headers, &self.call, true) != Repeat::WhenUnbegun
         };
         let mut outbound = Outbound { method, target: &path, headers, body, repeats };
         let Going { worker, flight, .. } = self.going;
@@ -332,7 +349,8 @@ impl<'c, 'p, W: Watch> Run<'c, 'p, W> {
         if self.to.aim.upstream().addresses.len() == 1 {
             return Spread::default();
         }
-        *self.tried.spread.get_or_insert_with(|| next::spread(&self.call, self.going.who))
+        let balance = self.to.aim.upstream().config.balance;
+        *self.tried.spread.get_or_insert_with(|| next::spread(balance, &self.call, self.going.who))
     }
 
     fn closed(closed: Closed) -> Box<Failed> {

@@ -123,10 +123,13 @@ impl<'p> Prepared<'p> {
     /// Makes the caller's headers, stripped, those of the target that the call goes to now.
     pub fn dress(&self, headers: &mut HeaderMap, key: Option<&Key>) {
         let upstream = self.aim.upstream();
-        if let Some(key) = key {
+        // where the policy has keys the caller's own never goes
+        if upstream.holds_key() {
             for known in &CREDENTIALS {
                 headers.remove(known);
             }
+        }
+        if let Some(key) = key {
             headers.insert(key.name.clone(), key.value.clone());
         }
         for (name, value) in &upstream.config.headers {
@@ -146,9 +149,9 @@ fn join<'p>(prefix: &str, rest: &'p str, query: Option<&str>) -> Cow<'p, str> {
     }
 }
 
-/// The key of an upstream that a lease has picked.
-pub fn key_of<'u>(upstream: &'u Upstream, lease: &Lease) -> Option<&'u Key> {
-    let id = lease.key?;
+/// The key of an upstream that a lease has picked. `None` also where the lease is another's.
+pub fn key_of<'u>(upstream: &'u Arc<Upstream>, lease: &Lease) -> Option<&'u Key> {
+    let id = lease.key.filter(|_| lease.is_for(upstream))?;
     upstream.keys.iter().find(|key| key.id == id)
 }
 

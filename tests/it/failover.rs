@@ -11,6 +11,7 @@ mod keys;
 mod probing;
 mod retrying;
 mod routing;
+mod slow;
 mod spreading;
 
 use crate::support::app::App;

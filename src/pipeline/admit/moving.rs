@@ -15,6 +15,7 @@ use crate::pipeline::refusal::Refusal;
 use crate::pipeline::worker::Worker;
 use crate::route::Aim;
 use crate::snapshot::Snapshot;
+use crate::upstream::Upstream;
 use crate::upstream::keys::Key;
 
 impl Lease {
@@ -36,7 +37,23 @@ impl Lease {
             let ask = Ask { patience: Some(Duration::ZERO), paid: true, ..asked };
             lease.take(None, &ask).ok()?;
         }
+        lease.paid = true;
         (!lease.is_hard()).then_some(lease)
+    }
+
+    /// For an attempt elsewhere while the answer of this one is kept. It is no leave yet: that is to
+    /// be got by [`Self::move_to`].
+    #[must_use]
+    pub fn another(&self, worker: &Worker, who: &Identity) -> Self {
+        let mut lease = Self::new(worker, &self.upstream, who);
+        (lease.paid, lease.adrift) = (true, true);
+        lease
+    }
+
+    /// Another attempt answers the call. The prompt is charged if this one was given up while its
+    /// backend may have been at work.
+    pub fn in_vain(mut self, given_up: bool) {
+        self.fate = if given_up { Fate::Failed } else { Fate::Unsent };
     }
 
     /// Some limit of it must hold whatever comes.
@@ -86,15 +103,18 @@ impl Lease {
         }
         (self.key, self.credential) = (key.map(|key| key.id), credential(who, key));
         let old = self.grant.take();
+        let fate = if given_up { Fate::Failed } else { self.fate_before() };
+        self.paid |= self.reached;
+        (self.fate, self.reached, self.adrift) = (Fate::Unsent, false, false);
         if old.is_none() && !is_limited(snapshot, aim) {
             return Ok(());
         }
         let asked = ask(snapshot, who, aim, call, self.credential);
-        let ask = Ask { patience: Some(Duration::ZERO), paid: self.reached, ..asked };
-        let fate = if given_up { Fate::Failed } else { self.fate_before() };
+        let ask = Ask { patience: Some(Duration::ZERO), paid: self.paid, ..asked };
         let old = old.map(|old| (old, End { fate, ..End::unsent() }));
-        self.fate = Fate::Unsent;
-        self.take(old, &ask).map_err(|over| refusal(over, who))
+        let taken = self.take(old, &ask);
+        self.adrift = taken.is_err();
+        taken.map_err(|over| refusal(over, who))
     }
 
     /// Leave for the same place, now that more is known of the call: its model. Limits that it was
@@ -146,10 +166,16 @@ impl Lease {
         }
     }
 
+    /// Whether it is leave to call this upstream, and none that was lost on the way elsewhere.
+    pub fn is_for(&self, upstream: &Arc<Upstream>) -> bool {
+        !self.adrift && Arc::ptr_eq(&self.upstream, upstream)
+    }
+
     /// Gives back what it holds while it waits for another try.
     pub fn step_aside(&mut self) {
         self.fate = Fate::Unsent;
         self.close(&Came::default());
+        self.adrift = true;
     }
 
     /// What the attempts until now have come to, none of which was answered.

@@ -22,7 +22,8 @@ impl<W: Watch> Run<'_, '_, W> {
         let status = sent.answer.status;
         if status.is_client_error() || status.is_server_error() {
             // a key that is refused is of interest to the next call as well
-            if self.may_go_on() || self.is_racing() || self.to.aim.upstream().keys.len() > 1 {
+            let keys = self.to.aim.upstream().keys.len();
+            if self.may_go_on() || self.slow.is_some() || self.is_racing() || keys > 1 {
                 return Box::pin(self.judge_error(sent, address)).await;
             }
             let verdict = wire::verdict(self.call.kind.dialect(), status.as_u16(), b"");
@@ -50,7 +51,8 @@ impl<W: Watch> Run<'_, '_, W> {
 
     /// Whether a stream's head is kept back for what may be tried instead.
     fn holds(&self) -> bool {
-        !self.to.aim.upstream().config.retry.hold.is_zero() && self.may_go_on()
+        let instead = self.slow.is_some() || self.may_go_on();
+        !self.to.aim.upstream().config.retry.hold.is_zero() && instead
     }
 
     fn is_racing(&self) -> bool {
@@ -71,7 +73,7 @@ impl<W: Watch> Run<'_, '_, W> {
         let verdict = wire::verdict(self.call.kind.dialect(), answer.status.as_u16(), &body);
         answer.body.told(went(verdict));
         if self.is_theirs(verdict) {
-            return Ok(sent);
+            return self.said_no(sent, address);
         }
         let quota = wire::quota(&answer.headers, SystemTime::now());
         let mut failed = self.held_back(Why::Said(verdict), sent, address);
@@ -126,7 +128,7 @@ impl<W: Watch> Run<'_, '_, W> {
         }
         match held {
             Held::Goes => Ok(sent),
-            Held::Failed(verdict) if self.is_theirs(verdict) => Ok(sent),
+            Held::Failed(verdict) if self.is_theirs(verdict) => self.said_no(sent, address),
             Held::Failed(verdict) => Err(self.held_back(Why::InStream(verdict), sent, address)),
             Held::Slow => Err(self.held_back(Why::Slow, sent, address)),
             Held::Broken(error) => {
@@ -156,6 +158,14 @@ impl<W: Watch> Run<'_, '_, W> {
             Verdict::Fine | Verdict::TheirFault => true,
             Verdict::KeyRefused | Verdict::Denied => !self.to.aim.upstream().holds_key(),
             _ => false,
+        }
+    }
+
+    /// Nobody would say anything else; but what runs already is no error.
+    fn said_no(&self, sent: Sent, address: PoolKey) -> Result<Sent, Box<Failed>> {
+        match &self.slow {
+            Some(_) => Err(self.held_back(Why::Final, sent, address)),
+            None => Ok(sent),
         }
     }
 

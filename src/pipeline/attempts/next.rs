@@ -6,27 +6,27 @@ use std::time::{Duration, Instant};
 use http::{HeaderMap, Method};
 
 use super::{Failed, Run, Upload, Why};
-use crate::config::{Exhausted, Retry};
+use crate::config::{Balance, Exhausted, Retry};
 use crate::flight::Stage;
 use crate::identity::Identity;
 use crate::pipeline::call::{Call, Sending};
 use crate::pipeline::dispatch::{Going, key_of};
 use crate::pipeline::record::Watch;
+use crate::pipeline::refusal::Refusal;
 use crate::route::Aim;
-use crate::upstream::keys::{self, Aside, Key};
+use crate::upstream::keys::{self, Aside};
 use crate::upstream::visit::Spread;
 use crate::wire::{self, Repeat, Verdict};
 
 /// How long a key is set aside that is at its limit: where the backend does not say, and at most.
 const LIMITED: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_mins(5);
-/// What a call waits where it may wait for a target, and nobody says how long.
-const PAUSE: Duration = Duration::from_millis(250);
-
 /// Whether another attempt can be paid for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Pays {
     Yes,
+    /// There is nothing to be paid.
+    Free,
     /// It has had all its attempts.
     Tried,
     /// The upstream's calls have had theirs.
@@ -36,43 +36,75 @@ enum Pays {
 impl<W: Watch> Run<'_, '_, W> {
     /// Makes the call ready for another attempt. `false`: there is to be none.
     pub(super) async fn go_on(&mut self, failed: &Failed) -> bool {
-        let now = Instant::now();
+        let (now, key) = (Instant::now(), self.lease.key);
         self.set_key_aside(failed, now);
         if !self.may_repeat(failed.why) {
-            return false;
+            if !self.repeats(failed.why, true) {
+                return false;
+            }
+            self.tried.bound = true;
         }
-        match self.pays(failed.why, now) {
+        let pays = self.pays(failed.why, now);
+        let paid = pays == Pays::Yes;
+        match pays {
             Pays::Starved => return self.is_starved(),
-            Pays::Yes if self.elsewhere(failed, now) => return true,
-            Pays::Yes if self.may_repeat_in_place(failed) => return self.in_place(failed).await,
-            Pays::Yes | Pays::Tried => {}
+            Pays::Yes | Pays::Free if self.elsewhere(failed, now) => return true,
+            Pays::Yes | Pays::Free if self.slow.is_none() && self.may_repeat_in_place(failed) => {
+                return self.in_place(failed, key, paid).await;
+            }
+            Pays::Yes | Pays::Free | Pays::Tried => {}
         }
         // what is slow is better than nothing
-        failed.why != Why::Slow && self.exhausted(failed, now).await
+        self.slow.is_none() && self.exhausted(failed, paid, now).await
     }
 
     /// Takes another attempt from what the policy allows.
     fn pays(&mut self, why: Why, now: Instant) -> Pays {
         if matches!(why, Why::Closed | Why::Unbegun) {
-            return Pays::Yes;
+            return Pays::Free;
         }
         let upstream = self.to.aim.upstream();
         if self.tried.begun >= upstream.config.retry.attempts {
             return Pays::Tried;
         }
-        // under pressure there are none
-        let may = || self.going.worker.may_repeat() && upstream.spend_retry(now);
-        if about_key(why).is_some() || may() { Pays::Yes } else { Pays::Starved }
+        match about_key(why) {
+            Some(_) => Pays::Free,
+            None if self.spend(now) => Pays::Yes,
+            None => Pays::Starved,
+        }
     }
 
-    fn is_starved(&mut self) -> bool {
+    /// Takes a retry from the upstream's budget. Under pressure there are none.
+    pub(super) fn spend(&self, now: Instant) -> bool {
+        self.going.worker.may_repeat() && self.to.aim.upstream().spend_retry(now)
+    }
+
+    pub(super) fn is_starved(&mut self) -> bool {
         self.tried.starved = true;
         false
     }
 
+    /// The lease of a call that is dispatched once more is where the first time has ended.
+    pub(super) fn regain_leave(&mut self) -> Result<(), Refusal> {
+        let aim = self.to.aim.clone();
+        if self.lease.is_for(aim.upstream()) {
+            return Ok(());
+        }
+        let (Going { snapshot, who, .. }, now) = (self.going, Instant::now());
+        let key = keys::pick(&aim.upstream().keys, &[], now);
+        let refused = self.lease.move_to(snapshot, who, &aim, &self.call, key, false).err();
+        self.tried.targets |= bit(aim.at);
+        match refused {
+            None => self.settle_at(aim),
+            Some(_) if self.next_target(false, now) => {}
+            Some(refusal) => return Err(refusal),
+        }
+        Ok(())
+    }
+
     /// Another key or address of the same upstream, or another target.
     fn elsewhere(&mut self, failed: &Failed, now: Instant) -> bool {
-        let given_up = matches!(failed.why, Why::Slow | Why::TimedOut);
+        let (given_up, key) = (is_given_up(failed.why), self.lease.key);
         let upstream = self.to.aim.upstream();
         if about_key(failed.why).is_some() && upstream.holds_key() {
             if self.next_key(now) {
@@ -80,11 +112,12 @@ impl<W: Watch> Run<'_, '_, W> {
             }
         } else if let Some(address) = failed.address {
             self.tried.addresses.push(address);
-            if self.tried.addresses.len() < upstream.addresses.len() {
+            let others = self.tried.addresses.len() < upstream.addresses.len();
+            if others && self.come_back(key, given_up) {
                 return true;
             }
         }
-        self.tried.targets |= bit(self.to.aim.at);
+        self.leave(failed);
         self.next_target(given_up, now)
     }
 
@@ -101,29 +134,47 @@ impl<W: Watch> Run<'_, '_, W> {
         retry.in_place && helps && wanted && begun < retry.attempts
     }
 
-    async fn in_place(&mut self, failed: &Failed) -> bool {
+    /// `key`: the one it came with. `paid`: out of the budget.
+    async fn in_place(&mut self, failed: &Failed, key: Option<u64>, paid: bool) -> bool {
         let (now, retry) = (Instant::now(), &self.to.aim.upstream().config.retry);
         let pause = match failed.hint {
             Some(hint) => hint + jittered(retry.backoff) / 2,
             None => backoff(retry, self.tried.attempts),
         };
         // what was free so far is not, where the same is tried again
-        let paid = !matches!(failed.why, Why::Unbegun) && about_key(failed.why).is_none();
         if !paid && !self.to.aim.upstream().spend_retry(now) {
             return self.is_starved();
         }
         self.tried.begun += u32::from(failed.why == Why::Unbegun);
         self.tried.addresses.clear();
-        self.pause(pause).await
+        self.pause(pause).await && self.come_back(key, is_given_up(failed.why))
     }
 
-    /// Whether the endpoint allows that the call is sent again.
+    /// Leave for where it is, if it has been lost in asking for others or the attempt is to be paid
+    /// for.
+    fn come_back(&mut self, key: Option<u64>, given_up: bool) -> bool {
+        let aim = self.to.aim.clone();
+        if self.lease.is_for(aim.upstream()) && !given_up {
+            return true;
+        }
+        let mut keys = aim.upstream().keys.iter();
+        let key = keys.find(|of| Some(of.id) == key);
+        self.body = None;
+        self.move_to(&aim, key, given_up)
+    }
+
+    /// Whether the endpoint allows that the call is sent again, wherever.
     pub(super) fn may_repeat(&self, why: Why) -> bool {
+        self.repeats(why, false)
+    }
+
+    /// `here`: to the same upstream under the same credential, where an `Idempotency-Key` is known.
+    fn repeats(&self, why: Why, here: bool) -> bool {
         if matches!(self.upload, Upload::Begun) {
             return false;
         }
         let headers = self.caller.as_deref().unwrap_or(&self.head.headers);
-        let repeat = || repeat(&self.head.method, headers, &self.call);
+        let repeat = || repeat(&self.head.method, headers, &self.call, here);
         let on_timeout = self.to.aim.upstream().config.retry.on_timeout;
         match why {
             Why::Final => false,
@@ -157,6 +208,9 @@ impl<W: Watch> Run<'_, '_, W> {
 
     /// Another key of the same upstream.
     fn next_key(&mut self, now: Instant) -> bool {
+        if self.tried.bound {
+            return false;
+        }
         let aim = self.to.aim.clone();
         let key = keys::pick(&aim.upstream().keys, &self.tried.keys, now);
         // one that is set aside is no better
@@ -170,11 +224,18 @@ impl<W: Watch> Run<'_, '_, W> {
     }
 
     /// The next target of the route that takes calls, and has a place for this one.
-    fn next_target(&mut self, given_up: bool, now: Instant) -> bool {
+    pub(super) fn next_target(&mut self, given_up: bool, now: Instant) -> bool {
+        if self.tried.bound {
+            return false;
+        }
         let route = Arc::clone(&self.to.aim.route);
         for at in 0..route.targets.len() {
             let untried = bit(at) & !self.tried.targets != 0;
-            if !untried || !route.targets[at].upstream.is_open_for(now) {
+            if !untried {
+                continue;
+            }
+            if !route.targets[at].upstream.is_open_for(now) {
+                self.tried.passed = true;
                 continue;
             }
             self.tried.targets |= bit(at);
@@ -185,13 +246,9 @@ impl<W: Watch> Run<'_, '_, W> {
                 self.settle_at(aim);
                 return true;
             }
+            self.tried.passed = true;
         }
         false
-    }
-
-    fn move_to(&mut self, aim: &Aim, key: Option<&Key>, given_up: bool) -> bool {
-        let Going { snapshot, who, .. } = self.going;
-        self.lease.move_to(snapshot, who, aim, &self.call, key, given_up).is_ok()
     }
 
     /// The call goes to this target from now on.
@@ -200,7 +257,7 @@ impl<W: Watch> Run<'_, '_, W> {
         self.to.aim = aim;
         self.tried.addresses.clear();
         self.tried.keys.clear();
-        self.body = None;
+        (self.tried.spread, self.body) = (None, None);
         let upstream = self.to.aim.upstream();
         let timeouts = crate::pipeline::limits(self.going.snapshot, &upstream.config.timeouts);
         self.going.flight.set_limits(timeouts);
@@ -208,48 +265,8 @@ impl<W: Watch> Run<'_, '_, W> {
         self.going.flight.describe(|about| about.upstream = Some(name));
     }
 
-    /// Nobody can take it now.
-    async fn exhausted(&mut self, failed: &Failed, now: Instant) -> bool {
-        let route = Arc::clone(&self.to.aim.route);
-        match &route.on_exhausted {
-            Exhausted::Refuse => false,
-            Exhausted::Downgrade(_) if self.tried.downgraded => false,
-            Exhausted::Downgrade(model) => {
-                self.tried.downgraded = true;
-                self.to.aim.instead = Some(Arc::clone(model));
-                self.begin_again(now)
-            }
-            Exhausted::Queue => self.wait(failed, now).await,
-        }
-    }
-
-    /// Until a target takes calls again, and has a place.
-    async fn wait(&mut self, failed: &Failed, now: Instant) -> bool {
-        let since = *self.tried.waiting.get_or_insert(now);
-        let longest = self.to.aim.upstream().config.timeouts.queue;
-        // no place is held while nothing can be done with it
-        self.lease.step_aside();
-        let mut least = failed.hint.unwrap_or_default().max(PAUSE);
-        loop {
-            let left = longest.saturating_sub(since.elapsed());
-            if left.is_zero() || !self.pause((least + jittered(PAUSE)).min(left)).await {
-                return false;
-            }
-            if self.begin_again(Instant::now()) {
-                return true;
-            }
-            least = PAUSE;
-        }
-    }
-
-    /// As if it had not been sent yet.
-    fn begin_again(&mut self, now: Instant) -> bool {
-        (self.tried.targets, self.tried.begun) = (0, 0);
-        self.next_target(false, now)
-    }
-
     /// Waits. `false`: the whole time of the call is up.
-    async fn pause(&self, wait: Duration) -> bool {
+    pub(super) async fn pause(&self, wait: Duration) -> bool {
         let Going { worker, flight, .. } = self.going;
         // the last attempt's deadline is none of the pause
         flight.enter(Stage::Connecting, worker.clock.now());
@@ -286,11 +303,13 @@ impl<W: Watch> Run<'_, '_, W> {
     }
 }
 
-/// What the endpoint allows, for a call with these headers of its caller's.
-pub(super) fn repeat(method: &Method, headers: &HeaderMap, call: &Call) -> Repeat {
+/// What the endpoint allows, for a call with these headers of its caller's. `here`: as in
+/// [`Run::repeats`].
+pub(super) fn repeat(method: &Method, headers: &HeaderMap, call: &Call, here: bool) -> Repeat {
     let Sending::Whole(body) = &call.body else { return Repeat::WhenUnbegun };
     let view = wire::view(call.kind, body).ok();
-    wire::repeat(method, call.kind, view.as_ref(), headers.contains_key("idempotency-key"))
+    let keyed = here && headers.contains_key("idempotency-key");
+    wire::repeat(method, call.kind, view.as_ref(), keyed)
 }
 
 pub(super) fn bit(at: usize) -> u64 {
@@ -308,6 +327,11 @@ fn about_key(why: Why) -> Option<Verdict> {
     }
 }
 
+/// Its backend may be at work on it still.
+pub(super) fn is_given_up(why: Why) -> bool {
+    matches!(why, Why::Slow | Why::TimedOut)
+}
+
 /// Twice as long after each attempt.
 fn backoff(retry: &Retry, attempts: u32) -> Duration {
     let doubled = retry.backoff.saturating_mul(1 << attempts.clamp(1, 16).saturating_sub(1));
@@ -315,7 +339,7 @@ fn backoff(retry: &Retry, attempts: u32) -> Duration {
 }
 
 /// Between half and all of it, so that those who failed together do not come back together.
-fn jittered(most: Duration) -> Duration {
+pub(super) fn jittered(most: Duration) -> Duration {
     most.mul_f64(0.5 + (dice() % 1000) as f64 / 2000.0)
 }
 
@@ -324,12 +348,20 @@ pub fn dice() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 
-/// By what a call is spread over addresses. Fixed keys: every sidecar spreads alike.
-pub(super) fn spread(call: &Call, who: &Identity) -> Spread {
-    let session = who.session.as_deref().unwrap_or(&who.agent);
-    let mut hash = std::hash::DefaultHasher::new();
-    session.hash(&mut hash);
-    let view = call.whole().and_then(|body| wire::view(call.kind, body).ok());
-    let prefix = view.and_then(|view| wire::prefix(call.kind, &view));
-    Spread { prefix, session: Some(hash.finish()) }
+/// By what a call is spread over addresses, where that is asked for. Fixed keys: every sidecar spreads
+/// alike.
+pub(super) fn spread(balance: Balance, call: &Call, who: &Identity) -> Spread {
+    match balance {
+        Balance::LeastBusy | Balance::RoundRobin => Spread::default(),
+        Balance::Session => {
+            let mut hash = std::hash::DefaultHasher::new();
+            who.session.as_deref().unwrap_or(&who.agent).hash(&mut hash);
+            Spread { prefix: None, session: Some(hash.finish()) }
+        }
+        Balance::Prefix => {
+            let view = call.whole().and_then(|body| wire::view(call.kind, body).ok());
+            let prefix = view.and_then(|view| wire::prefix(call.kind, &view));
+            Spread { prefix, session: None }
+        }
+    }
 }

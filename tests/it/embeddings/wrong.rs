@@ -1,9 +1,10 @@
 //! Wrong answers: nothing of them is kept, and none is put together with what is.
 use serde_json::{Value, json};
 
-use super::{CACHED, EMBEDDINGS, Mood, Served, list, served};
-use crate::support::client::{Client, request};
-use crate::support::origin::whole;
+use super::{CACHED, EMBEDDINGS, Mood, Served, backend, list, served};
+use crate::support::app::App;
+use crate::support::client::{Client, ask, request};
+use crate::support::origin::{Origin, whole};
 use crate::support::until;
 
 const PART: &str = r#"["new","old"]"#;
@@ -143,4 +144,48 @@ async fn a_model_that_changes_behind_its_name_is_not_mixed() {
     let answer = served.ask(&list(r#"["old","older"]"#)).await;
     assert_eq!(answer.json()["model"], "m-2");
     assert_eq!(served.inputs(), [json!(["old", "older"])]);
+}
+
+/// The part was answered by the fallback, and is of no use: what is asked for again goes with leave
+/// and with the key of wherever it goes.
+#[tokio::test]
+async fn what_a_fallback_answered_wrongly_is_asked_for_again_with_leave() {
+    let (a, moods) = backend().await;
+    let (b, others) = backend().await;
+    let up = |name: &str, origin: &Origin, key: &str| {
+        let url = origin.url();
+        format!(
+            "{name}: {{ pacing: off, dialect: openai, concurrency: 1, keys: [{key}.key.1, {key}.key.2], url: '{url}' }}"
+        )
+    };
+    let mut app = App::start(&format!(
+        "upstreams: {{ {}, {} }}\nroutes: [{{ to: a, fallback: [b] }}]\npolicies:\n{CACHED}\
+         \x20 - {{ name: calls, limits: {{ requests: 100/day calendar }} }}\n\
+         \x20 - {{ name: tokens, limits: {{ tokens: 1M/day calendar }} }}\n",
+        up("a", &a, "first"),
+        up("b", &b, "second")
+    ));
+    app.secrets.extend(["first.key", "second.key"].map(str::to_owned));
+    let ask = async |body: &str| {
+        let head = "content-type: application/json\r\n";
+        ask(app.addr, &request("POST", EMBEDDINGS, head, body)).await
+    };
+    assert_eq!(ask(&list(r#"["old","older"]"#)).await.status, 200);
+    moods.lock().push(says("503 Service Unavailable", "{}"));
+    others.lock().push(says("200 OK", r#"{"data":[]}"#));
+    let got = ask(&list(PART)).await;
+    assert_eq!((got.status, got.json()["data"].as_array().map(Vec::len)), (200, Some(2)));
+    for (origin, key) in [(&a, "first.key"), (&b, "second.key")] {
+        for request in origin.take() {
+            assert!(request.get("authorization").unwrap().contains(key), "{request:?}");
+        }
+    }
+    app.quiet().await;
+    let state = app.state();
+    let used = |policy: &str| {
+        let mut all = state["limits"].as_array().unwrap().iter();
+        all.find(|limit| limit["policy"] == policy).unwrap()["used"].clone()
+    };
+    // old, older; new, old
+    assert_eq!((used("calls"), used("tokens")), (2.into(), (6 + 8 + 6 + 6).into()));
 }

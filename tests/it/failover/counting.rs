@@ -1,5 +1,11 @@
 //! Limits and places where calls move: each counts once, and nothing is held at the end.
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use tokio::sync::Notify;
+
 use super::*;
+use crate::support::app::AGENT_KEY;
 use crate::support::client::{Client, request};
 use crate::support::origin::{Conn, stream};
 use crate::support::until;
@@ -157,4 +163,117 @@ async fn nothing_is_held_at_the_end_of_a_storm() {
     clients.join_all().await;
     app.quiet().await;
     app.lines(60).await;
+}
+
+/// It fails its first call, and answers those behind once it is told to.
+async fn failing_once() -> (Origin, Arc<Notify>) {
+    let go = Arc::new(Notify::new());
+    let (told, first) = (Arc::clone(&go), Arc::new(AtomicBool::new(true)));
+    let origin = Origin::start(move |mut conn: Conn| {
+        let (go, first) = (Arc::clone(&told), Arc::clone(&first));
+        async move {
+            while conn.request().await.is_some() {
+                if first.swap(false, Relaxed) {
+                    conn.send(&json("500 Internal Server Error", "{}")).await;
+                } else {
+                    go.notified().await;
+                    conn.send(&good()).await;
+                }
+            }
+        }
+    })
+    .await;
+    (origin, go)
+}
+
+/// Its fallback has no place, so it comes back to where it was: with leave, and with the key that
+/// belongs there.
+#[tokio::test]
+async fn a_call_that_comes_back_has_a_place_again() {
+    let tries =
+        "concurrency: 1, retry: { in_place: true, backoff: 1ms }, timeouts: { queue: 300ms },";
+    // several keys, one, and none, before a fallback with one and with none
+    for (keys, other) in [
+        ("keys: [first.key.11, second.key.22],", ""),
+        ("key: first.key.11,", ""),
+        ("", "key: third.key.33,"),
+        ("keys: [first.key.11, second.key.22],", "key: third.key.33,"),
+    ] {
+        let ((a, go), b) = (failing_once().await, holding().await);
+        let ups = [
+            up("a", &a.url(), &format!("dialect: openai, {tries} {keys}")),
+            up("b", &b.url(), &format!("dialect: openai, concurrency: 1, {other}")),
+            up("c", &nowhere(), ""),
+        ];
+        let text = policy(&ups[..2], "")
+            .replace("upstreams: {", &format!("upstreams: {{ {},", ups[2]))
+            .replace("routes: [", "routes: [{ path: /b, to: b }, { path: /a, to: a }, ");
+        let mut app = App::start(&(text + LIMITS));
+        app.secrets.extend(["first", "second", "third"].map(|key| format!("{key}.key")));
+        let mut held = Client::connect(app.addr).await;
+        held.send(&post(&format!("/b{CHAT}"), "", PLAIN)).await;
+        until("its place is taken", async || b.requests() == 1).await;
+        let mut moved = Client::connect(app.addr).await;
+        moved.send(&post(CHAT, "", PLAIN)).await;
+        until("it has come back", async || a.requests() == 2).await;
+        assert_eq!(app.queues("running"), 2, "its place is its own: {keys} {other}");
+        // and nobody else's
+        let late = ask(app.addr, &post(&format!("/a{CHAT}"), "", PLAIN)).await;
+        assert!(matches!(late.status, 408 | 429), "{}", late.text());
+        go.notify_one();
+        let got = moved.answer().await;
+        assert_eq!((got.status, got.text(), a.requests()), (200, GOOD, 2));
+        let seen = a.take();
+        let of = |at: usize| seen[at].get("authorization").unwrap().to_owned();
+        let want = if keys.is_empty() { AGENT_KEY } else { ".key." };
+        assert!(of(0).contains(want) && of(0) == of(1), "{keys} {other}: {seen:?}");
+        drop(held);
+        app.quiet().await;
+        let lines = app.lines(3).await;
+        let line = lines.iter().find(|line| line["status"] == 200).unwrap();
+        assert_eq!((&line["upstream"], &line["attempts"]), (&"a".into(), &2.into()));
+        assert_eq!((&line["input_tokens"], &line["output_tokens"]), (&7.into(), &3.into()));
+        // one call, and the one that was held; two requests to the first upstream
+        let all = ["calls", "at-a", "at-b"].map(|name| used(&app, name));
+        assert_eq!(all, [2, 2, 1]);
+    }
+}
+
+/// Meanwhile another call has taken the place: it is not passed, and the last answer is given.
+#[tokio::test]
+async fn a_call_that_cannot_come_back_is_over() {
+    let ((a, go), b) = (failing_once().await, holding().await);
+    let tries = "concurrency: 1, retry: { in_place: true, backoff: 1s },";
+    let ups = [up("a", &a.url(), tries), up("b", &b.url(), "concurrency: 1,")];
+    let text = policy(&ups, "")
+        .replace("routes: [", "routes: [{ path: /b, to: b }, { path: /a, to: a }, ");
+    let app = App::start(&text);
+    let mut held = Client::connect(app.addr).await;
+    held.send(&post(&format!("/b{CHAT}"), "", PLAIN)).await;
+    until("its place is taken", async || b.requests() == 1).await;
+    let mut moved = Client::connect(app.addr).await;
+    moved.send(&post(CHAT, "", PLAIN)).await;
+    until("it has failed", async || a.requests() == 1 && app.queues("running") == 1).await;
+    let mut other = Client::connect(app.addr).await;
+    other.send(&post(&format!("/a{CHAT}"), "", PLAIN)).await;
+    until("the place is another's", async || a.requests() == 2).await;
+    let got = moved.answer().await;
+    assert_eq!((got.status, got.head.get("x-tidegate-source")), (500, Some("upstream")));
+    assert_eq!(a.requests(), 2);
+    go.notify_one();
+    assert_eq!(other.answer().await.text(), GOOD);
+    drop(held);
+    app.quiet().await;
+}
+
+/// What was tried in vain behind it is none of its bill.
+#[tokio::test]
+async fn who_was_not_reached_is_not_counted_behind_one_who_was() {
+    let a = Origin::saying(json("500 Internal Server Error", "{}")).await;
+    let ups = [up("a", &a.url(), ""), up("b", &nowhere(), ""), up("c", &nowhere(), "")];
+    let app = App::start(&(policy(&ups, "") + LIMITS));
+    assert_eq!(call(&app).await.status, 500);
+    app.quiet().await;
+    let all = ["calls", "tokens", "at-a", "at-b", "at-c"].map(|name| used(&app, name));
+    assert_eq!(all, [1, 0, 1, 0, 0]);
 }

@@ -209,3 +209,101 @@ async fn another_model_is_asked_for_only_once() {
     assert_eq!(a.requests(), 2);
     app.quiet().await;
 }
+
+/// A key that is refused today is refused in a second as well.
+#[tokio::test]
+async fn what_waiting_cannot_heal_is_not_waited_for() {
+    let key = "dialect: openai, key: '${CANARY}', breaker: off, timeouts: { queue: 2s },";
+    for (status, more) in [
+        ("401 Unauthorized", ""),
+        ("403 Forbidden", ""),
+        ("429 Too Many Requests", "spent"),
+        ("500 Internal Server Error", ""),
+        ("500 Internal Server Error", "retry: off,"),
+        // its backend says that it is not to be asked again
+        ("503 Service Unavailable\r\nx-should-retry: false", "concurrency: 1,"),
+    ] {
+        let (code, more) = if more == "spent" { ("insufficient_quota", "") } else { ("no", more) };
+        let body = format!(r#"{{"error":{{"message":"no","type":"{code}","code":"{code}"}}}}"#);
+        let a = Origin::saying(json(status, &body)).await;
+        let up = up("a", &a.url(), &format!("{key} {more}"));
+        let app = App::start(&policy(&[up], ", concurrency: 1, on_exhausted: queue"));
+        let from = Instant::now();
+        let got = call(&app).await;
+        assert_eq!(got.status.to_string(), status[..3]);
+        assert_eq!(a.requests(), 1, "{status} {more}");
+        assert!(from.elapsed() < Duration::from_millis(1500), "{:?}", from.elapsed());
+        app.quiet().await;
+    }
+}
+
+/// Only the one that may get well is asked again.
+#[tokio::test]
+async fn it_waits_for_those_who_may_get_well() {
+    let a = Origin::saying(json("500 Internal Server Error", "{}")).await;
+    let (b, well) = recovering().await;
+    let more = "breaker: off, concurrency: 1,";
+    let ups = [up("a", &a.url(), more), up("b", &b.url(), more)];
+    let app = App::start(&policy(&ups, ", concurrency: 1, on_exhausted: queue"));
+    let mut client = Client::connect(app.addr).await;
+    client.send(&post(CHAT, "", PLAIN)).await;
+    until("it has been tried again", async || b.requests() >= 2).await;
+    well.store(true, Relaxed);
+    assert_eq!(client.answer().await.text(), GOOD);
+    assert_eq!(a.requests(), 1);
+    app.quiet().await;
+}
+
+/// The fallback is full: it is waited for, although waiting makes nothing of the first.
+#[tokio::test]
+async fn it_waits_for_a_place() {
+    let a = Origin::saying(json("500 Internal Server Error", "{}")).await;
+    let b = Origin::start(|mut conn: Conn| async move {
+        while let Some(request) = conn.request().await {
+            match request.get("x-stays") {
+                Some(_) => return conn.until_gone().await,
+                None => conn.send(&good()).await,
+            }
+        }
+    })
+    .await;
+    let ups = [up("a", &a.url(), "breaker: off,"), up("b", &b.url(), "concurrency: 1,")];
+    let text = policy(&ups, ", on_exhausted: queue");
+    let app = App::start(&text.replace("routes: [", "routes: [{ path: /b, to: b }, "));
+    let mut held = Client::connect(app.addr).await;
+    held.send(&crate::support::client::request(
+        "POST",
+        &format!("/b{CHAT}"),
+        "x-stays: 1\r\n",
+        PLAIN,
+    ))
+    .await;
+    until("its place is taken", async || b.requests() == 1).await;
+    let mut client = Client::connect(app.addr).await;
+    client.send(&post(CHAT, "", PLAIN)).await;
+    until("the first has failed", async || a.requests() == 1).await;
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    drop(held);
+    assert_eq!(client.answer().await.text(), GOOD);
+    assert_eq!(counts([&a, &b]), [1, 2]);
+    app.quiet().await;
+}
+
+/// What is sent again comes out of the upstream's budget, also without other retries.
+#[tokio::test]
+async fn who_waits_pays_for_being_sent_again() {
+    const CALLS: usize = 130;
+    let (a, _) = recovering().await;
+    let more = "breaker: off, retry: off, timeouts: { queue: 300ms },";
+    let app = App::start(&policy(&[up("a", &a.url(), more)], ", on_exhausted: queue"));
+    let mut calls = tokio::task::JoinSet::new();
+    for _ in 0..CALLS {
+        let to = app.addr;
+        calls.spawn(async move { ask(to, &post(CHAT, "", PLAIN)).await.status });
+    }
+    assert!(calls.join_all().await.iter().all(|status| *status == 503));
+    // a reserve of 100 in ten seconds, and a fifth of the calls
+    let again = a.requests() - CALLS;
+    assert!((50..=126).contains(&again), "{again}");
+    app.quiet().await;
+}

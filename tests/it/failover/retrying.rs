@@ -69,7 +69,8 @@ async fn work_that_may_have_been_done_is_not_done_twice() {
         (RESPONSES, "", own, [1, 1, 1]),
         (RESPONSES, "", lasting, [0, 0, 1]),
         (RESPONSES, "", hosted, [0, 0, 1]),
-        (RESPONSES, keyed, lasting, [1, 1, 1]),
+        // another vendor does not know the key
+        (RESPONSES, keyed, lasting, [0, 0, 1]),
         ("/v1/embeddings", "", r#"{"model":"m","input":"hi"}"#, [1, 1, 1]),
         // a body that streams through cannot be sent again
         ("/v1/files", "", "{}", [0, 0, 0]),
@@ -89,6 +90,56 @@ async fn work_that_may_have_been_done_is_not_done_twice() {
             app.quiet().await;
         }
     }
+}
+
+/// A key makes known what was done, but only to those who share it: not to another upstream, and not
+/// under another credential.
+#[tokio::test]
+async fn work_is_repeated_by_its_key_where_the_key_is_known() {
+    let lasting = r#"{"model":"m","input":"hi","background":true}"#;
+    let limits = "policies: [{ name: calls, limits: { requests: 100/day calendar } }]\n";
+    let at = |urls: &[&str], more: &str| {
+        let urls = urls.join("', '");
+        let more = format!("balance: round_robin, breaker: off, {more}");
+        format!("a: {{ pacing: off, concurrency: 1, dialect: openai, {more} urls: ['{urls}'] }}")
+    };
+    let (keys, b_of) = ("keys: [first.key.11, second.key.22],", |b: &Origin| up("b", &b.url(), ""));
+    // after an error, and after a reset
+    for bad in [json("500 Internal Server Error", "{}"), Vec::new()] {
+        for keys in ["", keys] {
+            // another address of the same upstream, with the same key
+            let (a, c) = (Origin::by_turns([bad.clone()]).await, Origin::saying(good()).await);
+            let b = Origin::saying(good()).await;
+            let ups = [at(&[&a.url(), &c.url()], keys), b_of(&b)];
+            let app = App::start(&(policy(&ups, "") + limits));
+            let call = request("POST", RESPONSES, "idempotency-key: k\r\n", lasting);
+            let got = ask(app.addr, &call).await;
+            assert_eq!((got.status, counts([&a, &c, &b])), (200, [1, 1, 0]), "{keys}");
+            let key = |origin: &Origin| origin.take()[0].get("authorization").map(str::to_owned);
+            assert_eq!(key(&a), key(&c));
+            app.quiet().await;
+            // that one cannot be reached: what may have been done is done nowhere else
+            let a = Origin::by_turns([bad.clone()]).await;
+            let ups = [at(&[&a.url(), &nowhere()], keys), b_of(&b)];
+            let app = App::start(&(policy(&ups, ", on_exhausted: queue") + limits));
+            let got = ask(app.addr, &call).await;
+            assert!(matches!(got.status, 500 | 502), "{}", got.text());
+            assert_eq!(counts([&a, &b]), [1, 0], "{keys}");
+            app.quiet().await;
+            let state = app.state();
+            let used = &state["limits"][0]["used"];
+            assert_eq!((used, &state["limits"][0]["policy"]), (&1.into(), &"calls".into()));
+        }
+    }
+    // an error about the credential, in a stream that may have been at work
+    let lasting = lasting.replace("\"background\"", "\"stream\":true,\"background\"");
+    let limited = "event: error\ndata: {\"type\":\"error\",\"code\":\"rate_limit_exceeded\",\"message\":\"no\"}\n\n";
+    let a = Origin::saying(stream([limited])).await;
+    let app =
+        App::start(&policy(&[at(&[&a.url()], keys).replace("balance: round_robin,", "")], ""));
+    ask(app.addr, &request("POST", RESPONSES, "idempotency-key: k\r\n", &lasting)).await;
+    assert_eq!(a.requests(), 1);
+    app.quiet().await;
 }
 
 /// One that never answers.

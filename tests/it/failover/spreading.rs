@@ -92,3 +92,28 @@ async fn a_call_that_is_tried_again_goes_to_another_address() {
         app.quiet().await;
     }
 }
+
+/// Each upstream has a balance of its own, also for calls that come to it from another.
+#[tokio::test]
+async fn a_fallback_spreads_by_its_own_balance() {
+    for (balance, lines) in [("prefix", ""), ("session", "x-session-id: s\r\n")] {
+        let a = [Origin::saying(unavailable()).await, Origin::saying(unavailable()).await];
+        let b = [Origin::saying(good()).await, Origin::saying(good()).await];
+        let urls = |of: &[Origin; 2]| format!("urls: ['{}', '{}']", of[0].url(), of[1].url());
+        let app = App::start(&policy(
+            &[
+                format!("a: {{ pacing: off, breaker: off, {} }}", urls(&a)),
+                format!("b: {{ pacing: off, balance: {balance}, {} }}", urls(&b)),
+            ],
+            "",
+        ));
+        for _ in 0..8 {
+            let call = crate::support::client::request("POST", CHAT, lines, PLAIN);
+            assert_eq!(ask(app.addr, &call).await.text(), GOOD);
+        }
+        let mut seen = counts([&b[0], &b[1]]);
+        seen.sort_unstable();
+        assert_eq!(seen, [0, 8], "{balance}");
+        app.quiet().await;
+    }
+}

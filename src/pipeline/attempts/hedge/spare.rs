@@ -83,7 +83,14 @@ impl Second {
         run.tried.targets = if aim.at == from { 0 } else { bit(from) };
         run.beside = Some(side);
         run.dress();
-        let sent = run.attempt().await;
+        let mut sent = run.attempt().await;
+        // the first one has failed, so that a slow stream is better than none
+        if let Err(failed) = &mut sent
+            && failed.why == Why::Slow
+            && let Some(kept) = failed.kept.take()
+        {
+            sent = Ok(kept.sent);
+        }
         if let Err(failed) = &sent {
             run.set_key_aside(failed, Instant::now());
             run.lease.step_aside();
