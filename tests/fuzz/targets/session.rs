@@ -197,7 +197,8 @@ fn models(tree: &Tree) -> Vec<&str> {
 }
 
 fn writes(tree: &Tree) -> Vec<&str> {
-    let writes: Vec<_> = writers(tree).into_iter().filter_map(|of| only(of, "model")?.text()).collect();
+    let writes: Vec<_> =
+        writers(tree).into_iter().filter_map(|of| only(of, "model")?.text()).collect();
     assert!(writes.len() < 2, "two of them, and one was read");
     writes
 }
@@ -214,16 +215,18 @@ fn is_odd(tree: &Tree) -> bool {
 
 /// Something that is read stands there more than once.
 fn is_double(tree: &Tree) -> bool {
-    let twice = |of: &Tree, names: &[&'static str]| {
-        names.iter().any(|name| all(of, name).count() > 1)
-    };
+    let twice =
+        |of: &Tree, names: &[&'static str]| names.iter().any(|name| all(of, name).count() > 1);
     let named = named(tree);
     let texts: Vec<_> = named.iter().flat_map(|of| all(of, "model")).collect();
     let audio: Vec<_> = named.iter().flat_map(|of| all(of, "audio")).collect();
     let inputs: Vec<_> = audio.iter().flat_map(|of| all(of, "input")).collect();
     texts.windows(2).any(|pair| pair[0] != pair[1])
         || named.iter().any(|of| {
-            twice(of, &["type", "model", "session", "response", "audio", "input_audio_transcription"])
+            twice(
+                of,
+                &["type", "model", "session", "response", "audio", "input_audio_transcription"],
+            )
         })
         || audio.iter().any(|of| twice(of, &["input"]))
         || inputs.iter().any(|of| twice(of, &["transcription"]))
