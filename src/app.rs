@@ -129,6 +129,7 @@ pub fn start_logging_to(start: Start, log: AccessLog) -> Result<Running, StartEr
     // before anything is opened
     let descriptors = Descriptors::raise(workers);
     descriptors.check(config.server.max_connections);
+    life::warn(&config);
     let simulator = simulator_for(&config)?;
     point_to(&mut config, simulator.as_ref());
     let store = open_store(&config)?;

@@ -248,6 +248,9 @@ fn check(args: Check) -> ExitCode {
         Some(path) => format!("{}: ok", path.display()),
         None => "no policy file, the known vendors are served".to_owned(),
     };
+    for warning in config::warnings(&config) {
+        tell(&format!("warning: {warning}\n"));
+    }
     say(&format!("{what}: {}\n", counts(&config)))
 }
 

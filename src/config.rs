@@ -25,6 +25,7 @@ mod upstream;
 mod url;
 mod validate;
 mod vendors;
+mod warnings;
 
 #[cfg(test)]
 mod tests;
@@ -54,6 +55,7 @@ pub use schema::schema;
 pub use show::redacted;
 pub use url::proxy;
 pub use validate::is_level;
+pub use warnings::{Warning, warnings};
 
 use crate::wire::Dialect;
 
@@ -111,7 +113,7 @@ pub struct Server {
     /// From the first byte of a head to its last.
     pub head_timeout: Duration,
     /// Longest time without progress while a request body arrives: 1 KiB for each second of it,
-    /// and a sixteenth of the length that was announced.
+    /// and a sixteenth of the length that was announced; of a body that streams through, 1 KiB.
     pub body_timeout: Duration,
     /// An idle keep-alive connection is closed after this.
     pub idle_timeout: Duration,

@@ -7,7 +7,8 @@
 //! so the sweep takes it for one of now. Nothing here is shared between threads.
 //!
 //! Bytes and content of a stream have deadlines of their own: a backend's pings show that it is
-//! alive, and not that it gets on. The same sweep sees that a client has heard nothing for long.
+//! alive, and not that it gets on; and one that thinks says nothing, so that until content begins
+//! silence has a bound of its own. The same sweep sees that a client has heard nothing for long.
 //!
 //! Alternative rejected: one tokio timer per call, re-armed at each stage; it costs an entry in the
 //! timer wheel and its lock for each of them.
@@ -41,6 +42,8 @@ enum Awaited {
     /// None, or none that could be seen.
     Nothing,
     First,
+    /// Of a plain answer: any byte is.
+    Body,
     Next,
 }
 
@@ -132,6 +135,10 @@ impl Flight {
         // it was the client that had stood still
         self.forgive(|fate| fate == Expired::Idle);
         self.bytes.set(self.bytes.get() + bytes as u64);
+        if bytes > 0 && self.awaited.get() == Awaited::Body {
+            self.awaited.set(Awaited::Nothing);
+            self.forgive(|fate| fate == Expired::FirstContent);
+        }
     }
 
     /// So many bytes of the request's body are held.
@@ -169,6 +176,12 @@ impl Flight {
         if self.awaited.get() == Awaited::Nothing {
             self.awaited.set(Awaited::First);
         }
+    }
+
+    /// The answer is a plain one that we know: its first byte is waited for as content is. To be
+    /// asked for as [`Self::await_content`].
+    pub fn await_body(&self) {
+        self.awaited.set(Awaited::Body);
     }
 
     /// A frame has brought content.
@@ -308,20 +321,23 @@ impl Flight {
     fn overdue(&self, now: Tick) -> Option<Expired> {
         let bounds = self.bounds.get();
         let exceeds = |tick: &Cell<Tick>, bound: u32| passed(now, tick) > bound.saturating_add(1);
-        let stage = self.stage.get();
+        let (stage, awaited) = (self.stage.get(), self.awaited.get());
         let (bound, why) = match stage {
             Stage::Reading => (bounds.reading, Expired::Reading),
             Stage::Queued => (bounds.queued, Expired::Queued),
             Stage::Connecting => (u32::MAX, Expired::Total),
             Stage::FirstByte => (bounds.first_byte, Expired::FirstByte),
+            Stage::Answering if matches!(awaited, Awaited::First | Awaited::Body) => {
+                (bounds.idle_before_content, Expired::Idle)
+            }
             Stage::Answering => (bounds.idle, Expired::Idle),
         };
         if exceeds(&self.moved, bound) {
             return Some(why);
         }
-        let (bound, why) = match self.awaited.get() {
+        let (bound, why) = match awaited {
             Awaited::Nothing => (u32::MAX, Expired::FirstContent),
-            Awaited::First => (bounds.first_content, Expired::FirstContent),
+            Awaited::First | Awaited::Body => (bounds.first_content, Expired::FirstContent),
             Awaited::Next => (bounds.between_tokens, Expired::BetweenTokens),
         };
         if exceeds(&self.awaits, bound) {

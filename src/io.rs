@@ -6,9 +6,11 @@ pub mod pem;
 
 use std::cell::RefCell;
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -28,6 +30,19 @@ thread_local! {
 }
 
 impl Stream {
+    /// Whether bytes or the end lie in the socket. It is the kernel that is asked: the runtime learns
+    /// of them in its next turn, which may be one too late.
+    pub fn has_news(&self) -> bool {
+        let socket = match self {
+            Self::Tcp(io) => SockRef::from(io),
+            Self::Unix(io) => SockRef::from(io),
+            Self::ServerTls(io) => SockRef::from(io.get_ref().0),
+            Self::ClientTls(io) => SockRef::from(io.get_ref().0),
+        };
+        let peeked = socket.peek(&mut [MaybeUninit::uninit()]);
+        !matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+
     /// As `poll_write_vectored`; a few small slices go out as one plain write.
     pub fn poll_write_joined(
         &mut self,

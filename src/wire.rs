@@ -58,7 +58,7 @@ pub use splice::{Edits, Wish, path_with_model};
 pub use split::{Event, Line, MAX_EVENT, NdJsonSplit, SseSplit};
 pub use tools::{Conversation, ToolCall, conversation, last_tool_call};
 pub use usage::Usage;
-pub use verdict::{Verdict, event_verdict, verdict};
+pub use verdict::{Verdict, event_verdict, opens_with_error, verdict};
 pub use view::{View, ViewFault, view};
 
 /// A way of speaking. Closed on purpose: a new OpenAI-compatible vendor is configuration.

@@ -11,7 +11,7 @@ use tokio::runtime::LocalRuntime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{Running, Start, StartError, environment, notifier, point_to};
-use crate::config::{Config, Loaded};
+use crate::config::{self, Config, Loaded, Warning};
 use crate::drain::Stage;
 use crate::listen::notify::Notifier;
 use crate::reload::{Cause, Watch};
@@ -155,11 +155,26 @@ impl Life {
             let mut config = loaded.config.clone();
             point_to(&mut config, shared.simulator.as_ref());
             needs_restart(&before.config, &config);
+            warn(&config);
             let snapshot = Snapshot::prepare(config, &shared.lasting, &metrics, &environment)
                 .map_err(|error| error.to_string())?;
             Ok(Some((snapshot, loaded)))
         });
         preparing.await.unwrap_or_else(|_| Err("the new policy could not be prepared".to_owned()))
+    }
+}
+
+/// Says what the policy does that may not be meant.
+pub fn warn(config: &Config) {
+    for warning in config::warnings(config) {
+        let Warning { route, first, upstream, host } = &warning;
+        tracing::warn!(
+            %route,
+            %first,
+            %upstream,
+            %host,
+            "the callers' own credentials are shown to a second vendor"
+        );
     }
 }
 

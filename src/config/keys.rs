@@ -214,7 +214,8 @@ pub(super) static SERVER: Section = Section {
             "body_timeout",
             &Shape::Duration,
             "30s",
-            "Longest time until a body gets on: by 1 KiB for each second of it, and a sixteenth.",
+            "Longest time until a body gets on: by 1 KiB for each second of it, and a sixteenth of \
+             its length; one that streams through, by 1 KiB.",
         ),
         key(
             "idle_timeout",

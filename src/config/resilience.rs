@@ -116,7 +116,8 @@ impl Balance {
 pub struct Retry {
     /// Times a call may be sent, the first included.
     pub attempts: u32,
-    /// Attempts beyond the first, as a percentage of calls; at least one a second is allowed.
+    /// Attempts beyond the first, as a percentage of the calls of the last ten seconds; a hundred in
+    /// that time, ten a second, are allowed whatever the share.
     pub budget: f64,
     /// The first pause before the same upstream is asked again; doubled each time, with jitter.
     pub backoff: Duration,
@@ -251,8 +252,10 @@ pub struct Timeouts {
     pub first_byte: Duration,
     /// From the request's last byte to the first of the answer's content.
     pub first_content: Duration,
-    /// Longest silence inside an answer; any byte ends it.
-    pub idle: Duration,
+    /// Longest silence inside an answer; any byte ends it. One that is written holds from the
+    /// answer's head on. `None`: [`Timeouts::IDLE`], and none before the content begins that we can
+    /// see: a model may think without a word as long as `first_content`.
+    pub idle: Option<Duration>,
     /// Longest time between two pieces of content; pings do not count.
     pub between_tokens: Duration,
     /// From the call's start to the answer's last byte; never cuts a stream that is sending.
@@ -265,7 +268,7 @@ impl Default for Timeouts {
             queue: Duration::from_secs(10),
             first_byte: Duration::from_mins(10),
             first_content: Duration::from_mins(15),
-            idle: Duration::from_mins(2),
+            idle: None,
             between_tokens: Duration::from_mins(5),
             total: Duration::from_hours(1),
         }
@@ -273,13 +276,26 @@ impl Default for Timeouts {
 }
 
 impl Timeouts {
+    /// Longest silence inside an answer where the policy says nothing of it.
+    pub const IDLE: Duration = Duration::from_mins(2);
+
+    /// Longest silence inside an answer.
+    pub fn idle(&self) -> Duration {
+        self.idle.unwrap_or(Self::IDLE.min(self.total))
+    }
+
+    /// The same where content can be seen and has not begun.
+    pub fn idle_before_content(&self) -> Duration {
+        self.idle.unwrap_or(Duration::MAX)
+    }
+
     /// For the time before an upstream is known.
     pub fn unbounded() -> Self {
         Self {
             queue: Duration::MAX,
             first_byte: Duration::MAX,
             first_content: Duration::MAX,
-            idle: Duration::MAX,
+            idle: Some(Duration::MAX),
             between_tokens: Duration::MAX,
             total: Duration::MAX,
         }

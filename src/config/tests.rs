@@ -61,7 +61,8 @@ fn the_example_in_full_is_right_and_shows_the_defaults() {
     assert_eq!(local.hedge, Some(Hedge { after, ..Hedge::default() }));
     assert_eq!(local.websocket, WebSocket { sessions: Some(100), ..plain.websocket });
     assert_eq!(local.pool, plain.pool);
-    assert_eq!(local.timeouts, plain.timeouts);
+    let idle = Some(Duration::from_secs(90));
+    assert_eq!(local.timeouts, Timeouts { idle, ..plain.timeouts });
     assert_eq!((&local.auth, local.http2, &local.proxy), (&plain.auth, plain.http2, &plain.proxy));
     assert_eq!((local.dialect, &local.api_prefix), (plain.dialect, &plain.api_prefix));
 }

@@ -204,7 +204,7 @@ fn timeouts<'r>(reader: &'r Reader<'r>, at: &At<'_>, waits: bool) -> Option<Time
         queue: fields.read("queue", default.queue, Reader::duration),
         first_byte: part("first_byte", default.first_byte),
         first_content: part("first_content", default.first_content),
-        idle: part("idle", default.idle),
+        idle: fields.maybe_within("idle", total, "total", Reader::some_time),
         between_tokens: part("between_tokens", default.between_tokens),
         total,
     })

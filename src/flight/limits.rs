@@ -35,7 +35,7 @@ pub enum Expired {
     Reading,
     Queued,
     FirstByte,
-    /// A stream was asked for, and none of its content has come.
+    /// A stream was asked for, or a plain answer has begun, and none of its content has come.
     FirstContent,
     Idle,
     /// A stream is alive, and no more of its content comes.
@@ -66,9 +66,11 @@ pub struct Limits {
     pub reading: Duration,
     pub queued: Duration,
     pub first_byte: Duration,
-    /// From the request's last byte to the first content of a stream.
+    /// From the request's last byte to the first content of a stream, or of a plain answer's body.
     pub first_content: Duration,
     pub idle: Duration,
+    /// The same while the first content of an answer is waited for.
+    pub idle_before_content: Duration,
     /// From one piece of a stream's content to the next.
     pub between_tokens: Duration,
     /// Over the whole call; a stream that is sending is never cut by it.
@@ -86,6 +88,7 @@ impl Limits {
         first_byte: Duration::MAX,
         first_content: Duration::MAX,
         idle: Duration::MAX,
+        idle_before_content: Duration::MAX,
         between_tokens: Duration::MAX,
         total: Duration::MAX,
         heartbeat: None,
@@ -100,6 +103,7 @@ pub(super) struct Bounds {
     pub first_byte: u32,
     pub first_content: u32,
     pub idle: u32,
+    pub idle_before_content: u32,
     pub between_tokens: u32,
     pub total: u32,
     pub heartbeat: u32,
@@ -113,6 +117,7 @@ impl From<Limits> for Bounds {
             first_byte: millis(limits.first_byte),
             first_content: millis(limits.first_content),
             idle: millis(limits.idle),
+            idle_before_content: millis(limits.idle_before_content),
             between_tokens: millis(limits.between_tokens),
             total: millis(limits.total),
             heartbeat: limits.heartbeat.map_or(u32::MAX, millis),

@@ -38,7 +38,7 @@ use crate::upstream::call::{CallError, Missed, Outbound, send};
 use crate::upstream::h1::H1Error;
 use crate::upstream::outgoing::Outgoing;
 use crate::upstream::visit::{Closed, Spread};
-use crate::wire::Verdict;
+use crate::wire::{Repeat, Verdict};
 
 /// A call on its way through its attempts.
 pub struct Run<'c, 'p, W: Watch> {
@@ -126,7 +126,7 @@ enum Why {
     Unbegun,
     /// By the status and body of its answer.
     Said(Verdict),
-    /// By an error in its stream, before content.
+    /// By an error in its stream, before content, or in the body of a good answer.
     InStream(Verdict),
     Broken,
     TimedOut,
@@ -301,8 +301,12 @@ impl<'c, 'p, W: Watch> Run<'c, 'p, W> {
         self.lease.sent(now);
         self.lease.times(&self.call);
         let path = self.to.path();
-        let headers = &mut self.head.headers;
-        let mut outbound = Outbound { method: &self.head.method, target: &path, headers, body };
+        let (method, headers) = (&self.head.method, &mut self.head.headers);
+        let repeats = &|sent: &HeaderMap| {
+            let headers = self.caller.as_deref().unwrap_or(sent);
+            next::repeat(method, headers, &self.call, true) != Repeat::WhenUnbegun
+        };
+        let mut outbound = Outbound { method, target: &path, headers, body, repeats };
         let Going { worker, flight, .. } = self.going;
         match send(&worker.pools, flight, &upstream, visit, &mut outbound).await {
             Ok(mut answer) => {
@@ -359,7 +363,9 @@ impl<'c, 'p, W: Watch> Run<'c, 'p, W> {
 
     /// No answer came.
     fn missed(&mut self, missed: Missed, mut body: Outgoing, address: PoolKey) -> Box<Failed> {
-        let Missed { error, visit, unbegun } = missed;
+        let Missed { error, visit, unbegun, tries } = missed;
+        self.tried.attempts += tries - 1;
+        self.watch.tried(self.tried.attempts);
         self.lease.unanswered(unbegun);
         self.tried.begun -= u32::from(unbegun);
         let upload = matches!(body, Outgoing::Streaming { .. });

@@ -67,6 +67,7 @@ pub async fn vector(
         target: &target,
         headers: &mut headers,
         body: Outgoing::whole(Bytes::from(body.to_string())),
+        repeats: &|_| true,
     };
     let answer = send(&worker.pools, &ticket, upstream, visit, &mut outbound).await.ok()?;
     if !answer.status.is_success() {

@@ -1,6 +1,7 @@
 //! What is held back of an answer before it is the client's: an error's body, to see what it says of
-//! the backend, and a stream's head until its first content, so that an error in it can still be
-//! answered by somebody else. Bounded in bytes and in time; the pieces are handed on as they came.
+//! the backend, a small answer's, which may be an error under a good status, and a stream's head
+//! until its first content, so that an error in it can still be answered by somebody else. Bounded in
+//! bytes and in time; the pieces are handed on as they came.
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -8,7 +9,9 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
+use http::HeaderMap;
+use http::header::CONTENT_LENGTH;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::clock::Clock;
@@ -19,28 +22,41 @@ use crate::wire::{Ending, Meter, Verdict};
 
 /// Most bytes held back.
 pub const MOST: usize = 64 * 1024;
-/// Longest time for an error's body to come.
-const ERROR_BODY: Duration = Duration::from_secs(2);
+/// Longest time for it to come.
+const SHORT_BODY: Duration = Duration::from_secs(2);
+/// Longer answers are no errors.
+const SMALL: u64 = 4 * 1024;
 
-/// The body of an error, as far as it is held; all of it goes on being there to be read.
-pub async fn error_body(flight: &Flight, body: &mut AnswerBody) -> Result<Bytes, CallError> {
-    let (mut pieces, mut whole) = (VecDeque::new(), BytesMut::new());
-    let until = Instant::now() + ERROR_BODY;
-    while !body.ended() && whole.len() < MOST {
+/// The body of an error, or of a small answer, as far as it is held; all of it goes on being there to
+/// be read. What came in one piece is not copied.
+pub async fn short_body(flight: &Flight, body: &mut AnswerBody) -> Result<Bytes, CallError> {
+    let (mut pieces, mut held) = (VecDeque::<Bytes>::new(), 0);
+    let until = Instant::now() + SHORT_BODY;
+    while !body.ended() && held < MOST {
         let next = flight.guard(poll_fn(|cx| body.poll_data(cx)));
         match timeout_at(until, next).await {
             Ok(Ok(Some(Ok(piece)))) => {
-                whole.extend_from_slice(&piece);
+                held += piece.len();
                 pieces.push_back(piece);
-                flight.keeps(2 * whole.len());
+                flight.keeps(2 * held);
             }
             Ok(Ok(Some(Err(error)))) => return Err(error),
             // late: what has come must do
             Ok(Ok(None) | Err(_)) | Err(_) => break,
         }
     }
+    let whole = match pieces.make_contiguous() {
+        [one] => one.clone(),
+        several => several.concat().into(),
+    };
     body.put_back(pieces);
-    Ok(whole.freeze())
+    Ok(whole)
+}
+
+/// Whether all of an answer can be held back unnoticed: it says that it is small.
+pub fn is_small(headers: &HeaderMap) -> bool {
+    let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+    length.and_then(|length| length.parse().ok()).is_some_and(|length: u64| length <= SMALL)
 }
 
 /// How holding a stream back has ended.

@@ -116,6 +116,7 @@ pub async fn upgrade(
         target: &path,
         headers: &mut head.headers,
         body: Outgoing::whole(Bytes::new()),
+        repeats: &|_| false,
     };
     let now = std::time::Instant::now();
     let visit = upstream.choose(Spread::default(), &[], now).map_err(|closed| match closed {
@@ -182,7 +183,7 @@ fn dress(to: &Prepared<'_>, lease: &Lease, head: &mut request::Parts, metered: b
 /// No answer came. It is the backend's doing, unless the call's own time was up or we have run out
 /// of descriptors.
 fn refused(missed: Missed, lease: &mut Lease) -> Refusal {
-    let Missed { error, visit, unbegun } = missed;
+    let Missed { error, visit, unbegun, .. } = missed;
     lease.unanswered(unbegun);
     let blameless = match &error {
         CallError::Expired(expired) => {

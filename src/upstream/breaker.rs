@@ -3,10 +3,12 @@
 //! Closed, it counts. So many failures in a row open it, or their share in a window (as linkerd2-proxy
 //! does it: an exact ring, not a moving average, in which a tight burst hides). Open, it lets nobody
 //! pass until its time is over; then one call alone, the probe. That one's success closes it, its
-//! failure opens it for twice as long.
+//! failure opens it for twice as long. A probe that hangs is overtaken: once it has been out for as long
+//! as the rule keeps it open, another may go.
 //!
-//! Invariants: one probe at a time; an opening never ends earlier than the one before it; what was
-//! sent before an opening says nothing after it. No moment is stored that a rule could change: rules
+//! Invariants: one probe in each such time; an opening never ends earlier than the one before it; what
+//! was sent before an opening says nothing after it; a probe that was overtaken can close it, for the
+//! backend has answered, and do nothing else. No moment is stored that a rule could change: rules
 //! come with each word, so a new one is in force at once and nothing is forgotten.
 mod ring;
 mod switch;
@@ -25,6 +27,8 @@ pub struct Breaker {
     era: u32,
     /// Openings since it was closed last.
     times: u32,
+    /// Counts probes, so that one that was overtaken is told from the last.
+    probes: u32,
     row: Row,
     ring: Ring,
 }
@@ -48,6 +52,8 @@ pub struct Pass {
     era: u32,
     /// Everybody waits for how it goes.
     pub probe: bool,
+    /// Which probe it is.
+    number: u32,
     /// It has been counted as a success, and where.
     good: Option<Good>,
 }
@@ -117,28 +123,32 @@ const PROBING: Duration = Duration::from_secs(1);
 
 impl Breaker {
     /// Leave to visit, or how long there is none. Takes the probe when it is due.
-    pub fn ask(&mut self, now: Instant) -> Result<Pass, Duration> {
-        self.look(now)?;
-        let probe = matches!(self.state, State::Open { .. });
-        if probe {
-            self.state = State::HalfOpen { since: now };
+    pub fn ask(&mut self, rule: &Rule, now: Instant) -> Result<Pass, Duration> {
+        self.look(rule, now)?;
+        if matches!(self.state, State::Closed) {
+            return Ok(self.pass());
         }
-        Ok(Pass { probe, ..self.pass() })
+        self.state = State::HalfOpen { since: now };
+        self.probes = self.probes.wrapping_add(1);
+        Ok(Pass { probe: true, number: self.probes, ..self.pass() })
     }
 
     /// What [`Self::ask`] would say. Takes nothing.
-    pub fn look(&self, now: Instant) -> Result<(), Duration> {
-        match self.state {
-            State::Closed => Ok(()),
-            State::Open { until } if until <= now => Ok(()),
-            State::Open { until } => Err(until - now),
-            State::HalfOpen { .. } => Err(PROBING),
-        }
+    pub fn look(&self, rule: &Rule, now: Instant) -> Result<(), Duration> {
+        let (left, most) = match self.state {
+            State::Closed => return Ok(()),
+            State::Open { until } => (until.saturating_duration_since(now), Duration::MAX),
+            State::HalfOpen { since } => {
+                let out = now.saturating_duration_since(since);
+                (rule.open.saturating_sub(out), PROBING)
+            }
+        };
+        if left.is_zero() { Ok(()) } else { Err(left.min(most)) }
     }
 
     /// For a visit that goes whatever the state.
     fn pass(&self) -> Pass {
-        Pass { era: self.era, probe: false, good: None }
+        Pass { era: self.era, ..Pass::default() }
     }
 
     /// An answer has begun well. Any visit that was sent since it opened closes it; usually that is
@@ -165,7 +175,7 @@ impl Breaker {
 
     /// The backend was at fault. `draw`: a random number.
     pub fn failed(&mut self, rule: &Rule, pass: Pass, now: Instant, draw: u64) -> Option<Change> {
-        if pass.era != self.era {
+        if pass.era != self.era || self.has_overtaken(pass) {
             return None;
         }
         match self.state {
@@ -189,10 +199,15 @@ impl Breaker {
 
     /// It ended, and says nothing of the backend: the probe is free again.
     pub fn neutral(&mut self, pass: Pass) {
-        if let (State::HalfOpen { since }, true) = (self.state, pass.probe && pass.era == self.era)
-        {
+        let last = pass.probe && pass.era == self.era && !self.has_overtaken(pass);
+        if let (State::HalfOpen { since }, true) = (self.state, last) {
             self.state = State::Open { until: since };
         }
+    }
+
+    /// Another probe was sent after this one.
+    fn has_overtaken(&self, pass: Pass) -> bool {
+        pass.probe && pass.number != self.probes
     }
 
     /// Opens it by other evidence; one that is not closed stays as it is.

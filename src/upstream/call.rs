@@ -1,10 +1,11 @@
 //! One attempt at one address: get a connection, send, wait for the head.
 //!
-//! Two things are tried again here, and nothing else (what else may be tried is for the pipeline's
-//! attempts to say): a call on a reused connection that died before any byte of an answer goes once
-//! to a fresh connection (RFC 9112 section 9.3.1: such a connection was most likely closed while
-//! idle), and so does one that an HTTP/2 backend says it has not begun (RFC 9113 section 8.7).
-//! Never after a timeout: the work may have been done.
+//! Two things are tried again here, once and on a fresh connection, and nothing else (what else may be
+//! tried is for the pipeline's attempts to say): a call that the backend cannot have begun, for nothing
+//! of it was written to a reused connection, or an HTTP/2 backend says so (RFC 9113 section 8.7); and
+//! one on a reused connection that died before any byte of an answer. That connection was most likely
+//! closed while idle (RFC 9112 section 9.3.1), but nobody can know: so the caller says whether the
+//! work may be done twice (RFC 9110 section 9.2.2). Never after a timeout.
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -32,6 +33,9 @@ pub struct Outbound<'c> {
     pub target: &'c str,
     pub headers: &'c mut HeaderMap,
     pub body: Outgoing,
+    /// Whether a call with these headers may be sent once more although a backend may have begun it.
+    /// Asked when that is the question, and not before.
+    pub repeats: &'c dyn Fn(&HeaderMap) -> bool,
 }
 
 #[derive(Debug, Error)]
@@ -66,6 +70,19 @@ pub struct Missed {
     pub visit: Visit,
     /// The backend cannot have begun the work.
     pub unbegun: bool,
+    /// How often the call was sent.
+    pub tries: u32,
+}
+
+/// What is known of a call's work when no answer came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Work {
+    /// The backend cannot have begun it.
+    Unbegun,
+    /// The connection died before a byte of an answer: it may have been begun, or never been read.
+    Unheard,
+    /// It is taken for begun.
+    Begun,
 }
 
 /// Sends the call to the address of the visit, under the flight's deadlines.
@@ -78,8 +95,10 @@ pub async fn send(
 ) -> Result<Answer, Missed> {
     let address = upstream.address(&visit);
     let pool = pools.pool(upstream, address);
-    let mut fresh = false;
+    // sent again; and what was sent before may have been begun
+    let (mut fresh, mut begun) = (false, false);
     loop {
+        let tries = 1 + u32::from(fresh);
         let taken = if fresh { None } else { pool.take() };
         let reused = taken.is_some();
         let checkout = if let Some(checkout) = taken {
@@ -89,8 +108,13 @@ pub async fn send(
             // boxed: a dial is rare and its state large, and every call would carry it
             match flight.guard(Box::pin(pool.dial(upstream, address))).await {
                 Ok(Ok(checkout)) => checkout,
-                Ok(Err(error)) => return Err(Missed::unbegun(error.into(), visit)),
-                Err(expired) => return Err(Missed::unbegun(CallError::Expired(expired), visit)),
+                Ok(Err(error)) => {
+                    return Err(Missed { error: error.into(), visit, unbegun: !begun, tries });
+                }
+                Err(expired) => {
+                    let error = CallError::Expired(expired);
+                    return Err(Missed { error, visit, unbegun: !begun, tries });
+                }
             }
         };
         flight.enter(Stage::FirstByte, pools.clock.now());
@@ -98,7 +122,7 @@ pub async fn send(
         match once(flight, &pools.clock, checkout, address, call).await {
             Ok(answer) if answer.status == StatusCode::SWITCHING_PROTOCOLS => {
                 let error = H1Error::Malformed("101 to a call that asked for no upgrade").into();
-                return Err(Missed { error, visit, unbegun: false });
+                return Err(Missed { error, visit, unbegun: false, tries });
             }
             Ok(mut answer) => {
                 flight.enter(Stage::Answering, pools.clock.now());
@@ -107,26 +131,28 @@ pub async fn send(
                 answer.body.visit = Some(visit);
                 return Ok(answer);
             }
-            // what an HTTP/2 backend has not begun may be sent again whatever the connection's age
-            Err((error, true))
-                if (reused || matches!(error, CallError::H2(_)))
-                    && !fresh
-                    && call.body.rewind() =>
-            {
+            Err((error, work)) => {
+                let again = match work {
+                    // whatever the age of an HTTP/2 connection
+                    Work::Unbegun => reused || matches!(error, CallError::H2(_)),
+                    Work::Unheard => reused && (call.repeats)(call.headers),
+                    Work::Begun => false,
+                };
+                if !again || fresh || !call.body.rewind() {
+                    let unbegun = work == Work::Unbegun && !begun;
+                    return Err(Missed { error, visit, unbegun, tries });
+                }
                 pool.gauges.retried.fetch_add(1, Relaxed);
-                fresh = true;
-            }
-            Err((error, lost)) => {
-                let unbegun = lost && matches!(error, CallError::H2(_));
-                return Err(Missed { error, visit, unbegun });
+                (fresh, begun) = (true, work != Work::Unbegun);
             }
         }
     }
 }
 
 impl Missed {
-    fn unbegun(error: CallError, visit: Visit) -> Self {
-        Self { error, visit, unbegun: true }
+    /// No connection could be made.
+    fn unmade(error: CallError, visit: Visit) -> Self {
+        Self { error, visit, unbegun: true, tries: 1 }
     }
 }
 
@@ -143,8 +169,8 @@ pub async fn send_upgrade(
     let pool = pools.pool(upstream, address);
     let pooled = match flight.guard(pool.dial_h1(upstream, address)).await {
         Ok(Ok(pooled)) => pooled,
-        Ok(Err(error)) => return Err(Missed::unbegun(error.into(), visit)),
-        Err(expired) => return Err(Missed::unbegun(CallError::Expired(expired), visit)),
+        Ok(Err(error)) => return Err(Missed::unmade(error.into(), visit)),
+        Err(expired) => return Err(Missed::unmade(CallError::Expired(expired), visit)),
     };
     flight.enter(Stage::FirstByte, pools.clock.now());
     call.headers.insert(header::HOST, address.host.clone());
@@ -153,18 +179,18 @@ pub async fn send_upgrade(
             answer.body.visit = Some(visit);
             Ok(answer)
         }
-        Err((error, _)) => Err(Missed { error, visit, unbegun: false }),
+        Err((error, _)) => Err(Missed { error, visit, unbegun: false, tries: 1 }),
     }
 }
 
-/// One attempt. The flag of an error: nothing came back, so a fresh connection may be tried.
+/// One attempt.
 async fn once(
     flight: &Flight,
     clock: &Clock,
     checkout: Checkout,
     address: &Address,
     call: &mut Outbound<'_>,
-) -> Result<Answer, (CallError, bool)> {
+) -> Result<Answer, (CallError, Work)> {
     let path = &address.origin.path;
     let joined;
     let target = if path.is_empty() {
@@ -185,19 +211,24 @@ async fn over_h1(
     mut pooled: Pooled,
     target: &str,
     call: &mut Outbound<'_>,
-) -> Result<Answer, (CallError, bool)> {
+) -> Result<Answer, (CallError, Work)> {
     let Some(connection) = pooled.connection() else {
-        return Err((H1Error::Closed.into(), false));
+        return Err((H1Error::Closed.into(), Work::Begun));
     };
     // an upload that goes on is no silence
     let progress = |stage| flight.enter(stage, clock.now());
     let exchange =
         connection.exchange(call.method, target, call.headers, &mut call.body, &progress);
     let head = match flight.guard(exchange).await {
-        Err(expired) => return Err((CallError::Expired(expired), false)),
-        Ok(Err(h1::Failure { error, answered })) => {
-            let lost = matches!(error, H1Error::Closed | H1Error::Io(_));
-            return Err((error.into(), lost && !answered));
+        Err(expired) => return Err((CallError::Expired(expired), Work::Begun)),
+        Ok(Err(h1::Failure { error, answered, unsent })) => {
+            let lost = matches!(error, H1Error::Closed | H1Error::Io(_)) && !answered;
+            let work = match lost {
+                true if unsent => Work::Unbegun,
+                true => Work::Unheard,
+                false => Work::Begun,
+            };
+            return Err((error.into(), work));
         }
         Ok(Ok(head)) => head,
     };
@@ -217,14 +248,14 @@ async fn over_h2(
     address: &Address,
     target: &str,
     call: &mut Outbound<'_>,
-) -> Result<Answer, (CallError, bool)> {
+) -> Result<Answer, (CallError, Work)> {
     let body = std::mem::replace(&mut call.body, Outgoing::whole(Bytes::new()));
     let again = match &body {
         Outgoing::Whole { body, .. } => Some(body.clone()),
         Outgoing::Streaming { .. } => None,
     };
     let request = h2_request(address, target, call, body)
-        .map_err(|error| (CallError::Request(error), false))?;
+        .map_err(|error| (CallError::Request(error), Work::Begun))?;
     let mut sender = share.of().sender();
     // the connection's own state says nothing about this call: others share it
     let unsent = Cell::new(true);
@@ -237,7 +268,7 @@ async fn over_h2(
         })
     };
     let answer = match flight.guard(sending).await {
-        Err(expired) => return Err((CallError::Expired(expired), false)),
+        Err(expired) => return Err((CallError::Expired(expired), Work::Begun)),
         Ok(Err(error)) => {
             let whole = again.is_some();
             if let Some(body) = again {
@@ -247,7 +278,8 @@ async fn over_h2(
             if undone || !h2::is_of_stream(&error) {
                 share.of().retired.set(true);
             }
-            return Err((CallError::H2(error), undone && whole));
+            let work = if undone && whole { Work::Unbegun } else { Work::Begun };
+            return Err((CallError::H2(error), work));
         }
         Ok(Ok(answer)) => answer,
     };

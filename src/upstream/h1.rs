@@ -37,7 +37,7 @@ thread_local! {
     static SCRATCH_BUF: RefCell<Vec<u8>> = RefCell::new(vec![0; SCRATCH]);
 }
 
-/// What went wrong on the connection. `answered` in [`Failure`] says whether any byte came back.
+/// What went wrong on the connection. [`Failure`] says what had gone out, and come back, by then.
 #[derive(Debug, Error)]
 pub enum H1Error {
     #[error("the backend closed the connection")]
@@ -56,6 +56,14 @@ pub struct Failure {
     pub error: H1Error,
     /// A byte of an answer had arrived: the backend has worked on this call.
     pub answered: bool,
+    /// Nothing of the request had gone out: no backend can have begun it.
+    pub unsent: bool,
+}
+
+impl Failure {
+    fn new(error: H1Error, answered: bool) -> Self {
+        Self { error, answered, unsent: false }
+    }
 }
 
 /// A connection to a backend.
@@ -94,27 +102,26 @@ impl Connection {
         self.reusable = false;
         std::future::poll_fn(|cx| {
             let sent = sending.poll_send(&mut self.io, body, progress, cx);
-            match self.poll_head(head_only, headers, cx) {
+            let polled = match self.poll_head(head_only, headers, cx) {
                 Poll::Ready(Ok(head)) => {
                     self.keep_sending(&mut sending, body, head.status);
                     Poll::Ready(Ok(head))
                 }
                 Poll::Ready(Err(failure)) => Poll::Ready(Err(match sent {
                     // what stopped the sending is the cause; the closed socket its echo
-                    Poll::Ready(Err(error)) if !failure.answered => {
-                        Failure { error, answered: false }
-                    }
+                    Poll::Ready(Err(error)) if !failure.answered => Failure::new(error, false),
                     _ => failure,
                 })),
                 // a backend that stops reading may still answer, so a failed send waits for that;
                 // a client whose body failed has nothing to wait for
                 Poll::Pending => match sent {
                     Poll::Ready(Err(error @ H1Error::RequestBody(_))) => {
-                        Poll::Ready(Err(Failure { error, answered: false }))
+                        Poll::Ready(Err(Failure::new(error, false)))
                     }
                     _ => Poll::Pending,
                 },
-            }
+            };
+            polled.map_err(|failure| Failure { unsent: !sending.begun, ..failure })
         })
         .await
     }
@@ -158,8 +165,8 @@ impl Connection {
         loop {
             let was = left.len();
             let result = with_scratch(io, cx, |read| match read {
-                Err(error) => Err(Failure { error: H1Error::Io(error), answered: was > 0 }),
-                Ok([]) => Err(Failure { error: H1Error::Closed, answered: was > 0 }),
+                Err(error) => Err(Failure::new(H1Error::Io(error), was > 0)),
+                Ok([]) => Err(Failure::new(H1Error::Closed, was > 0)),
                 Ok(read) => {
                     // the usual case: the whole head in one read, parsed where it lies
                     let whole: &[u8] = if was == 0 {
@@ -169,7 +176,7 @@ impl Connection {
                         left
                     };
                     let parsed = head::parse(whole, head_only, map)
-                        .map_err(|error| Failure { error, answered: true })?;
+                        .map_err(|error| Failure::new(error, true))?;
                     match &parsed {
                         Some((_, used)) => *left = BytesMut::from(&whole[*used..]),
                         None if was == 0 => *left = BytesMut::from(whole),
@@ -257,7 +264,8 @@ impl Connection {
     pub fn is_stale(&mut self, cx: &mut Context<'_>) -> bool {
         let look = std::future::poll_fn(|cx| with_scratch(&mut self.io, cx, |_| ()));
         // a task that has used up its budget would be told that there is nothing to read
-        std::pin::pin!(unconstrained(look)).poll(cx).is_ready()
+        let told = std::pin::pin!(unconstrained(look)).poll(cx).is_ready();
+        told || self.io.has_news()
     }
 
     /// After 101: the bare stream, and what was read beyond the head.

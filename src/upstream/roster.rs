@@ -65,8 +65,8 @@ impl Roster {
         if !(0..self.members.len()).any(|at| untried(&at)) {
             return Err(Closed::Tried);
         }
-        let over = match self.rule {
-            Some(_) => self.shared.breaker.ask(now).map_err(Closed::Breaker)?,
+        let over = match &self.rule {
+            Some(rule) => self.shared.breaker.ask(rule, now).map_err(Closed::Breaker)?,
             None => Pass::default(),
         };
         if over.probe {
@@ -78,8 +78,8 @@ impl Roster {
     }
 
     pub(super) fn is_open_for(&self, now: Instant) -> bool {
-        let open = || self.shared.breaker.look(now).is_ok();
-        !self.members.is_empty() && (self.rule.is_none() || open())
+        let open = |rule| self.shared.breaker.look(rule, now).is_ok();
+        !self.members.is_empty() && self.rule.as_ref().is_none_or(open)
     }
 
     fn pick(
@@ -109,10 +109,10 @@ impl Roster {
 
     /// One whose time is over, and whom nobody else probes.
     fn due(&self, untried: impl Fn(&usize) -> bool, now: Instant) -> Option<(usize, Pass)> {
-        self.rule?;
+        let rule = self.rule.as_ref()?;
         let out = |at: &usize| !self.members[*at].breaker.is_closed() && self.is_well(*at);
         let mut out = (0..self.members.len()).filter(out).filter(untried);
-        out.find_map(|at| self.members[at].breaker.ask(now).ok().map(|pass| (at, pass)))
+        out.find_map(|at| self.members[at].breaker.ask(rule, now).ok().map(|pass| (at, pass)))
     }
 
     fn balanced(
@@ -189,7 +189,7 @@ impl Roster {
         let change = self.members[at].breaker.failed(rule, own, now, draw);
         let Some(Change::Opened { why, pause }) = change else { return };
         self.out(at, why, Some(pause));
-        let left = |at| self.is_well(at) && self.members[at].breaker.look(now).is_ok();
+        let left = |at| self.is_well(at) && self.members[at].breaker.look(rule, now).is_ok();
         if !(0..self.members.len()).any(left) {
             self.said(self.shared.breaker.trip(rule, Why::Last, now, draw));
         }

@@ -67,6 +67,15 @@ fn counts(status: u16, said: Verdict) -> bool {
     }
 }
 
+/// Whether a body is an object whose first member is an error: a good status cannot make it an answer.
+pub fn opens_with_error(body: &[u8]) -> bool {
+    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body).trim_ascii();
+    let Some(mut members) = Raw(body).members() else { return false };
+    let Ok(Some((key, value))) = members.next() else { return false };
+    // `false` and numbers say that there was none
+    key.0 == b"error" && matches!(value.0, [b'{' | b'"', ..]) && !value.is_empty()
+}
+
 /// What an error event inside a stream says, or a whole body that is an error. `data` is the event's
 /// data. What is not known is [`Verdict::Failed`].
 pub fn event_verdict(dialect: Dialect, data: &[u8]) -> Verdict {

@@ -1,6 +1,9 @@
 //! The command line as scripts see it: exit codes, and what goes to which stream.
 use std::process::{Command, Output, Stdio};
 
+use crate::support::app::App;
+use crate::support::until;
+
 fn tidegate(args: &[&str], env: &[(&str, &str)]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("TIDEGATE_")) {
@@ -58,6 +61,43 @@ fn check_prints_what_is_in_effect_without_secrets() {
     assert!(said.contains("https://api.groq.com:443/openai/v1"), "{said}");
     assert!(said.contains("first_byte: 10m"), "{said}");
     assert!(!said.contains(canary) && !text(&out.stderr).contains(canary), "{said}");
+}
+
+const TWO_VENDORS: &str = "upstreams: { openai: {}, groq: {} }\n\
+    routes: [{ to: openai, fallback: [groq] }]\n";
+
+#[test]
+fn check_warns_where_a_callers_credential_reaches_a_second_vendor() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("p.yaml").display().to_string();
+    for (policy, warned) in [
+        (TWO_VENDORS.to_owned(), true),
+        (TWO_VENDORS.replace("groq: {}", "groq: { key: '${CANARY}' }"), false),
+    ] {
+        std::fs::write(&file, policy).expect("written");
+        let out = tidegate(&["check", "-c", &file], &[("CANARY", "canary-0e5b77")]);
+        assert_eq!(out.status.code(), Some(0), "it is sound all the same");
+        assert!(text(&out.stdout).starts_with(&format!("{file}: ok: ")));
+        let said = text(&out.stderr);
+        let telling = "warning: route *: calls for openai may go to groq, which has no `key`: ";
+        assert_eq!(said.starts_with(telling), warned, "{said}");
+        assert_eq!(said.contains("at api.groq.com\n"), warned, "{said}");
+        assert_eq!(said.lines().count(), usize::from(warned), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn a_second_vendor_is_told_at_start_and_at_each_reload() {
+    let app = App::start(TWO_VENDORS);
+    let told = || app.events().matches("shown to a second vendor").count();
+    until("it is told", async || told() == 1).await;
+    let events = app.events();
+    let line = events.lines().find(|line| line.contains("second vendor")).expect("there");
+    assert!(line.contains("WARN") && line.contains("api.groq.com"), "{line}");
+    app.reload(&TWO_VENDORS.replace("groq: {}", "groq: { key: '${CANARY}' }")).await;
+    assert_eq!(told(), 1, "it is put right");
+    app.reload(&TWO_VENDORS.replace("openai: {}", "openai: { concurrency: 9 }")).await;
+    assert_eq!(told(), 2);
 }
 
 #[test]

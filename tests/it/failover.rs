@@ -2,11 +2,13 @@
 //! fails. The backends are scripted origins; what each of them saw is counted, byte by byte where it
 //! matters.
 mod counting;
+mod errors;
 mod exhausted;
 mod hedging;
 mod holding;
 mod keeping;
 mod keys;
+mod probing;
 mod retrying;
 mod routing;
 mod slow;

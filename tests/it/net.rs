@@ -34,7 +34,7 @@ pub fn upstream() -> Upstream {
             queue: second,
             first_byte: second,
             first_content: second,
-            idle: second,
+            idle: Some(second),
             between_tokens: second,
             total: second,
         },

@@ -12,8 +12,10 @@ mod refusing;
 mod retrying;
 mod seen;
 mod silence;
+mod stale;
 mod stalling;
 mod streaming;
+mod thinking;
 mod upgrading;
 
 use tidegate::simulate::{Options, Simulator, start};

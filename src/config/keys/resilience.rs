@@ -27,7 +27,8 @@ pub(in crate::config) static RETRY: Section = Section {
             "budget",
             &Shape::Weight,
             "20%",
-            "Attempts beyond the first, as a share of calls; one a second is always allowed.",
+            "Attempts beyond the first, as a share of the calls of the last 10s; 100 in that time are \
+             always allowed.",
         ),
         key(
             "backoff",

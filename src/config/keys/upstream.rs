@@ -131,9 +131,16 @@ pub(in crate::config) static TIMEOUTS: Section = Section {
             "first_content",
             &Shape::Duration,
             "15m",
-            "To the first token of a stream, thoughts included.",
+            "From the request's last byte to the first token of a stream, thoughts included, or the \
+             first byte of a plain answer's body.",
         ),
-        key("idle", &Shape::Duration, "2m", "Longest silence inside an answer; any byte ends it."),
+        optional(
+            "idle",
+            &Shape::Duration,
+            "Longest silence inside an answer; any byte ends it. Without it: 2m, and only once its \
+             content has begun; until then `first_content` is the bound, for a model may think \
+             without a word.",
+        ),
         key(
             "between_tokens",
             &Shape::Duration,

@@ -67,11 +67,13 @@ fn write_transport(out: &mut String, upstream: &Upstream, waits: bool) -> fmt::R
         &[
             ("first_byte", timeouts.first_byte),
             ("first_content", timeouts.first_content),
-            ("idle", timeouts.idle),
             ("between_tokens", timeouts.between_tokens),
             ("total", timeouts.total),
         ],
     )?;
+    if let Some(idle) = timeouts.idle {
+        times(out, "      ", &[("idle", idle)])?;
+    }
     let files = [("ca", &tls.ca), ("cert", &tls.cert), ("key", &tls.key)];
     if files.iter().any(|(_, file)| file.is_some()) {
         writeln!(out, "    tls:")?;

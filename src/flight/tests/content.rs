@@ -40,7 +40,7 @@ fn stream(limits: Limits) -> (Rc<Flights>, Ticket) {
 
 fn bounds() -> Limits {
     let content = Limits { first_content: ms(1000), between_tokens: ms(400), ..Limits::UNBOUNDED };
-    Limits { idle: ms(700), ..content }
+    Limits { idle: ms(700), idle_before_content: ms(700), ..content }
 }
 
 /// Keeps a stream alive with pings; says when it was ended for all that, and why.
@@ -61,6 +61,52 @@ fn pings_are_life_and_no_content() {
     on_time(pinged(&flights, &ticket, 0, 5000), 0, 400, Expired::BetweenTokens);
     // without any byte it is the silence that counts
     let (flights, ticket) = stream(bounds());
+    on_time(ended(&flights, &ticket, 0, 5000), 0, 700, Expired::Idle);
+}
+
+/// It thinks: what the policy does not forbid.
+#[test]
+fn before_content_silence_has_a_bound_of_its_own() {
+    let patient = Limits { idle_before_content: NEVER, ..bounds() };
+    let (flights, ticket) = stream(patient);
+    on_time(ended(&flights, &ticket, 0, 5000), 0, 1000, Expired::FirstContent);
+    // once there was some, silence counts
+    let (flights, ticket) = stream(Limits { between_tokens: NEVER, ..patient });
+    assert_eq!(ended(&flights, &ticket, 0, 900), None);
+    ticket.moved(1, tick(900));
+    ticket.content(tick(900));
+    on_time(ended(&flights, &ticket, 1000, 5000), 900, 700, Expired::Idle);
+    // an answer without content that could be seen is under it from its head on
+    let (flights, ticket) = begun(patient);
+    ticket.enter(Stage::Answering, tick(0));
+    on_time(ended(&flights, &ticket, 0, 5000), 0, 700, Expired::Idle);
+}
+
+#[test]
+fn the_body_of_a_plain_answer_begins_with_any_byte() {
+    let patient = Limits { idle_before_content: NEVER, ..bounds() };
+    let plain = || {
+        let (flights, ticket) = begun(patient);
+        ticket.enter(Stage::FirstByte, tick(0));
+        assert_eq!(ended(&flights, &ticket, 0, 500), None);
+        ticket.enter(Stage::Answering, tick(500));
+        ticket.await_body();
+        (flights, ticket)
+    };
+    let (flights, ticket) = plain();
+    on_time(ended(&flights, &ticket, 500, 5000), 0, 1000, Expired::FirstContent);
+    ticket.moved(1, tick(5000));
+    assert_eq!(fate(&ticket), None, "nobody had looked");
+    let (flights, ticket) = plain();
+    ticket.moved(0, tick(600));
+    assert_eq!(ended(&flights, &ticket, 600, 900), None);
+    ticket.moved(1, tick(900));
+    on_time(ended(&flights, &ticket, 1000, 5000), 900, 700, Expired::Idle);
+    // a bound that was written holds before it as well
+    let (flights, ticket) = begun(bounds());
+    ticket.enter(Stage::FirstByte, tick(0));
+    ticket.enter(Stage::Answering, tick(0));
+    ticket.await_body();
     on_time(ended(&flights, &ticket, 0, 5000), 0, 700, Expired::Idle);
 }
 

@@ -35,9 +35,16 @@ impl<W: Watch> Run<'_, '_, W> {
         if streams && (self.holds() || self.is_racing()) {
             return Box::pin(self.hold(sent, form, address, since)).await;
         }
+        let small = || status.is_success() && hold::is_small(&sent.answer.headers);
+        if form == Form::Json && small() && (self.slow.is_some() || self.may_go_on()) {
+            sent = Box::pin(self.judge_small(sent, address)).await?;
+        }
         if !streams {
             sent.answer.body.began(Instant::now());
             self.heard(since);
+        }
+        if form == Form::Json {
+            self.going.flight.await_body();
         }
         Ok(sent)
     }
@@ -54,7 +61,7 @@ impl<W: Watch> Run<'_, '_, W> {
 
     async fn judge_error(&mut self, mut sent: Sent, address: PoolKey) -> Result<Sent, Box<Failed>> {
         let answer = &mut sent.answer;
-        let body = hold::error_body(self.going.flight, &mut answer.body).await;
+        let body = hold::short_body(self.going.flight, &mut answer.body).await;
         let body = match body {
             Ok(body) => body,
             Err(error) => {
@@ -72,6 +79,29 @@ impl<W: Watch> Run<'_, '_, W> {
         let mut failed = self.held_back(Why::Said(verdict), sent, address);
         (failed.hint, failed.wanted) = (quota.retry_after, quota.should_retry != Some(false));
         Err(failed)
+    }
+
+    /// A plain answer with a good status that may be an error all the same, as some compatible servers
+    /// and gateways have it. It is one if it begins so.
+    async fn judge_small(&mut self, mut sent: Sent, address: PoolKey) -> Result<Sent, Box<Failed>> {
+        let answer = &mut sent.answer;
+        let body = match hold::short_body(self.going.flight, &mut answer.body).await {
+            Ok(body) => body,
+            Err(error) => {
+                answer.body.told(Went::Badly);
+                let refusal = Refusal::broken_answer(error);
+                return Err(Failed::refused(Why::Broken, refusal, Some(address)));
+            }
+        };
+        if !wire::opens_with_error(&body) {
+            return Ok(sent);
+        }
+        let verdict = wire::verdict(self.call.kind.dialect(), answer.status.as_u16(), &body);
+        answer.body.told(went(verdict));
+        if self.is_theirs(verdict) {
+            return self.said_no(sent, address);
+        }
+        Err(self.held_back(Why::InStream(verdict), sent, address))
     }
 
     async fn hold(

@@ -3,6 +3,8 @@ use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use http::{HeaderMap, Method};
+
 use super::{Failed, Run, Upload, Why};
 use crate::config::{Balance, Exhausted, Retry};
 use crate::flight::Stage;
@@ -166,18 +168,13 @@ impl<W: Watch> Run<'_, '_, W> {
         self.repeats(why, false)
     }
 
-    /// `here`: to the same upstream under the same credential, where an `Idempotency-Key` is known.
+    /// `here`: see [`repeat`].
     fn repeats(&self, why: Why, here: bool) -> bool {
         if matches!(self.upload, Upload::Begun) {
             return false;
         }
-        let repeat = || {
-            let Sending::Whole(body) = &self.call.body else { return Repeat::WhenUnbegun };
-            let view = wire::view(self.call.kind, body).ok();
-            let headers = self.caller.as_deref().unwrap_or(&self.head.headers);
-            let keyed = here && headers.contains_key("idempotency-key");
-            wire::repeat(&self.head.method, self.call.kind, view.as_ref(), keyed)
-        };
+        let headers = self.caller.as_deref().unwrap_or(&self.head.headers);
+        let repeat = || repeat(&self.head.method, headers, &self.call, here);
         let on_timeout = self.to.aim.upstream().config.retry.on_timeout;
         match why {
             Why::Final => false,
@@ -304,6 +301,15 @@ impl<W: Watch> Run<'_, '_, W> {
             || upstream.addresses.len() > self.tried.addresses.len() + 1
             || (0..route.targets.len()).any(|at| bit(at) & !tried != 0)
     }
+}
+
+/// What the endpoint allows, for a call with these headers of its caller's. `here`: to the same
+/// upstream under the same credential, where an `Idempotency-Key` is known.
+pub(super) fn repeat(method: &Method, headers: &HeaderMap, call: &Call, here: bool) -> Repeat {
+    let Sending::Whole(body) = &call.body else { return Repeat::WhenUnbegun };
+    let view = wire::view(call.kind, body).ok();
+    let keyed = here && headers.contains_key("idempotency-key");
+    wire::repeat(method, call.kind, view.as_ref(), keyed)
 }
 
 pub(super) fn bit(at: usize) -> u64 {

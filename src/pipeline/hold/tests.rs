@@ -101,9 +101,29 @@ async fn an_error_is_read_as_far_as_it_may_be() {
     for length in [0, 1, MOST - 1, MOST, 3 * MOST] {
         let text = "x".repeat(length);
         let mut body = come(&text, 1000);
-        let read_first = error_body(&ticket(), &mut body).await.unwrap();
+        let read_first = short_body(&ticket(), &mut body).await.unwrap();
         assert!(read_first.len() >= length.min(MOST) && read_first.len() < MOST + 1000);
         assert!(text.as_bytes().starts_with(&read_first));
         assert_eq!(read(body).await.len(), length);
     }
+}
+
+#[tokio::test]
+async fn what_came_in_one_piece_is_not_copied() {
+    let mut body = come("{\"error\":{}}", 1000);
+    let seen = short_body(&ticket(), &mut body).await.unwrap();
+    let piece = poll_fn(|cx| body.poll_data(cx)).await.unwrap().unwrap();
+    assert_eq!((seen.as_ptr(), seen.len()), (piece.as_ptr(), piece.len()));
+}
+
+#[test]
+fn what_is_small_says_so() {
+    let of = |length: &str| {
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_LENGTH, length.parse().unwrap());
+        is_small(&headers)
+    };
+    assert!(of("0") && of("4096"));
+    assert!(!of("4097") && !of("99999999999999999999999") && !of("x"));
+    assert!(!is_small(&HeaderMap::new()));
 }

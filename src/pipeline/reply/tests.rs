@@ -164,7 +164,8 @@ impl World {
         let lease = self.lease(&snapshot, &ticket, &aim, kind, &mut record).await;
         let mut headers = HeaderMap::new();
         let body = Outgoing::whole(Bytes::from_static(b"{}"));
-        let mut call = Outbound { method: &Method::POST, target: "/", headers: &mut headers, body };
+        let (method, repeats) = (&Method::POST, &|_: &HeaderMap| true);
+        let mut call = Outbound { method, target: "/", headers: &mut headers, body, repeats };
         let backend = async {
             let (mut stream, _) = self.listener.accept().await.unwrap();
             let mut got = Vec::new();
@@ -299,7 +300,8 @@ fn a_stream_that_dies_ends_with_an_event_and_then_breaks_off() {
 fn a_stream_that_falls_silent_is_left() {
     block_on(async {
         let world = World::new();
-        let answer = format!("{SSE}{}", chunk("data: {\"choices\":[]}\n\n"));
+        let token = "data: {\"choices\":[{\"delta\":{\"content\":\"hi\"}}]}\n\n";
+        let answer = format!("{SSE}{}", chunk(token));
         let (reply, mut stream) = world.reply(&answer).await;
         let mut body = reply.into_body();
         data(&mut body).await;

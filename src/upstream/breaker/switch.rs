@@ -16,15 +16,15 @@ pub struct Switch {
 }
 
 impl Switch {
-    pub fn ask(&self, now: Instant) -> Result<Pass, Duration> {
+    pub fn ask(&self, rule: &Rule, now: Instant) -> Result<Pass, Duration> {
         if self.is_closed() {
             return Ok(self.pass());
         }
-        self.with(|breaker| breaker.ask(now))
+        self.with(|breaker| breaker.ask(rule, now))
     }
 
-    pub fn look(&self, now: Instant) -> Result<(), Duration> {
-        if self.is_closed() { Ok(()) } else { self.breaker.lock().look(now) }
+    pub fn look(&self, rule: &Rule, now: Instant) -> Result<(), Duration> {
+        if self.is_closed() { Ok(()) } else { self.breaker.lock().look(rule, now) }
     }
 
     pub fn is_closed(&self) -> bool {

@@ -24,7 +24,7 @@ impl World {
     }
 
     fn ask(&mut self, second: f64) -> Result<Pass, Duration> {
-        self.breaker.ask(self.at(second))
+        self.breaker.ask(&self.rule, self.at(second))
     }
 
     fn fail(&mut self, pass: Pass, second: f64) -> Option<Change> {
@@ -65,7 +65,7 @@ fn failures_in_a_row_open_it_and_a_success_ends_the_row() {
     (0..4).for_each(|_| assert_eq!(world.bad(0.0), None));
     assert_eq!(world.bad(0.0), Some(Change::Opened { why: Why::Row, pause: OPEN }));
     assert_eq!(world.ask(1.0), Err(Duration::from_secs(14)));
-    assert_eq!(world.breaker.look(world.at(14.9)), Err(Duration::from_millis(100)));
+    assert_eq!(world.breaker.look(&world.rule, world.at(14.9)), Err(Duration::from_millis(100)));
 }
 
 #[test]
@@ -135,9 +135,9 @@ fn one_probe_at_a_time_and_its_success_closes() {
 #[test]
 fn looking_does_not_take_the_probe() {
     let mut world = World::opened();
-    (0..3).for_each(|_| assert_eq!(world.breaker.look(world.at(15.0)), Ok(())));
+    (0..3).for_each(|_| assert_eq!(world.breaker.look(&world.rule, world.at(15.0)), Ok(())));
     assert!(world.ask(15.0).unwrap().probe);
-    assert!(world.breaker.look(world.at(15.0)).is_err());
+    assert!(world.breaker.look(&world.rule, world.at(15.0)).is_err());
 }
 
 #[test]
@@ -146,6 +146,53 @@ fn a_probe_that_says_nothing_is_given_back() {
     let probe = world.ask(20.0).unwrap();
     world.breaker.neutral(probe);
     assert!(world.ask(20.0).unwrap().probe);
+}
+
+#[test]
+fn a_probe_that_hangs_is_overtaken_by_one_in_each_open_time() {
+    let mut world = World::opened();
+    let mut probes = vec![world.ask(15.0).unwrap()];
+    for second in [15.0, 22.0, 29.9] {
+        assert!(world.ask(second).is_err());
+    }
+    assert_eq!(world.ask(29.5), Err(Duration::from_millis(500)), "when it is worth asking again");
+    assert!(world.breaker.look(&world.rule, world.at(30.0)).is_ok(), "it takes nothing");
+    probes.push(world.ask(30.0).unwrap());
+    assert!(world.ask(30.0).is_err() && world.ask(44.9).is_err());
+    probes.push(world.ask(45.0).unwrap());
+    assert!(probes.iter().all(|pass| pass.probe) && world.ask(45.0).is_err());
+    assert_eq!(world.breaker.status(world.at(45.0)), Status::HalfOpen);
+}
+
+#[test]
+fn what_becomes_of_an_overtaken_probe_is_not_taken_for_the_last_ones() {
+    // it says nothing, or fails: the last one is still waited for
+    let mut world = World::opened();
+    let old = world.ask(15.0).unwrap();
+    let last = world.ask(30.0).unwrap();
+    world.breaker.neutral(old);
+    assert!(world.ask(31.0).is_err());
+    assert_eq!(world.fail(old, 31.0), None);
+    assert_eq!(world.breaker.status(world.at(31.0)), Status::HalfOpen);
+    let pause = OPEN * 2;
+    assert_eq!(world.fail(last, 32.0), Some(Change::Opened { why: Why::Probe, pause }));
+
+    // it is answered at last: so the backend lives, whatever is on its way
+    let mut world = World::opened();
+    let mut old = world.ask(15.0).unwrap();
+    let last = world.ask(30.0).unwrap();
+    assert_eq!(world.begin(&mut old, 31.0), Some(Change::Closed));
+    world.breaker.neutral(last);
+    assert_eq!(world.breaker.status(world.at(31.0)), Status::Closed);
+
+    // it fails behind a success of the last: it is older than that
+    let mut world = World::opened();
+    let old: Vec<_> = (0..9).map(|n| world.ask(15.0 * f64::from(n + 1)).unwrap()).collect();
+    assert_eq!(world.good(150.0), Some(Change::Closed));
+    for pass in old {
+        assert_eq!(world.fail(pass, 151.0), None);
+    }
+    assert_eq!(world.breaker.status(world.at(151.0)), Status::Closed);
 }
 
 #[test]
@@ -244,18 +291,22 @@ fn a_switch_says_what_its_breaker_says() {
     let (switch, now) = (Switch::default(), Instant::now());
     assert!(switch.is_closed());
     for _ in 0..5 {
-        let pass = switch.ask(now).unwrap();
+        let pass = switch.ask(&rule(), now).unwrap();
         switch.failed(&rule(), pass, now, 0);
     }
-    assert!(!switch.is_closed() && switch.ask(now).is_err() && switch.look(now).is_err());
+    assert!(
+        !switch.is_closed()
+            && switch.ask(&rule(), now).is_err()
+            && switch.look(&rule(), now).is_err()
+    );
     let later = now + OPEN;
-    assert!(switch.look(later).is_ok());
-    let mut probe = switch.ask(later).unwrap();
-    assert!(probe.probe && switch.ask(later).is_err());
+    assert!(switch.look(&rule(), later).is_ok());
+    let mut probe = switch.ask(&rule(), later).unwrap();
+    assert!(probe.probe && switch.ask(&rule(), later).is_err());
     switch.neutral(probe);
-    probe = switch.ask(later).unwrap();
+    probe = switch.ask(&rule(), later).unwrap();
     assert_eq!(switch.began(&rule(), &mut probe, later), Some(Change::Closed));
-    assert!(switch.is_closed() && switch.ask(later) == Ok(switch.pass()));
+    assert!(switch.is_closed() && switch.ask(&rule(), later) == Ok(switch.pass()));
 }
 
 #[test]
@@ -263,7 +314,7 @@ fn closed_ask_and_tell_cost_little() {
     let (switch, rule, now) = (Switch::default(), rule(), Instant::now());
     let begun = Instant::now();
     for _ in 0..100_000 {
-        let mut pass = switch.ask(now).unwrap();
+        let mut pass = switch.ask(&rule, now).unwrap();
         switch.began(&rule, &mut pass, now);
     }
     let each = begun.elapsed() / 100_000;

@@ -26,6 +26,8 @@ struct World {
     upstream: Upstream,
     pools: Pools,
     flights: Rc<Flights>,
+    /// May the work be done twice?
+    repeats: bool,
 }
 
 impl World {
@@ -39,7 +41,8 @@ impl World {
         let (registry, metrics) = (Registry::default(), Metrics::new());
         let upstream =
             Upstream::prepare(&config.upstreams[0], &registry, 0, &metrics, &|_| None).unwrap();
-        Self { dir, upstream, pools: Pools::new(Arc::default(), 1), flights: Rc::default() }
+        let pools = Pools::new(Arc::default(), 1);
+        Self { dir, upstream, pools, flights: Rc::default(), repeats: true }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -72,7 +75,8 @@ impl World {
         let mut headers = HeaderMap::new();
         let body = Outgoing::whole(Bytes::from_static(b"{\"a\":1}"));
         let (method, target) = (&Method::POST, "/v1/x");
-        let mut call = Outbound { method, target, headers: &mut headers, body };
+        let repeats = &|_: &HeaderMap| self.repeats;
+        let mut call = Outbound { method, target, headers: &mut headers, body, repeats };
         let visit = self.upstream.choose(Spread::default(), &[], Instant::now());
         let visit = visit.map_err(CallError::Closed)?;
         let sent = send(&self.pools, flight, &self.upstream, visit, &mut call).await;
@@ -151,6 +155,47 @@ fn a_reused_connection_that_died_is_tried_once_more() {
         assert!(again.ends_with("\r\n\r\n{\"a\":1}"), "the body is sent whole again: {again:?}");
         assert_eq!(world.upstream.shared.gauges.retried.load(Relaxed), 1);
         assert_eq!(world.counted(), (1, 0));
+    });
+}
+
+/// The backend has read the call and gone: only who may do the work twice sends it again.
+#[test]
+fn what_may_not_be_done_twice_is_not_tried_again() {
+    block_on(async {
+        let world = World { repeats: false, ..World::new(&["s"], "") };
+        let listener = world.listen("s");
+        let calls = async {
+            body_of(&mut world.call().await.unwrap()).await.unwrap();
+            world.call().await
+        };
+        let ((), second) = tokio::join!(used_connection(&listener, b""), calls);
+        assert!(matches!(second, Err(CallError::H1(H1Error::Closed | H1Error::Io(_)))));
+        assert_eq!(world.upstream.shared.gauges.dialled.load(Relaxed), 1);
+        assert_eq!(world.upstream.shared.gauges.retried.load(Relaxed), 0);
+        assert_eq!(world.counted(), (0, 0));
+    });
+}
+
+/// It was closed while idle, and nobody has noticed: the runtime had no turn in between.
+#[test]
+fn a_connection_that_was_closed_while_idle_is_not_used() {
+    block_on(async {
+        let world = World { repeats: false, ..World::new(&["s"], "") };
+        let listener = world.listen("s");
+        for nth in 1..=20 {
+            let backend = async {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                request(&mut stream).await;
+                stream.write_all(OK).await.unwrap();
+                stream
+            };
+            let (stream, answer) = tokio::join!(backend, world.call());
+            assert_eq!(body_of(&mut answer.unwrap()).await.unwrap(), b"ok");
+            assert_eq!(world.counted(), (1, 0), "it is kept");
+            drop(stream);
+            assert_eq!(world.upstream.shared.gauges.dialled.load(Relaxed), nth);
+        }
+        assert_eq!(world.upstream.shared.gauges.retried.load(Relaxed), 0);
     });
 }
 

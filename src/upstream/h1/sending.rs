@@ -24,6 +24,8 @@ pub struct Sending {
     /// The piece of the body that is being written, after the head.
     piece: Bytes,
     pub state: State,
+    /// Some of it has been taken from us, and may have come through.
+    pub begun: bool,
     /// The client is waited for: how many bytes it has sent meanwhile.
     waiting: Option<usize>,
 }
@@ -38,7 +40,7 @@ pub enum State {
 
 impl Sending {
     pub fn new(head: Bytes) -> Self {
-        Self { head, piece: Bytes::new(), state: State::Writing, waiting: None }
+        Self { head, piece: Bytes::new(), state: State::Writing, begun: false, waiting: None }
     }
 
     pub fn poll_send(
@@ -117,6 +119,7 @@ impl Sending {
         if written == 0 {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }
+        self.begun = true;
         let of_head = written.min(self.head.len());
         bytes::Buf::advance(&mut self.head, of_head);
         bytes::Buf::advance(&mut self.piece, written - of_head);

@@ -116,3 +116,24 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn an_error_for_an_answer_is_told_by_its_first_member() {
+    for (body, want) in [
+        (r#"{"error":{"message":"no","code":503}}"#, true),
+        ("\u{feff} {\n  \"error\" : { \"message\": \"no\" }, \"id\": 1 }\n", true),
+        (r#"{"error":"model runner has unexpectedly stopped"}"#, true),
+        (r#"{"error":null,"choices":[]}"#, false),
+        (r#"{"error":false,"choices":[]}"#, false),
+        (r#"{"error":{},"choices":[]}"#, false),
+        (r#"{"error":"","choices":[]}"#, false),
+        (r#"{"id":"a","error":{"message":"no"}}"#, false),
+        (r#"{"choices":[{"message":{"content":"{\"error\":{}}"}}]}"#, false),
+        (r#"[{"error":{"message":"no"}}]"#, false),
+        (r#"{"error":{"message":"#, false),
+        (r#""error""#, false),
+        ("", false),
+    ] {
+        assert_eq!(opens_with_error(body.as_bytes()), want, "{body}");
+    }
+}

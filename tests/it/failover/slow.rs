@@ -123,7 +123,7 @@ async fn it_is_under_its_own_deadlines() {
     let a = late(Duration::from_millis(600)).await;
     let app = start(&a, &nowhere(), "timeouts: { total: 900ms },", "timeouts: { total: 300ms },");
     goes_on(&app, &a).await;
-    let a = late(Duration::from_secs(60)).await;
+    let a = late(Duration::from_mins(1)).await;
     let app = start(&a, &nowhere(), "timeouts: { idle: 400ms },", "");
     let got = ask(app.addr, &post(CHAT, "", STREAM)).await;
     assert!(got.text().starts_with(ROLE) && got.text().contains("idle_timeout"), "{}", got.text());
@@ -145,7 +145,7 @@ async fn the_whole_time_of_the_call_does_not_end_it() {
 /// It has its place until the fallback has won; then all that it has is given back but its prompt.
 #[tokio::test]
 async fn its_place_is_its_own_until_another_has_won() {
-    let a = late(Duration::from_secs(60)).await;
+    let a = late(Duration::from_mins(1)).await;
     let (b, go) = holding_b().await;
     let app = start(&a, &b.url(), "timeouts: { queue: 200ms },", "concurrency: 1,");
     let mut client = Client::connect(app.addr).await;
@@ -207,7 +207,7 @@ async fn nobody_is_waited_for_while_it_is_there() {
 /// Another address of the same upstream: both are charged, and the one that won answers.
 #[tokio::test]
 async fn given_up_for_another_address_it_is_charged_its_prompt() {
-    let a = late(Duration::from_secs(60)).await;
+    let a = late(Duration::from_mins(1)).await;
     let b = Origin::saying(stream([TOKEN, STOP, USAGE, DONE])).await;
     let urls = format!("urls: ['{}', '{}']", a.url(), b.url());
     let one = format!(
@@ -250,7 +250,7 @@ async fn a_deadline_at_one_address_is_charged_its_prompt() {
 
 #[tokio::test]
 async fn a_client_that_leaves_while_both_run_leaves_nothing_behind() {
-    let (a, (b, _go)) = (late(Duration::from_secs(60)).await, holding_b().await);
+    let (a, (b, _go)) = (late(Duration::from_mins(1)).await, holding_b().await);
     let app = start(&a, &b.url(), "", "concurrency: 1,");
     let mut client = Client::connect(app.addr).await;
     client.send(&post(CHAT, "", STREAM)).await;

@@ -38,9 +38,8 @@ async fn second_call(origin: &Origin, call: &[u8]) -> (u16, String, bool) {
     let lines = app.lines(2).await;
     let retried = app.pool("retried") == 1;
     assert_eq!(app.count("tidegate_upstream_retries_total", &[]) == 1, retried);
+    assert_eq!(lines[1]["attempts"].as_u64(), Some(1 + u64::from(retried)), "{}", lines[1]);
     if got.status == 200 {
-        let attempts = lines[1]["attempts"].as_u64();
-        assert_eq!(attempts, Some(1 + u64::from(retried)));
         assert_eq!(lines[1]["reused"], !retried, "the fresh one counts");
     }
     (got.status, String::from_utf8(got.body).unwrap(), retried)
@@ -138,10 +137,11 @@ async fn case_48_an_address_that_refuses_gives_way() {
     let dead = refusing().await;
     let both = [format!("http://{dead}"), format!("http://{}", simulator.addr)];
     let app = App::start(&urls(&both, ""));
-    for _ in 0..3 {
+    // between two that are alike chance decides: some of so many meet the dead one
+    for _ in 0..20 {
         assert_eq!(ask(app.addr, &post(CHAT, "", PLAIN)).await.status, 200);
     }
-    let lines = app.lines(3).await;
+    let lines = app.lines(20).await;
     assert!(lines.iter().all(|line| line["outcome"] == "complete"), "{lines:#?}");
     assert!(app.count("tidegate_pool_dial_failures_total", &["refused"]) >= 1);
 

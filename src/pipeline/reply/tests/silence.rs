@@ -67,7 +67,7 @@ fn a_client_that_hears_nothing_is_told_that_all_is_well_between_events_alone() {
 fn a_comment_is_no_sign_of_life_of_the_backend() {
     block_on(async {
         let world = World::new();
-        let limits = Limits { idle: LONG, ..BEATING };
+        let limits = Limits { idle: LONG, idle_before_content: LONG, ..BEATING };
         let (reply, mut stream) = world.reply_under(limits, false, SSE).await;
         let mut body = reply.into_body();
         assert_eq!(now(&mut body).await, None);

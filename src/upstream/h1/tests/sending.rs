@@ -291,7 +291,17 @@ fn a_backend_that_is_gone_is_an_error_that_allows_another_try() {
         let mut body = Outgoing::whole(Bytes::from_static(b"again"));
         let failure = post(&mut connection, &mut body).await.unwrap_err();
         assert!(matches!(failure.error, H1Error::Io(_) | H1Error::Closed) && !failure.answered);
-        assert!(body.rewind());
+        assert!(failure.unsent && body.rewind());
+
+        // it has read the call: nobody knows what it has made of it
+        let (mut connection, mut far) = pair();
+        let backend = async {
+            read_until(&mut far, |got| got.ends_with(b"again")).await;
+            drop(far);
+        };
+        let (failure, ()) = tokio::join!(post(&mut connection, &mut body), backend);
+        let failure = failure.unwrap_err();
+        assert!(!failure.unsent && !failure.answered && body.rewind());
 
         let (mut connection, mut far) = pair();
         let backend = async {

@@ -1,0 +1,131 @@
+//! What a sound policy does that its author may not have meant. Nothing here refuses a policy: that is
+//! for the readers. Told at start, at each reload, and by `tidegate check`.
+//!
+//! An upstream without a key of its own is sent the caller's. On a route that leads to two vendors, the
+//! second one is shown a credential that was made for the first.
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+
+use super::vendors::by_host;
+use super::{Config, Host, Route, Upstream};
+
+/// The callers' own credentials reach a second vendor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Warning {
+    /// The route's name.
+    pub route: Arc<str>,
+    /// Where it leads first.
+    pub first: Arc<str>,
+    /// The upstream that is shown them, and its host.
+    pub upstream: Arc<str>,
+    pub host: Arc<str>,
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { route, first, upstream, host } = self;
+        write!(
+            f,
+            "route {route}: calls for {first} may go to {upstream}, which has no `key`: \
+             the caller's own credential is shown to a second vendor, at {host}"
+        )
+    }
+}
+
+/// In the order of the routes; each upstream once a route.
+pub fn warnings(config: &Config) -> Vec<Warning> {
+    config.routes.iter().flat_map(|route| on(route, &config.upstreams)).collect()
+}
+
+fn on<'c>(route: &'c Route, upstreams: &'c [Upstream]) -> impl Iterator<Item = Warning> + 'c {
+    let mut goals = route.to.iter().chain(&route.fallback).map(|goal| goal.to);
+    let first = goals.next().and_then(|at| upstreams.get(at));
+    let others: BTreeSet<usize> = goals.collect();
+    let others = others.into_iter().filter_map(|at| upstreams.get(at));
+    others.zip(std::iter::repeat(first)).filter_map(|(upstream, first)| {
+        let (first, passed) = (first?, upstream.keys.is_empty() && !upstream.builtin);
+        let known: BTreeSet<&str> = hosts(first).map(|host| vendor(host)).collect();
+        let mut strange = hosts(upstream).filter(|host| !known.contains(vendor(host)));
+        Some(Warning {
+            route: Arc::clone(&route.name),
+            first: Arc::clone(&first.name),
+            upstream: Arc::clone(&upstream.name),
+            host: Arc::clone(strange.next().filter(|_| passed)?),
+        })
+    })
+}
+
+/// Those of others: this machine, and the network that it is in, are no vendor.
+fn hosts(upstream: &Upstream) -> impl Iterator<Item = &Arc<str>> {
+    upstream.urls.iter().filter_map(|origin| match &origin.host {
+        Host::Name(host) if !is_near(host) => Some(host),
+        Host::Name(_) | Host::Unix(_) => None,
+    })
+}
+
+fn is_near(host: &str) -> bool {
+    match host.parse() {
+        Ok(std::net::IpAddr::V4(ip)) => ip.is_loopback() || ip.is_private() || ip.is_link_local(),
+        Ok(std::net::IpAddr::V6(ip)) => {
+            ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local()
+        }
+        // names that no public zone has
+        Err(_) => match host.rsplit_once('.') {
+            Some((_, zone)) => matches!(zone, "local" | "internal" | "localhost"),
+            None => true,
+        },
+    }
+}
+
+/// By a name for all its hosts, where it is known.
+fn vendor(host: &str) -> &str {
+    by_host(host).map_or(host, |vendor| vendor.name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::parse;
+
+    const UPSTREAMS: &str = "upstreams:\n  \
+        openai: {}\n  \
+        eu: { dialect: openai, url: 'https://api.openai.com' }\n  \
+        keyed: { dialect: openai, url: 'https://api.mistral.ai', key: '${KEY}' }\n  \
+        groq: {}\n  \
+        other: { dialect: openai, urls: ['https://llm.example', 'https://llm.example.org'] }\n  \
+        near: { dialect: openai, urls: ['http://127.0.0.1:8000', 'http://10.0.0.4:8000'] }\n  \
+        here: { dialect: openai, url: 'http://vllm:8000' }\n";
+
+    fn found(route: &str) -> Vec<String> {
+        let text = format!("{UPSTREAMS}routes: [{{ {route} }}]\n");
+        let config = parse("test.yaml", &text, &|_| Some("secret".to_owned())).unwrap();
+        let all = warnings(&config);
+        assert!(all.iter().all(|one| !one.to_string().contains("secret")));
+        all.iter().map(|one| format!("{} at {}", one.upstream, one.host)).collect()
+    }
+
+    #[test]
+    fn a_credential_that_reaches_a_second_vendor_is_told() {
+        for (route, want) in [
+            ("to: openai, fallback: [groq]", &["groq at api.groq.com"][..]),
+            ("to: { openai: 9, other: 1 }", &["other at llm.example"]),
+            (
+                "to: openai, fallback: [{ to: groq, model: m }, other, { to: groq, model: n }]",
+                &["groq at api.groq.com", "other at llm.example"],
+            ),
+            // it may be meant for nobody but us
+            ("to: keyed, fallback: [groq]", &["groq at api.groq.com"]),
+            ("to: near, fallback: [openai]", &["openai at api.openai.com"]),
+            // the second vendor gets our key
+            ("to: openai, fallback: [keyed]", &[]),
+            // the same one
+            ("to: openai, fallback: [eu, { to: openai, model: m }]", &[]),
+            // nobody's but ours
+            ("to: openai, fallback: [near, here]", &[]),
+            ("to: openai", &[]),
+        ] {
+            assert_eq!(found(route), want, "{route}");
+        }
+    }
+}
