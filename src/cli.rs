@@ -238,8 +238,8 @@ fn check(args: Check) -> ExitCode {
         Ok(loaded) => loaded.config,
         Err(faults) => return refuse(&faults),
     };
-    for doubt in config::doubts(&config) {
-        tell(&format!("warning: {doubt}\n"));
+    for warning in config::warnings(&config) {
+        tell(&format!("warning: {warning}\n"));
     }
     if args.print {
         return say(&config::redacted(&config));
@@ -248,9 +248,6 @@ fn check(args: Check) -> ExitCode {
         Some(path) => format!("{}: ok", path.display()),
         None => "no policy file, the known vendors are served".to_owned(),
     };
-    for warning in config::warnings(&config) {
-        tell(&format!("warning: {warning}\n"));
-    }
     say(&format!("{what}: {}\n", counts(&config)))
 }
 

@@ -6,7 +6,6 @@
 //! Values here are checked and complete: no defaults are left to decide, no reference dangles.
 mod agents;
 mod cache;
-mod doubts;
 mod fault;
 mod file;
 mod interpolate;
@@ -39,7 +38,6 @@ use http::{HeaderName, HeaderValue};
 
 pub use agents::{Access, AgentKey, Agents, Certificate, KeyHash, Network, Peer};
 pub use cache::{Cache, Embedder, Mode as SemanticMode, Replay, Scope, Semantic};
-pub use doubts::doubts;
 pub use fault::{Fault, Faults};
 pub use listen::address;
 pub use load::{Loaded, Overrides, Source, load, parse, without_file};

@@ -141,9 +141,6 @@ impl Snapshot {
             let why = "the control group allows less memory than server.memory wants for calls";
             tracing::warn!(wanted, budget, "{why}");
         }
-        for doubt in config::doubts(&self.config) {
-            tracing::warn!("{doubt}");
-        }
         let pools: Vec<_> = self.upstreams.iter().map(|one| pool(&one.config)).collect();
         let lanes: Vec<_> = self.config.routes.iter().filter_map(|one| self.lane(one)).collect();
         self.limits.with(|book, now| book.apply(Arc::clone(&self.rules), pools, lanes, now));

@@ -11,7 +11,7 @@ use tokio::runtime::LocalRuntime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{Running, Start, StartError, environment, notifier, point_to};
-use crate::config::{self, Config, Loaded, Warning};
+use crate::config::{self, Config, Loaded};
 use crate::drain::Stage;
 use crate::listen::notify::Notifier;
 use crate::reload::{Cause, Watch};
@@ -167,14 +167,7 @@ impl Life {
 /// Says what the policy does that may not be meant.
 pub fn warn(config: &Config) {
     for warning in config::warnings(config) {
-        let Warning { route, first, upstream, host } = &warning;
-        tracing::warn!(
-            %route,
-            %first,
-            %upstream,
-            %host,
-            "the callers' own credentials are shown to a second vendor"
-        );
+        tracing::warn!("{warning}");
     }
 }
 

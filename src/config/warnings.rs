@@ -10,32 +10,54 @@ use std::sync::Arc;
 use super::vendors::by_host;
 use super::{Config, Host, Route, Upstream};
 
-/// The callers' own credentials reach a second vendor.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Warning {
-    /// The route's name.
-    pub route: Arc<str>,
-    /// Where it leads first.
-    pub first: Arc<str>,
-    /// The upstream that is shown them, and its host.
-    pub upstream: Arc<str>,
-    pub host: Arc<str>,
+pub enum Warning {
+    /// The callers' own credentials reach a second vendor.
+    SecondVendor {
+        /// The route's name.
+        route: Arc<str>,
+        /// Where it leads first.
+        first: Arc<str>,
+        /// The upstream that is shown them, and its host.
+        upstream: Arc<str>,
+        host: Arc<str>,
+    },
+    /// There is nowhere for a second request to go.
+    IdleHedge { upstream: Arc<str> },
 }
 
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { route, first, upstream, host } = self;
-        write!(
-            f,
-            "route {route}: calls for {first} may go to {upstream}, which has no `key`: \
-             the caller's own credential is shown to a second vendor, at {host}"
-        )
+        match self {
+            Self::SecondVendor { route, first, upstream, host } => write!(
+                f,
+                "route {route}: calls for {first} may go to {upstream}, which has no `key`: \
+                 the caller's own credential is shown to a second vendor, at {host}"
+            ),
+            Self::IdleHedge { upstream } => write!(
+                f,
+                "upstreams.{upstream}.hedge: of no use: there is one url, and no route to it has \
+                 a second target"
+            ),
+        }
     }
 }
 
-/// In the order of the routes; each upstream once a route.
+/// In the order of the upstreams, and then of the routes; each upstream once a route.
 pub fn warnings(config: &Config) -> Vec<Warning> {
-    config.routes.iter().flat_map(|route| on(route, &config.upstreams)).collect()
+    let idle = config.upstreams.iter().enumerate().filter(|(at, one)| {
+        one.hedge.is_some()
+            && one.urls.len() < 2
+            && !config.routes.iter().any(|of| spreads(of, *at))
+    });
+    let idle = idle.map(|(_, one)| Warning::IdleHedge { upstream: Arc::clone(&one.name) });
+    idle.chain(config.routes.iter().flat_map(|route| on(route, &config.upstreams))).collect()
+}
+
+/// The route leads to this upstream, and has a second target.
+fn spreads(route: &Route, upstream: usize) -> bool {
+    let mut to = route.to.iter().chain(&route.fallback);
+    to.clone().count() > 1 && to.any(|goal| goal.to == upstream)
 }
 
 fn on<'c>(route: &'c Route, upstreams: &'c [Upstream]) -> impl Iterator<Item = Warning> + 'c {
@@ -47,7 +69,7 @@ fn on<'c>(route: &'c Route, upstreams: &'c [Upstream]) -> impl Iterator<Item = W
         let (first, passed) = (first?, upstream.keys.is_empty() && !upstream.builtin);
         let known: BTreeSet<&str> = hosts(first).map(|host| vendor(host)).collect();
         let mut strange = hosts(upstream).filter(|host| !known.contains(vendor(host)));
-        Some(Warning {
+        Some(Warning::SecondVendor {
             route: Arc::clone(&route.name),
             first: Arc::clone(&first.name),
             upstream: Arc::clone(&upstream.name),
@@ -102,7 +124,11 @@ mod tests {
         let config = parse("test.yaml", &text, &|_| Some("secret".to_owned())).unwrap();
         let all = warnings(&config);
         assert!(all.iter().all(|one| !one.to_string().contains("secret")));
-        all.iter().map(|one| format!("{} at {}", one.upstream, one.host)).collect()
+        let shown = all.iter().map(|one| match one {
+            Warning::SecondVendor { upstream, host, .. } => format!("{upstream} at {host}"),
+            Warning::IdleHedge { .. } => one.to_string(),
+        });
+        shown.collect()
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! [`Lease::settle`] where the end is known, else by being dropped.
 mod ask;
 mod moving;
+mod spending;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -32,10 +33,6 @@ use crate::telemetry::metrics::PoolGauges;
 use crate::upstream::{Upstream, keys};
 use crate::wire::{self, Quota, Usage};
 use ask::{ask, credential, is_limited};
-
-/// What a running call has used is told to the book in steps of so many tokens, or after so long.
-const STEP: u64 = 16;
-const PAUSE: Duration = Duration::from_millis(250);
 
 /// Leave to make one call.
 pub struct Lease {
@@ -340,32 +337,6 @@ impl Lease {
             let after = at.saturating_duration_since(sent);
             self.limits.with(|book, now| book.first_token(grant, after, now));
         }
-    }
-
-    /// So many tokens have passed in all. `false`: a budget wants the stream ended.
-    pub fn produced(&mut self, tokens: u64) -> bool {
-        self.produced = self.produced.max(tokens);
-        let Some(grant) = &mut self.grant else { return true };
-        let new = self.produced.saturating_sub(self.told);
-        if new == 0 || (new < STEP && self.told_at.elapsed() < PAUSE) {
-            return true;
-        }
-        (self.told, self.told_at) = (self.produced, Instant::now());
-        let tokens = self.produced;
-        self.limits.with(|book, now| book.use_up(grant, tokens, now))
-    }
-
-    /// A session has used so much in all. `false`: a hard limit wants it ended.
-    pub fn used(&mut self, usage: &Usage) -> bool {
-        let Some(grant) = &mut self.grant else { return true };
-        self.limits.with(|book, now| book.charge(grant, usage, now))
-    }
-
-    /// What a response of a session has likely used; see [`crate::limits::book::Book::guess`]. Nothing
-    /// where nothing counts it.
-    pub fn guess(&self, prompt_bytes: u64, elapsed: Duration) -> Usage {
-        let Some(grant) = &self.grant else { return Usage::default() };
-        self.limits.with(|book, _| book.guess(grant, prompt_bytes, elapsed))
     }
 
     /// The call is over: gives back what it held. `None`: nothing limited it.

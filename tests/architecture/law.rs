@@ -121,7 +121,10 @@ pub const BANS: &[Ban] = &[
     Ban {
         words: &["Extensions", "extensions", "extensions_mut"],
         place: Place::Everywhere,
-        exceptions: &[("pipeline/upgrade.rs", "hyper hands the upgraded connection over in there")],
+        exceptions: &[(
+            "pipeline/upgrade/opening.rs",
+            "hyper hands the upgraded connection over in there",
+        )],
         why: "steps give each other typed values, not an untyped bag",
     },
     Ban { words: &["unsafe"], place: Place::Everywhere, exceptions: &[], why: "no unsafe code" },
@@ -149,7 +152,7 @@ const STATUS_EXCEPTIONS: &[(&str, &str)] = &[
     ("pipeline/embeddings.rs", "only a 200 is kept"),
     ("pipeline/produce.rs", "only a 200 is kept"),
     ("pipeline/replay.rs", "what was kept was a 200"),
-    ("pipeline/upgrade.rs", "101 tells a tunnel from an answer"),
+    ("pipeline/upgrade/opening.rs", "101 tells a tunnel from an answer"),
     ("upstream/call.rs", "101 tells a tunnel from an answer"),
     ("upstream/h1/head.rs", "some statuses have no body (RFC 9112, 6.3)"),
 ];

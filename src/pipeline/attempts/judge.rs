@@ -36,7 +36,7 @@ impl<W: Watch> Run<'_, '_, W> {
             return Box::pin(self.hold(sent, form, address, since)).await;
         }
         let small = || status.is_success() && hold::is_small(&sent.answer.headers);
-        if form == Form::Json && small() && self.may_go_on() {
+        if form == Form::Json && small() && (self.slow.is_some() || self.may_go_on()) {
             sent = Box::pin(self.judge_small(sent, address)).await?;
         }
         if !streams {
@@ -99,7 +99,7 @@ impl<W: Watch> Run<'_, '_, W> {
         let verdict = wire::verdict(self.call.kind.dialect(), answer.status.as_u16(), &body);
         answer.body.told(went(verdict));
         if self.is_theirs(verdict) {
-            return Ok(sent);
+            return self.said_no(sent, address);
         }
         Err(self.held_back(Why::InStream(verdict), sent, address))
     }

@@ -168,7 +168,7 @@ impl<W: Watch> Run<'_, '_, W> {
         self.repeats(why, false)
     }
 
-    /// `here`: to the same upstream under the same credential, where an `Idempotency-Key` is known.
+    /// `here`: see [`repeat`].
     fn repeats(&self, why: Why, here: bool) -> bool {
         if matches!(self.upload, Upload::Begun) {
             return false;
@@ -303,8 +303,8 @@ impl<W: Watch> Run<'_, '_, W> {
     }
 }
 
-/// What the endpoint allows, for a call with these headers of its caller's. `here`: as in
-/// [`Run::repeats`].
+/// What the endpoint allows, for a call with these headers of its caller's. `here`: to the same
+/// upstream under the same credential, where an `Idempotency-Key` is known.
 pub(super) fn repeat(method: &Method, headers: &HeaderMap, call: &Call, here: bool) -> Repeat {
     let Sending::Whole(body) = &call.body else { return Repeat::WhenUnbegun };
     let view = wire::view(call.kind, body).ok();
