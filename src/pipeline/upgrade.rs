@@ -26,7 +26,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 pub use self::opening::Opening;
 use self::session::{Cut, Meter};
 use self::terms::Terms;
-use self::way::{BUFFER, End, Way};
+use self::way::{End, Way};
 use super::Place;
 use super::admit::Lease;
 use super::gate::Upgrade;
@@ -36,11 +36,14 @@ use crate::config::WebSocket;
 use crate::drain::{Drain, Hold, Stage};
 use crate::flight::Ticket;
 use crate::io::Stream;
+use crate::pressure;
 use crate::route::Match;
 use crate::telemetry::metrics::Outcome;
 use crate::upstream::session::Seat;
 use crate::upstream::visit::Visit;
-use crate::wire::{Dialect, Endpoint, Frames, Kind, close_frame, is_session, masked_close_frame};
+use crate::wire::{
+    Dialect, Endpoint, Frame, Frames, Kind, close_frame, is_session, masked_close_frame,
+};
 
 /// How long one side may go on when the other has ended, and how long a goodbye may take.
 const LINGER: Duration = Duration::from_secs(1);
@@ -64,7 +67,8 @@ pub struct Tunnel {
 /// What is given back with the tunnel's end.
 struct Held {
     visit: Option<Visit>,
-    ticket: Ticket,
+    _ticket: Ticket,
+    _buffers: pressure::Held,
     _seat: Seat,
     _place: Place,
     _hold: Hold,
@@ -91,7 +95,6 @@ impl Tunnel {
             let metered = terms.is_some();
             let meter = Meter::new(record, lease, terms);
             let Ok(client) = client.await else { return };
-            held.ticket.keeps(2 * BUFFER);
             let joined = Joined {
                 client: tokio::io::split(TokioIo::new(client)),
                 backend: tokio::io::split(backend),
@@ -229,11 +232,15 @@ where
         let to_backend = masked_close_frame(cut.backend, cut.reason(), mask);
         let (clients, backends, meter) = (&mut self.client, &mut self.backend, &self.meter);
         let (down, up) = (&mut self.down, &mut self.up);
-        let seen = |frame: crate::wire::Frame<'_>| _ = meter.borrow_mut().backend_says(frame);
+        let told = |frame: Frame<'_>| {
+            _ = meter.borrow_mut().backend_says(frame);
+            true
+        };
+        let asked = |frame: Frame<'_>| meter.borrow_mut().client_says(frame).is_none();
         let said = async {
             tokio::join!(
-                down.say(&mut backends.0, &mut clients.1, &to_client, seen),
-                up.say(&mut clients.0, &mut backends.1, &to_backend, |_| {}),
+                down.say(&mut backends.0, &mut clients.1, &to_client, told),
+                up.say(&mut clients.0, &mut backends.1, &to_backend, asked),
             );
             tokio::join!(down.hear(&mut backends.0), up.hear(&mut clients.0));
         };

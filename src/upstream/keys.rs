@@ -46,6 +46,11 @@ pub enum Aside {
 }
 
 impl Aside {
+    /// `hint`: how long, as the backend has it. Five minutes at most; a second, if it does not say.
+    pub fn limited(hint: Option<Duration>) -> Self {
+        Self::Limited(hint.unwrap_or(Duration::from_secs(1)).min(Duration::from_mins(5)))
+    }
+
     pub fn pause(self) -> Duration {
         match self {
             Self::Refused => Duration::from_mins(5),

@@ -4,12 +4,14 @@
 //! address as busy, holds the probe of a breaker that is half open, and says at the end how it went.
 //! Dropped without a word (the client has left, our own deadline of the caller's making) it is neutral.
 use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::breaker::Pass;
 use super::roster::Roster;
 use super::{Address, PoolKey, Upstream};
+use crate::identity::Identity;
 use crate::sync::Ordering::Relaxed;
 
 /// By what calls are spread over addresses: hashes of how the call begins, and of its session.
@@ -17,6 +19,15 @@ use crate::sync::Ordering::Relaxed;
 pub struct Spread {
     pub prefix: Option<u64>,
     pub session: Option<u64>,
+}
+
+impl Spread {
+    /// Calls of one session are alike; where none is known, those of one agent.
+    pub fn by_session(who: &Identity) -> Self {
+        let mut hash = DefaultHasher::new();
+        who.session.as_deref().unwrap_or(&who.agent).hash(&mut hash);
+        Self { prefix: None, session: Some(hash.finish()) }
+    }
 }
 
 /// No address may be asked now.

@@ -70,6 +70,11 @@ impl Lease {
         }
     }
 
+    /// A second request beside it was sent. The call counts as a request here, for there it does not.
+    pub fn stands_for_both(&mut self) {
+        self.reached = true;
+    }
+
     /// The time to its first token is of interest to whoever hedges.
     pub fn times(&mut self, call: &Call) {
         let hedges = self.upstream.config.hedge.is_some();
@@ -172,8 +177,9 @@ impl Lease {
     }
 
     /// Gives back what it holds while it waits for another try.
-    pub fn step_aside(&mut self) {
-        self.fate = Fate::Unsent;
+    /// `given_up`: somebody may be at work on the last attempt, so that its prompt is charged.
+    pub fn step_aside(&mut self, given_up: bool) {
+        self.fate = if given_up { Fate::Failed } else { Fate::Unsent };
         self.close(&Came::default());
         self.adrift = true;
     }

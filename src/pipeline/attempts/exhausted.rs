@@ -54,7 +54,7 @@ impl<W: Watch> Run<'_, '_, W> {
         let since = *self.tried.waiting.get_or_insert(now);
         let longest = self.to.aim.upstream().config.timeouts.queue;
         // no place is held while nothing can be done with it
-        self.lease.step_aside();
+        self.lease.step_aside(false);
         let mut least = failed.hint.unwrap_or_default().max(PAUSE);
         loop {
             let left = longest.saturating_sub(since.elapsed());

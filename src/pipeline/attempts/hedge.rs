@@ -13,12 +13,12 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
 
 use self::spare::{Spare, Won, tokens_of};
-use super::next::bit;
+use super::next::{about_key, bit, is_given_up};
 use super::{Failed, Run, Why};
 use crate::config::Hedge;
 use crate::flight::Progress;
@@ -123,9 +123,20 @@ impl<W: Watch> Run<'_, '_, W> {
     }
 
     /// Both have failed: what follows is as if the first had, and the second's place is no place to
-    /// go to.
+    /// go to. Where the second may have been worked on and the first was not, the second decides
+    /// whether the call is sent again, and pays for it.
     fn none_left(&mut self, mut failed: Box<Failed>, other: Failed, side: &Side) -> Box<Failed> {
-        self.tried.begun += u32::from(!matches!(other.why, Why::Closed | Why::Unbegun));
+        let idle = |why| matches!(why, Why::Closed | Why::Unbegun);
+        if !idle(other.why) {
+            self.tried.begun += 1;
+            self.lease.stands_for_both();
+            // what is about a key is about the second's
+            let decides = idle(failed.why) || !self.may_repeat(other.why);
+            if decides && about_key(other.why).is_none() {
+                self.set_key_aside(&failed, Instant::now());
+                failed.why = other.why;
+            }
+        }
         if side.target.get() == self.to.aim.at {
             self.tried.addresses.extend(side.at.get());
         } else {
@@ -140,6 +151,9 @@ impl<W: Watch> Drop for Run<'_, '_, W> {
     /// Its caller may leave while both are on their way.
     fn drop(&mut self) {
         if let Some(second) = self.tried.second.take() {
+            if !second.progress.get().is_unsent() {
+                self.lease.stands_for_both();
+            }
             self.watch.tried(self.tried.attempts + second.attempts.get());
         }
     }
@@ -178,8 +192,13 @@ async fn race(
         Ok(Err(failed)) => {
             side.racing.set(false);
             flight.show(side.progress.get());
-            match second.await {
-                Ok(won) => Ended::Second(won, false),
+            let alone = poll_fn(|cx| {
+                let polled = second.as_mut().poll(cx);
+                side.progress.set(flight.progress());
+                polled
+            });
+            match alone.await {
+                Ok(won) => Ended::Second(won, is_given_up(failed.why)),
                 Err(other) => Ended::Neither(failed, other),
             }
         }

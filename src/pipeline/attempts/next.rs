@@ -1,5 +1,5 @@
 //! Where a call goes next, if anywhere.
-use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,9 +18,6 @@ use crate::upstream::keys::{self, Aside};
 use crate::upstream::visit::Spread;
 use crate::wire::{self, Repeat, Verdict};
 
-/// How long a key is set aside that is at its limit: where the backend does not say, and at most.
-const LIMITED: Duration = Duration::from_secs(1);
-const LONGEST: Duration = Duration::from_mins(5);
 /// Whether another attempt can be paid for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Pays {
@@ -201,7 +198,7 @@ impl<W: Watch> Run<'_, '_, W> {
             Verdict::KeySpent => Aside::Spent,
             // it is as good as ever for other calls
             Verdict::Denied => return,
-            _ => Aside::Limited(failed.hint.unwrap_or(LIMITED).min(LONGEST)),
+            _ => Aside::limited(failed.hint),
         };
         self.to.aim.upstream().set_aside(key.id, why, now);
     }
@@ -317,7 +314,7 @@ pub(super) fn bit(at: usize) -> u64 {
 }
 
 /// What an answer says that is about the key that was sent rather than about the backend.
-fn about_key(why: Why) -> Option<Verdict> {
+pub(super) fn about_key(why: Why) -> Option<Verdict> {
     let (Why::Said(verdict) | Why::InStream(verdict)) = why else { return None };
     match verdict {
         Verdict::Limited | Verdict::KeyRefused | Verdict::KeySpent | Verdict::Denied => {
@@ -353,11 +350,7 @@ pub fn dice() -> u64 {
 pub(super) fn spread(balance: Balance, call: &Call, who: &Identity) -> Spread {
     match balance {
         Balance::LeastBusy | Balance::RoundRobin => Spread::default(),
-        Balance::Session => {
-            let mut hash = std::hash::DefaultHasher::new();
-            who.session.as_deref().unwrap_or(&who.agent).hash(&mut hash);
-            Spread { prefix: None, session: Some(hash.finish()) }
-        }
+        Balance::Session => Spread::by_session(who),
         Balance::Prefix => {
             let view = call.whole().and_then(|body| wire::view(call.kind, body).ok());
             let prefix = view.and_then(|view| wire::prefix(call.kind, &view));

@@ -3,10 +3,9 @@
 //! Nothing is done for a session before that, so it may be asked for again: at the next address where
 //! no connection can be made, and with the next key where one is refused, spent or at its limit. The
 //! last answer is passed on as it was, like a plain reply. After 101 nothing is tried again.
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 use http::request::Parts;
@@ -14,6 +13,7 @@ use http::{HeaderValue, StatusCode, header};
 use hyper::upgrade::OnUpgrade;
 
 use super::terms::Terms;
+use super::way::BUFFER;
 use super::{Held, Tunnel};
 use crate::agents::strip_protocol;
 use crate::flight::{Expired, Stage, Ticket};
@@ -38,9 +38,6 @@ use crate::upstream::visit::{Closed, Spread};
 use crate::wire::{self, Dialect, Kind, Verdict};
 
 const UPGRADE: HeaderValue = HeaderValue::from_static("upgrade");
-/// How long a key is set aside that is at its limit: where the backend does not say, and at most.
-const LIMITED: Duration = Duration::from_secs(1);
-const LONGEST: Duration = Duration::from_mins(5);
 
 /// Who asks for what.
 pub struct Opening<'c> {
@@ -109,7 +106,14 @@ impl Opening<'_> {
         let drain = worker.drain.clone();
         let hold = drain.hold();
         let place = Rc::clone(place);
-        let held = Held { visit, ticket, _seat: seat, _place: place, _hold: hold };
+        let held = Held {
+            visit,
+            _ticket: ticket,
+            _buffers: worker.pressure.hold(2 * BUFFER as u64),
+            _seat: seat,
+            _place: place,
+            _hold: hold,
+        };
         let tunnel = Tunnel { client, backend, first, terms, bounds, lease, drain, held };
         Ok(Reply { status: answer.status, headers, content: Content::Tunnel(Box::new(tunnel)) })
     }
@@ -125,9 +129,10 @@ impl Opening<'_> {
         let caller = head.headers.clone();
         let mut tried = Tried::default();
         let path = self.to.path();
+        let spread = Spread::by_session(self.who);
         loop {
             let now = Instant::now();
-            let visit = upstream.choose(spread(self.who), &tried.addresses, now).map_err(closed)?;
+            let visit = upstream.choose(spread, &tried.addresses, now).map_err(closed)?;
             let address = upstream.address(&visit).key;
             let key = key_of(upstream, lease);
             self.to.dress(&mut head.headers, key);
@@ -195,7 +200,7 @@ impl Opening<'_> {
             Verdict::KeySpent => Some(Aside::Spent),
             Verdict::Limited => {
                 let hint = wire::quota(&answer.headers, SystemTime::now()).retry_after;
-                Some(Aside::Limited(hint.unwrap_or(LIMITED).min(LONGEST)))
+                Some(Aside::limited(hint))
             }
             // it is as good as ever for other models
             Verdict::Denied => None,
@@ -216,13 +221,6 @@ impl Opening<'_> {
         let Self { snapshot, who, to, call, .. } = self;
         Ok(lease.move_to(snapshot, who, &to.aim, call, Some(next), false).is_ok())
     }
-}
-
-/// By what openings are spread over addresses: as other calls are, that have no prompt.
-fn spread(who: &Identity) -> Spread {
-    let mut hash = DefaultHasher::new();
-    who.session.as_deref().unwrap_or(&who.agent).hash(&mut hash);
-    Spread { prefix: None, session: Some(hash.finish()) }
 }
 
 fn closed(closed: Closed) -> Refusal {

@@ -65,14 +65,10 @@ impl Terms {
         lease: Option<&mut Lease>,
         fresh: bool,
     ) -> Option<Cut> {
-        let said = match said {
-            Ok(said) => said,
-            Err(Unclear::Unreadable) if !self.bound => return None,
-            Err(_) => return Some(Cut::unclear()),
-        };
         if !self.bound {
             return None;
         }
+        let Ok(said) = said else { return Some(Cut::unclear()) };
         if let Some(model) = said.writes.as_deref()
             && let Some(cut) = self.forbidden(Some(model))
         {

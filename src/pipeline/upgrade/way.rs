@@ -146,14 +146,15 @@ impl Way {
     }
 
     /// Writes a frame of ours, behind the end of the one that is under way, and nothing after it.
+    /// Nothing at all if `may` says no to what has come of that one.
     pub async fn say(
         &mut self,
         from: &mut (impl AsyncRead + Unpin),
         to: &mut (impl AsyncWrite + Unpin),
         frame: &[u8],
-        mut see: impl FnMut(Frame<'_>),
+        mut may: impl FnMut(Frame<'_>) -> bool,
     ) {
-        if self.closed || self.torn || !self.write_out(to).await {
+        if self.torn || !self.write_out(to).await || self.closed {
             return;
         }
         let Some(frames) = &mut self.frames else { return };
@@ -162,10 +163,13 @@ impl Way {
                 return;
             }
             let Ok(count @ 1..) = from.read(&mut self.buffer).await else { return };
-            let mut piece = 0;
+            let (mut piece, mut goes) = (0, true);
             while piece < count && (piece == 0 || !frames.between()) {
-                frames.push(&self.buffer[piece..=piece], &mut see);
+                frames.push(&self.buffer[piece..=piece], &mut |frame| goes &= may(frame));
                 piece += 1;
+            }
+            if !goes {
+                return;
             }
             if to.write_all(&self.buffer[..piece]).await.is_err() {
                 return;

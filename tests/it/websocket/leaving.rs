@@ -83,3 +83,31 @@ async fn a_response_that_ends_without_a_count_is_no_gift() {
     let (app, _) = left_after(&[BEGUN, DELTA, DELTA, CUT], CREATE).await;
     assert!(used(&app, "output_tokens") >= 2);
 }
+
+/// What came with the backend's goodbye is the client's, also where it uses up the limit.
+#[tokio::test]
+async fn a_last_word_is_heard_where_the_limit_ends_with_it() {
+    let origin = Origin::start(|mut conn| async move {
+        conn.head().await;
+        conn.send(SWITCH).await;
+        for _ in 0..2 {
+            heard(&mut conn).await;
+            conn.send(&told(DONE)).await;
+        }
+        heard(&mut conn).await;
+        let goodbye = frame(8, &1000_u16.to_be_bytes(), false);
+        conn.send(&[told(DONE), goodbye].concat()).await;
+        conn.until_gone().await;
+    })
+    .await;
+    let limits = "policies:\n  - { name: cap, per: all, limits: { spend: $0.1/day hard } }\n";
+    let app = App::start(&policy(&origin, "", limits));
+    let mut client = open(&app, "").await;
+    for _ in 0..3 {
+        client.send(&said(CREATE)).await;
+        assert_eq!(next(&mut client).await, (1, DONE.as_bytes().to_vec()));
+    }
+    assert_eq!(next(&mut client).await.0, 8);
+    drop(client);
+    app.line().await;
+}

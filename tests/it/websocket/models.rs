@@ -55,7 +55,7 @@ async fn without_rules_any_message_passes() {
     let origin = backend(&[DONE]).await;
     let app = App::start(&policy(&origin, "", ""));
     let mut client = open(&app, "").await;
-    for message in [DEAR, "no JSON at all", "[]"] {
+    for message in [DEAR, "no JSON at all", "[]", r#"{"model":"m","model":"dear"}"#] {
         client.send(&said(message)).await;
         assert_eq!(next(&mut client).await, (1, DONE.as_bytes().to_vec()), "{message}");
     }
@@ -183,4 +183,25 @@ async fn the_query_names_one_model() {
     assert_eq!(origin.connections(), 0);
     drop(open_at(&app, "/v1/realtime?x=1&%6dode%6c=%6d", &key).await);
     app.lines(9).await;
+}
+
+/// The rest of a frame that is under way at the end is judged as well.
+#[tokio::test]
+async fn what_is_finished_behind_the_last_word_is_judged_too() {
+    let origin = backend(&[DONE]).await;
+    let policies = "policies: [{ name: cap, per: all, limits: { spend: $1/day hard } }]\n";
+    let app = App::start(&policy(&origin, "longest: 500ms", policies));
+    let mut client = open(&app, "").await;
+    let message = said(DEAR);
+    client.send(&message[..message.len() / 2]).await;
+    until("the half has come", async || origin.bytes() > message.len() / 2).await;
+    // the session's time is up
+    let (opcode, payload) = next(&mut client).await;
+    assert_eq!((opcode, code(&payload).0), (8, 1001));
+    let before = origin.bytes();
+    client.send(&message[message.len() / 2..]).await;
+    until("the backend is let go", async || origin.open() == 0).await;
+    assert_eq!(origin.bytes(), before, "no end of it has come");
+    drop(client);
+    app.line().await;
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 use http::request;
 
 use super::super::{Failed, Run, Why};
-use super::{Side, bit};
+use super::{Side, bit, is_given_up};
 use crate::pipeline::admit::Lease;
 use crate::pipeline::call::Call;
 use crate::pipeline::dispatch::{Going, Prepared};
@@ -13,6 +13,7 @@ use crate::pipeline::record::Trace;
 use crate::pipeline::refusal::Refusal;
 use crate::pipeline::reply::Sent;
 use crate::route::Aim;
+use crate::upstream::visit::{Spread, Visit};
 use crate::upstream::{PoolKey, keys};
 
 /// Bytes of a prompt that are taken for a token.
@@ -54,8 +55,12 @@ impl Spare {
         let Going { worker, snapshot, who, .. } = going;
         let (now, from) = (Instant::now(), self.to.aim.clone());
         let mut tried = Vec::new();
-        if from.upstream().addresses.len() > 1 {
-            tried.extend(self.first.at.get());
+        let (upstream, first) = (from.upstream(), self.first.at.get());
+        let elsewhere = |visit: Visit| Some(upstream.address(&visit).key) != first;
+        if upstream.addresses.len() > 1
+            && upstream.choose(Spread::default(), first.as_slice(), now).is_ok_and(elsewhere)
+        {
+            tried.extend(first);
         } else {
             let targets = &from.route.targets;
             let mut others = (0..targets.len()).filter(|at| *at != from.at);
@@ -93,7 +98,7 @@ impl Second {
         }
         if let Err(failed) = &sent {
             run.set_key_aside(failed, Instant::now());
-            run.lease.step_aside();
+            run.lease.step_aside(is_given_up(failed.why));
         }
         drop(run);
         let lost = || Failed::refused(Why::Final, Refusal::lost(), None);

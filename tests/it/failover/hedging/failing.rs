@@ -215,3 +215,27 @@ async fn hedging_holds_a_stream_for_as_long_as_both_run() {
     assert_eq!(client.answer().await.text(), format!("{ROLE}{TOKEN}{DONE}"));
     assert_eq!(app.line().await["upstream"], "b");
 }
+
+/// The first found nobody, and the second may be at work: it is as if that one alone had been sent.
+#[tokio::test]
+async fn hedging_does_not_send_again_what_the_second_may_be_doing() {
+    let (hole, _filling) = origin::black_hole().await;
+    let at = hole.local_addr().unwrap().as_socket().unwrap();
+    let (b, c) = (Stepping::silent(good()).await, Origin::saying(good()).await);
+    let soon = "pool: { connect_timeout: 2s }, timeouts: { first_byte: 700ms },";
+    let ups = [
+        up("a", &format!("http://{at}"), &format!("{HEDGE} {soon}")),
+        up("b", &b.url(), "timeouts: { first_byte: 700ms },"),
+        up("c", &c.url(), ""),
+    ];
+    let app = App::start(&(policy(&ups, "") + LIMITS));
+    let mut client = asking(&app, PLAIN).await;
+    b.is_asked().await;
+    let got = client.answer().await;
+    assert!(got.status >= 500, "{}", got.text());
+    assert_eq!(counts([&b.origin, &c]), [1, 0]);
+    app.quiet().await;
+    assert_eq!(used(&app, "calls"), 1, "it was sent");
+    assert!(used(&app, "tokens") > 0, "its prompt may have been read");
+    app.line().await;
+}
