@@ -23,7 +23,7 @@ pub use path::path_with_model;
 pub struct Wish<'w> {
     /// Streams of chat and completions are to report their usage.
     pub include_usage: bool,
-    /// The output is to be bounded by so many tokens.
+    /// The output is to be bounded by so many tokens; at least one, for some read 0 as no bound.
     pub max_tokens: Option<u64>,
     /// Where chat has no bound yet, its name is `max_completion_tokens`, as OpenAI itself wants it;
     /// else `max_tokens`, which all others know.

@@ -26,7 +26,8 @@ fuzz_target!(|input: &[u8]| {
         }
         let wish = Wish {
             include_usage: bits & 1 != 0,
-            max_tokens: (bits & 2 != 0).then(|| u64::from(*bound)),
+            // no limit lets a call go with nothing, which means no bound to some backends
+            max_tokens: (bits & 2 != 0).then(|| u64::from(*bound).max(1)),
             completion_tokens: bits & 4 != 0,
             model: (bits & 8 != 0).then_some("wished"),
         };
