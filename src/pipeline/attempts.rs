@@ -195,7 +195,7 @@ impl<'c, 'p, W: Watch> Run<'c, 'p, W> {
         run
     }
 
-    pub async fn answer(mut self) -> Result<Sent, Refusal> {
+    pub async fn answer(&mut self) -> Result<Sent, Refusal> {
         self.to.aim.upstream().earn_retry(Instant::now());
         self.regain_leave()?;
         self.dress();
@@ -208,9 +208,10 @@ impl<'c, 'p, W: Watch> Run<'c, 'p, W> {
             };
             self.beside = None;
             let mut failed = match attempt {
-                Ok(sent) => {
+                Ok(mut sent) => {
                     self.give_up_slow();
-                    return Ok(self.finish(sent));
+                    self.finish(&mut sent);
+                    return Ok(sent);
                 }
                 Err(failed) => failed,
             };
@@ -224,23 +225,24 @@ impl<'c, 'p, W: Watch> Run<'c, 'p, W> {
                 self.dress();
                 continue;
             }
-            if let Some(sent) = self.take_slow(&failed) {
-                return Ok(self.finish(sent));
+            if let Some(mut sent) = self.take_slow(&failed) {
+                self.finish(&mut sent);
+                return Ok(sent);
             }
-            if let Some(kept) = kept.filter(|_| failed.why != Why::Final) {
+            if let Some(mut kept) = kept.filter(|_| failed.why != Why::Final) {
                 self.return_to(&kept.aim);
-                return Ok(self.finish(kept.sent));
+                self.finish(&mut kept.sent);
+                return Ok(kept.sent);
             }
             let refusal = failed.refusal.unwrap_or_else(Refusal::lost);
             return Err(if self.was_retried() { refusal.after_retries() } else { refusal });
         }
     }
 
-    fn finish(&mut self, mut sent: Sent) -> Sent {
+    fn finish(&mut self, sent: &mut Sent) {
         sent.answer.tries = self.tried.attempts;
         self.watch.tried(self.tried.attempts);
         sent.retried = self.was_retried();
-        sent
     }
 
     /// The caller need not do what was done already, or what nobody may do now.
@@ -317,7 +319,7 @@ impl<'c, 'p, W: Watch> Run<'c, 'p, W> {
                 let model = self.call.shared_model();
                 self.lease.answered(answer.status, &answer.headers, model.as_deref());
                 let aim = &self.to.aim;
-                let sent = Sent {
+                let mut sent = Sent {
                     answer,
                     kind: self.call.kind,
                     metered: self.to.metered,
@@ -326,7 +328,10 @@ impl<'c, 'p, W: Watch> Run<'c, 'p, W> {
                     retried: false,
                     substituted: aim.instead.is_some() || aim.target().model.is_some(),
                 };
-                self.judge(sent, address, now).await
+                if self.passes(&mut sent, now) {
+                    return Ok(sent);
+                }
+                Box::pin(self.judge(sent, address, now)).await
             }
             Err(missed) => {
                 let body = outbound.body;

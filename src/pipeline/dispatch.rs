@@ -177,7 +177,9 @@ pub async fn dispatch(
     Prepared::strip(head, None);
     let mut unanswered = Unanswered { lease, watch, flight: going.flight, answered: false };
     let Unanswered { lease, watch, .. } = &mut unanswered;
-    let sent = Run::new(going, lease, *watch, to, head, call).answer().await;
+    let mut run = Run::new(going, lease, *watch, to, head, call);
+    let sent = run.answer().await;
+    drop(run);
     unanswered.answered = sent.is_ok();
     sent
 }

@@ -15,7 +15,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::connect::{ConnectError, Connected};
 use super::{Address, PoolKey, Upstream, h1, h2};
@@ -51,11 +51,16 @@ struct Limits {
     warm: usize,
 }
 
+/// A connection that was in use so lately is taken to be open, if the runtime knows nothing else.
+const FRESH: Duration = Duration::from_millis(1);
+
 struct Idle {
     connection: Box<h1::Connection>,
     born: Tick,
     max_age: Duration,
     since: Tick,
+    /// The same to the microsecond.
+    put: Instant,
 }
 
 impl Pools {
@@ -153,7 +158,9 @@ impl Pool {
             let mut idle = self.idle.borrow_mut().pop()?;
             self.gauges.idle.fetch_sub(1, Relaxed);
             let too_old = now.since(idle.born) > idle.max_age;
-            if too_old || idle.connection.is_stale(&mut cx) {
+            // nobody's idle time is over so soon: under load the kernel need not be asked each time
+            let surely = idle.put.elapsed() >= FRESH;
+            if too_old || idle.connection.is_stale(&mut cx, surely) {
                 self.gauges.retired.add([if too_old { "age" } else { "closed" }]);
                 self.gauges.open.fetch_sub(1, Relaxed);
                 continue;
@@ -247,7 +254,7 @@ impl Pool {
                 "idle"
             } else if now.since(idle.born) > idle.max_age {
                 "age"
-            } else if idle.connection.is_stale(&mut cx) {
+            } else if idle.connection.is_stale(&mut cx, true) {
                 "closed"
             } else {
                 return true;
@@ -333,7 +340,8 @@ impl Pooled {
             return;
         };
         let since = self.pool.clock.now();
-        self.pool.put(Idle { connection, born: self.born, max_age: self.max_age, since });
+        let (born, max_age, put) = (self.born, self.max_age, Instant::now());
+        self.pool.put(Idle { connection, born, max_age, since, put });
     }
 
     /// After 101: it is no longer the pool's.

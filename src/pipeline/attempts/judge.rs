@@ -12,7 +12,33 @@ use crate::upstream::answer::Went;
 use crate::wire::{self, Form, Meter, Verdict};
 
 impl<W: Watch> Run<'_, '_, W> {
-    /// `since`: when it was sent.
+    /// Whether its head is all that must be known of an answer. Most are: only the others are worth
+    /// the moves of a call that waits. `since`: when it was sent.
+    pub(super) fn passes(&self, sent: &mut Sent, since: Instant) -> bool {
+        let status = sent.answer.status;
+        if status.is_client_error() || status.is_server_error() {
+            // a key that is refused is of interest to the next call as well
+            let keys = self.to.aim.upstream().keys.len();
+            if self.may_go_on() || self.slow.is_some() || self.is_racing() || keys > 1 {
+                return false;
+            }
+            let verdict = wire::verdict(self.call.kind.dialect(), status.as_u16(), b"");
+            sent.answer.body.told(went(verdict));
+            return true;
+        }
+        let form = sent.form();
+        if matches!(form, Form::Sse | Form::NdJson) {
+            return !self.holds() && !self.is_racing();
+        }
+        let small = || status.is_success() && hold::is_small(&sent.answer.headers);
+        if form == Form::Json && small() && (self.slow.is_some() || self.may_go_on()) {
+            return false;
+        }
+        self.begins(sent, form, since);
+        true
+    }
+
+    /// What [`Self::passes`] leaves open.
     pub(super) async fn judge(
         &mut self,
         mut sent: Sent,
@@ -21,32 +47,24 @@ impl<W: Watch> Run<'_, '_, W> {
     ) -> Result<Sent, Box<Failed>> {
         let status = sent.answer.status;
         if status.is_client_error() || status.is_server_error() {
-            // a key that is refused is of interest to the next call as well
-            let keys = self.to.aim.upstream().keys.len();
-            if self.may_go_on() || self.slow.is_some() || self.is_racing() || keys > 1 {
-                return Box::pin(self.judge_error(sent, address)).await;
-            }
-            let verdict = wire::verdict(self.call.kind.dialect(), status.as_u16(), b"");
-            sent.answer.body.told(went(verdict));
-            return Ok(sent);
+            return self.judge_error(sent, address).await;
         }
         let form = sent.form();
-        let streams = matches!(form, Form::Sse | Form::NdJson);
-        if streams && (self.holds() || self.is_racing()) {
-            return Box::pin(self.hold(sent, form, address, since)).await;
+        if matches!(form, Form::Sse | Form::NdJson) {
+            return self.hold(sent, form, address, since).await;
         }
-        let small = || status.is_success() && hold::is_small(&sent.answer.headers);
-        if form == Form::Json && small() && (self.slow.is_some() || self.may_go_on()) {
-            sent = Box::pin(self.judge_small(sent, address)).await?;
-        }
-        if !streams {
-            sent.answer.body.began(Instant::now());
-            self.heard(since);
-        }
+        sent = self.judge_small(sent, address).await?;
+        self.begins(&mut sent, form, since);
+        Ok(sent)
+    }
+
+    /// An answer that is no stream goes on.
+    fn begins(&self, sent: &mut Sent, form: Form, since: Instant) {
+        sent.answer.body.began(Instant::now());
+        self.heard(since);
         if form == Form::Json {
             self.going.flight.await_body();
         }
-        Ok(sent)
     }
 
     /// Whether a stream's head is kept back for what may be tried instead.
