@@ -261,12 +261,11 @@ impl Connection {
     }
 
     /// Whether the backend has closed, or sent what nobody asked for, while nothing was going on.
-    /// `surely`: also of what the runtime has not heard of yet.
-    pub fn is_stale(&mut self, cx: &mut Context<'_>, surely: bool) -> bool {
+    pub fn is_stale(&mut self, cx: &mut Context<'_>) -> bool {
         let look = std::future::poll_fn(|cx| with_scratch(&mut self.io, cx, |_| ()));
         // a task that has used up its budget would be told that there is nothing to read
         let told = std::pin::pin!(unconstrained(look)).poll(cx).is_ready();
-        told || (surely && self.io.has_news())
+        told || self.io.has_news()
     }
 
     /// After 101: the bare stream, and what was read beyond the head.

@@ -15,7 +15,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::connect::{ConnectError, Connected};
 use super::{Address, PoolKey, Upstream, h1, h2};
@@ -51,16 +51,11 @@ struct Limits {
     warm: usize,
 }
 
-/// A connection that was in use so lately is taken to be open, if the runtime knows nothing else.
-const FRESH: Duration = Duration::from_millis(1);
-
 struct Idle {
     connection: Box<h1::Connection>,
     born: Tick,
     max_age: Duration,
     since: Tick,
-    /// The same to the microsecond.
-    put: Instant,
 }
 
 impl Pools {
@@ -158,9 +153,7 @@ impl Pool {
             let mut idle = self.idle.borrow_mut().pop()?;
             self.gauges.idle.fetch_sub(1, Relaxed);
             let too_old = now.since(idle.born) > idle.max_age;
-            // nobody's idle time is over so soon: under load the kernel need not be asked each time
-            let surely = idle.put.elapsed() >= FRESH;
-            if too_old || idle.connection.is_stale(&mut cx, surely) {
+            if too_old || idle.connection.is_stale(&mut cx) {
                 self.gauges.retired.add([if too_old { "age" } else { "closed" }]);
                 self.gauges.open.fetch_sub(1, Relaxed);
                 continue;
@@ -254,7 +247,7 @@ impl Pool {
                 "idle"
             } else if now.since(idle.born) > idle.max_age {
                 "age"
-            } else if idle.connection.is_stale(&mut cx, true) {
+            } else if idle.connection.is_stale(&mut cx) {
                 "closed"
             } else {
                 return true;
@@ -340,8 +333,7 @@ impl Pooled {
             return;
         };
         let since = self.pool.clock.now();
-        let (born, max_age, put) = (self.born, self.max_age, Instant::now());
-        self.pool.put(Idle { connection, born, max_age, since, put });
+        self.pool.put(Idle { connection, born: self.born, max_age: self.max_age, since });
     }
 
     /// After 101: it is no longer the pool's.

@@ -203,7 +203,7 @@ fn a_surplus_is_given_to_nobody() {
             assert!(connection.is_reusable());
             far.write_all(forged.as_bytes()).await.unwrap();
             tokio::task::yield_now().await;
-            assert!(connection.is_stale(&mut Context::from_waker(std::task::Waker::noop()), true));
+            assert!(connection.is_stale(&mut Context::from_waker(std::task::Waker::noop())));
         });
     }
     // the body that a HEAD must not have
@@ -222,14 +222,14 @@ fn a_connection_is_used_again_until_it_closes() {
         let (mut connection, mut far) = pair();
         let mut noop = Context::from_waker(std::task::Waker::noop());
         for body in ["a", "b"] {
-            assert!(!connection.is_stale(&mut noop, true) && connection.is_reusable());
+            assert!(!connection.is_stale(&mut noop) && connection.is_reusable());
             let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n{body}");
             far.write_all(answer.as_bytes()).await.unwrap();
             assert_eq!(whole(&mut connection, &Method::GET).await.unwrap().body, body.as_bytes());
         }
         drop(far);
         tokio::task::yield_now().await;
-        assert!(connection.is_stale(&mut noop, true));
+        assert!(connection.is_stale(&mut noop));
     });
 }
 
@@ -240,7 +240,7 @@ fn a_stale_check_takes_no_wake_up_away() {
     block_on(async {
         let (mut connection, mut far) = pair();
         for round in 0..20 {
-            assert!(!connection.is_stale(&mut Context::from_waker(std::task::Waker::noop()), true));
+            assert!(!connection.is_stale(&mut Context::from_waker(std::task::Waker::noop())));
             let backend = async {
                 // the call waits for its head by now; whether it is woken is the question
                 for _ in 0..round {
@@ -271,7 +271,7 @@ fn a_task_without_budget_still_sees_the_surplus() {
             while tokio::task::coop::has_budget_remaining() {
                 tokio::task::coop::consume_budget().await;
             }
-            assert!(connection.is_stale(&mut Context::from_waker(std::task::Waker::noop()), true));
+            assert!(connection.is_stale(&mut Context::from_waker(std::task::Waker::noop())));
         })
         .await
         .unwrap();
