@@ -206,7 +206,7 @@ async fn answer(asking: Asking<'_>, place: Option<&Place>) -> Result<reply::Repl
         },
         planned => planned.uncached(),
     };
-    let Asking { worker, snapshot, ticket, who, to, head, call, dialect, record } = asking;
+    let Asking { worker, snapshot, ticket, who, to, head, mut call, dialect, record } = asking;
     if status.is_some() {
         record.looked("bypass");
     }
@@ -224,7 +224,7 @@ async fn answer(asking: Asking<'_>, place: Option<&Place>) -> Result<reply::Repl
         return Box::pin(opening.upgrade(lease, head, record)).await;
     }
     let going = Going { worker, snapshot, flight: &ticket, who };
-    let sent = dispatch::dispatch(going, (&mut lease, miss), to, head, call, record).await?;
+    let sent = dispatch::dispatch(going, (&mut lease, miss), to, head, &mut call, record).await?;
     let mut reply = sent.reply(ticket, lease, dialect);
     if let Some(status) = status {
         reply.headers.append(status::CACHE_STATUS, status);

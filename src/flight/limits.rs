@@ -110,6 +110,7 @@ pub(super) struct Bounds {
 }
 
 impl From<Limits> for Bounds {
+    #[inline]
     fn from(limits: Limits) -> Self {
         Self {
             reading: millis(limits.reading),

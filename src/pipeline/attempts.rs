@@ -30,7 +30,7 @@ use super::call::{Call, Sending};
 use super::dispatch::{Going, Prepared, edited, key_of};
 use super::record::Watch;
 use super::refusal::{Refusal, ran_out};
-use super::reply::Sent;
+use super::reply::{Sent, form_of};
 use crate::flight::Expired;
 use crate::route::Aim;
 use crate::upstream::PoolKey;
@@ -38,7 +38,7 @@ use crate::upstream::call::{CallError, Missed, Outbound, send};
 use crate::upstream::h1::H1Error;
 use crate::upstream::outgoing::Outgoing;
 use crate::upstream::visit::{Closed, Spread};
-use crate::wire::{Repeat, Verdict};
+use crate::wire::{Form, Repeat, Verdict};
 
 /// A call on its way through its attempts.
 pub struct Run<'c, 'p, W: Watch> {
@@ -47,7 +47,7 @@ pub struct Run<'c, 'p, W: Watch> {
     watch: &'c mut W,
     to: Prepared<'p>,
     head: &'c mut request::Parts,
-    call: Call,
+    call: &'c mut Call,
     /// The caller's headers, where there may be another attempt: a target has its own of them, and an
     /// answer comes in their place.
     caller: Option<Box<HeaderMap>>,
@@ -176,7 +176,7 @@ impl<'c, 'p, W: Watch> Run<'c, 'p, W> {
         watch: &'c mut W,
         to: Prepared<'p>,
         head: &'c mut request::Parts,
-        mut call: Call,
+        call: &'c mut Call,
     ) -> Self {
         let mut upload = Upload::No;
         if let Sending::Streaming(_) = &call.body
@@ -271,7 +271,7 @@ impl<'c, 'p, W: Watch> Run<'c, 'p, W> {
         let (changed, hides) = if let Some(body) = &self.body {
             body
         } else {
-            let (changed, hides) = edited(&self.to.aim, self.lease, &self.call)?;
+            let (changed, hides) = edited(&self.to.aim, self.lease, self.call)?;
             let changed = changed.map(|body| self.going.worker.counted(body));
             self.body.insert((changed, hides))
         };
@@ -301,12 +301,12 @@ impl<'c, 'p, W: Watch> Run<'c, 'p, W> {
         // now, and not with the answer: its caller may be gone by then
         self.count(1);
         self.lease.sent(now);
-        self.lease.times(&self.call);
+        self.lease.times(self.call);
         let path = self.to.path();
         let (method, headers) = (&self.head.method, &mut self.head.headers);
         let repeats = &|sent: &HeaderMap| {
             let headers = self.caller.as_deref().unwrap_or(sent);
-            next::repeat(method, headers, &self.call, true) != Repeat::WhenUnbegun
+            next::repeat(method, headers, self.call, true) != Repeat::WhenUnbegun
         };
         let mut outbound = Outbound { method, target: &path, headers, body, repeats };
         let Going { worker, flight, .. } = self.going;
@@ -319,10 +319,11 @@ impl<'c, 'p, W: Watch> Run<'c, 'p, W> {
                 let model = self.call.shared_model();
                 self.lease.answered(answer.status, &answer.headers, model.as_deref());
                 let aim = &self.to.aim;
+                let form = if self.to.metered { form_of(&answer.headers) } else { Form::Opaque };
                 let mut sent = Sent {
                     answer,
                     kind: self.call.kind,
-                    metered: self.to.metered,
+                    form,
                     hides_usage,
                     clock: Arc::clone(&worker.clock),
                     retried: false,
@@ -355,7 +356,7 @@ impl<'c, 'p, W: Watch> Run<'c, 'p, W> {
             return Spread::default();
         }
         let balance = self.to.aim.upstream().config.balance;
-        *self.tried.spread.get_or_insert_with(|| next::spread(balance, &self.call, self.going.who))
+        *self.tried.spread.get_or_insert_with(|| next::spread(balance, self.call, self.going.who))
     }
 
     fn closed(closed: Closed) -> Box<Failed> {

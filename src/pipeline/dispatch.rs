@@ -171,7 +171,7 @@ pub async fn dispatch(
     (lease, _miss): (&mut Lease, Miss),
     to: Prepared<'_>,
     head: &mut request::Parts,
-    call: Call,
+    call: &mut Call,
     watch: &mut impl Watch,
 ) -> Result<Sent, Refusal> {
     Prepared::strip(head, None);

@@ -115,13 +115,13 @@ pub async fn fewer(mut production: Production) -> Option<Production> {
     let Sending::Whole(body) = &production.call.body else { return Some(production) };
     let only = batch(production.call.kind, body).map(|batch| batch.only(&asked));
     let Some(only) = only.filter(|_| !asked.is_empty()) else { return Some(production) };
-    let part = production.call.with_body(only);
+    let mut part = production.call.with_body(only);
     let Production { worker, snapshot, who, lead, miss, tab, ticket, lease, to, head, .. } =
         &mut production;
     let going = Going { worker, snapshot, flight: ticket, who };
     let (mut head, to, mut watch) = (head.clone(), to.clone(), &**tab);
     let leave = (lease, miss.part());
-    let sent = dispatch::dispatch(going, leave, to, &mut head, part, &mut watch);
+    let sent = dispatch::dispatch(going, leave, to, &mut head, &mut part, &mut watch);
     match unless_deserted(lead, Box::pin(sent)).await {
         Some(Ok(sent)) => Box::pin(answered(production, sent, &asked)).await,
         Some(Err(refusal)) => {
@@ -138,9 +138,9 @@ pub async fn fewer(mut production: Production) -> Option<Production> {
 
 /// An answer to a part has begun to come.
 async fn answered(mut production: Production, sent: Sent, asked: &[usize]) -> Option<Production> {
-    let Sent { answer, kind, metered, .. } = sent;
+    let Sent { answer, kind, form, .. } = sent;
     let (status, mut headers, mut body) = (answer.status, answer.headers, answer.body);
-    let form = pass_head(&mut headers, metered);
+    pass_head(&mut headers);
     let gathered = gather(&production.worker, &production.ticket, &mut body);
     let body = match unless_deserted(&production.lead, Box::pin(gathered)).await {
         Some(Ok(Some(body))) => body,

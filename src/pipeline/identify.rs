@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::rc::Rc;
 use std::time::Duration;
 
-use http::{HeaderMap, request};
+use http::{HeaderMap, HeaderName, HeaderValue, request};
 
 use super::Caller;
 use super::call::Call;
@@ -66,11 +66,18 @@ pub fn without_keys(mut ours: Places, query: Option<&str>, replaced: bool) -> Op
 
 /// The longest that the caller says it will wait: the SDKs send their own deadline along.
 pub fn patience(headers: &HeaderMap) -> Option<Duration> {
-    let seconds = |name: &str| {
-        let value = headers.get(name)?.to_str().ok()?;
-        let seconds: f64 = value.trim().parse().ok()?;
+    let says = |name: &HeaderName| {
+        let name = name.as_str();
+        // three look-ups in the map cost more than one look at all names
+        name.starts_with("x-")
+            && matches!(
+                name,
+                "x-stainless-timeout" | "x-stainless-read-timeout" | "x-request-timeout"
+            )
+    };
+    let seconds = |value: &HeaderValue| {
+        let seconds: f64 = value.to_str().ok()?.trim().parse().ok()?;
         Duration::try_from_secs_f64(seconds).ok().filter(|wait| !wait.is_zero())
     };
-    let wait = ["x-stainless-timeout", "x-stainless-read-timeout", "x-request-timeout"];
-    wait.into_iter().filter_map(seconds).min()
+    headers.iter().filter(|(name, _)| says(name)).filter_map(|(_, value)| seconds(value)).min()
 }

@@ -78,10 +78,10 @@ impl Production {
         let Self { mut head, call, dialect, lookup, spent, .. } = self;
         let clamped = lease.clamp().is_some();
         let sent = {
-            let mut watch = &*tab;
+            let (mut call, mut watch) = (call, &*tab);
             let going = Going { worker: &worker, snapshot: &snapshot, flight: &ticket, who: &who };
             let asked =
-                dispatch::dispatch(going, (&mut lease, miss), to, &mut head, call, &mut watch);
+                dispatch::dispatch(going, (&mut lease, miss), to, &mut head, &mut call, &mut watch);
             unless_deserted(&lead, asked).await
         };
         match sent {
@@ -150,9 +150,9 @@ impl Answering {
         sent: Sent,
         dialect: Dialect,
     ) -> Self {
-        let Sent { answer, kind, metered, hides_usage, retried, substituted, .. } = sent;
+        let Sent { answer, kind, form, hides_usage, retried, substituted, .. } = sent;
         let (status, mut headers, body) = (answer.status, answer.headers, answer.body);
-        let form = pass_head(&mut headers, metered);
+        pass_head(&mut headers);
         if retried && !status.is_success() {
             headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
         }

@@ -69,7 +69,8 @@ pub enum Content {
 pub struct Sent {
     pub answer: Answer,
     pub kind: Kind,
-    pub metered: bool,
+    /// How its body is written, as far as we look into it.
+    pub form: Form,
     /// The stream reports its usage because we asked, and the client did not.
     pub hides_usage: bool,
     pub clock: Arc<Clock>,
@@ -80,17 +81,10 @@ pub struct Sent {
 }
 
 impl Sent {
-    /// How its body is written, as far as we look into it.
-    pub fn form(&self) -> Form {
-        let value = |name| self.answer.headers.get(name).map(HeaderValue::as_bytes);
-        let (kind, coding) = (value(header::CONTENT_TYPE), value(header::CONTENT_ENCODING));
-        if self.metered { form(kind, coding) } else { Form::Opaque }
-    }
-
     pub fn reply(self, ticket: Ticket, lease: Lease, dialect: Dialect) -> Reply {
-        let Self { answer, kind, metered, hides_usage, clock, retried, .. } = self;
+        let Self { answer, kind, form, hides_usage, clock, retried, .. } = self;
         let Answer { status, mut headers, body, .. } = answer;
-        let form = pass_head(&mut headers, metered);
+        pass_head(&mut headers);
         if retried && !status.is_success() {
             headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
         }
@@ -131,16 +125,18 @@ impl Sent {
 }
 
 /// Makes a backend's headers the client's; says what its body is.
-pub fn pass_head(headers: &mut HeaderMap, metered: bool) -> Form {
-    let value = |name| headers.get(name).map(HeaderValue::as_bytes);
-    let (kind, coding) = (value(header::CONTENT_TYPE), value(header::CONTENT_ENCODING));
-    let form = if metered { form(kind, coding) } else { Form::Opaque };
+pub fn pass_head(headers: &mut HeaderMap) {
     headers.remove(header::UPGRADE);
     // tells clients to go round us
     headers.remove(header::ALT_SVC);
     headers.append(header::VIA, VIA);
     headers.insert(SOURCE, SOURCE_UPSTREAM);
-    form
+}
+
+/// How a body with these headers is written.
+pub fn form_of(headers: &HeaderMap) -> Form {
+    let value = |name| headers.get(name).map(HeaderValue::as_bytes);
+    form(value(header::CONTENT_TYPE), value(header::CONTENT_ENCODING))
 }
 
 impl Reply {

@@ -129,6 +129,26 @@ pub(super) struct Cut<'p> {
 /// What a path means. `path` begins with a slash and has no query. Methods matter: a `GET` on
 /// a path that takes calls by `POST` is [`Kind::Other`] in the dialect of that path.
 pub fn endpoint<'p>(method: &Method, path: &'p str) -> Endpoint<'p> {
+    match usual(path).filter(|_| *method == Method::POST) {
+        Some(kind) => {
+            Endpoint { dialect: Some(kind.dialect()), kind, versioned: true, model: None }
+        }
+        None => found(method, path),
+    }
+}
+
+/// The paths of most calls, which no dialect need be asked about.
+fn usual(path: &str) -> Option<Kind> {
+    match path {
+        "/v1/chat/completions" => Some(Kind::Chat),
+        "/v1/messages" => Some(Kind::Messages),
+        "/v1/responses" => Some(Kind::Responses),
+        "/v1/embeddings" => Some(Kind::Embeddings),
+        _ => None,
+    }
+}
+
+fn found<'p>(method: &Method, path: &'p str) -> Endpoint<'p> {
     let cut = cut(path.strip_prefix('/').unwrap_or(path));
     let mut found = gemini::endpoint(cut)
         .or_else(|| ollama::endpoint(cut))

@@ -48,8 +48,11 @@ impl<'a> Raw<'a> {
 
     /// A whole number that is not negative and fits; also when written `12.0` or `1e3`.
     pub fn number(self) -> Option<u64> {
+        let digit = |so_far: Option<u64>, byte: &u8| {
+            so_far?.checked_mul(10)?.checked_add(u64::from(byte - b'0'))
+        };
         if self.0.iter().all(u8::is_ascii_digit) {
-            return std::str::from_utf8(self.0).ok()?.parse().ok();
+            return self.0.iter().fold((!self.0.is_empty()).then_some(0), digit);
         }
         // Above 2^53 a float no longer names one integer; no count that we read is that large.
         let float: f64 = std::str::from_utf8(self.0).ok()?.parse().ok()?;

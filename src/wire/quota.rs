@@ -71,24 +71,23 @@ impl Part {
 
 /// Reads the headers of every vendor that has some.
 pub fn quota(headers: &HeaderMap, now: SystemTime) -> Quota {
+    // most answers tell of none
+    if !headers.keys().any(|name| may_tell(name.as_str())) {
+        return Quota::default();
+    }
     let mut found = [Allowance::default(); 5];
     let mut quota = Quota::default();
     // The most exact form counts, whatever the order: milliseconds, Azure's, seconds or a date.
     let mut retry = [None; 3];
     for (name, value) in headers {
-        let name = name.as_str();
-        // most headers of an answer begin with other letters
-        if !matches!(name.as_bytes().first(), Some(b'a' | b'r' | b'x')) {
-            continue;
-        }
-        match name {
+        match name.as_str() {
             "retry-after-ms" => first(&mut retry[0], || number(value, 1e3)),
             "x-ms-retry-after-ms" => first(&mut retry[1], || number(value, 1e3)),
             "retry-after" => {
                 first(&mut retry[2], || number(value, 1.0).or_else(|| date(value, now)));
             }
             "x-should-retry" => first(&mut quota.should_retry, || truth(value)),
-            _ => {
+            name => {
                 if let Some((of, part)) = meaning(name) {
                     let allowance = &mut found[of as usize];
                     match part {
@@ -112,6 +111,22 @@ pub fn quota(headers: &HeaderMap, now: SystemTime) -> Quota {
     quota.output_tokens = said(Of::Output);
     quota.retry_after = retry.into_iter().flatten().next();
     quota
+}
+
+/// By how it begins: what it is about is [`meaning`]'s.
+fn may_tell(name: &str) -> bool {
+    let begins = |with: &str| name.starts_with(with);
+    match name.as_bytes().first() {
+        Some(b'x') => {
+            begins("x-ratelimit-")
+                || begins("x-tokenlimit-")
+                || begins("x-ms-retry-")
+                || begins("x-should-")
+        }
+        Some(b'r') => begins("retry-") || begins("ratelimit"),
+        Some(b'a') => begins("anthropic-ratelimit-"),
+        _ => false,
+    }
 }
 
 fn first<T>(place: &mut Option<T>, read: impl FnOnce() -> Option<T>) {

@@ -56,7 +56,7 @@ impl<W: Watch> Run<'_, '_, W> {
     pub(super) async fn hedged(&mut self, hedge: Hedge) -> Result<Sent, Box<Failed>> {
         let upstream = Arc::clone(self.to.aim.upstream());
         let late = &upstream.shared.late;
-        late.earn(hedge.budget, tokens_of(&self.call));
+        late.earn(hedge.budget, tokens_of(self.call));
         let bound = || late.bound(self.call.model().unwrap_or(""), self.call.stream);
         let after = hedge.after.or_else(bound).filter(|_| self.may_hedge());
         let Some((after, spare)) = after.zip(self.spare()) else { return self.attempt().await };

@@ -26,12 +26,12 @@ impl<W: Watch> Run<'_, '_, W> {
             sent.answer.body.told(went(verdict));
             return true;
         }
-        let form = sent.form();
+        let form = sent.form;
         if matches!(form, Form::Sse | Form::NdJson) {
             return !self.holds() && !self.is_racing();
         }
         let small = || status.is_success() && hold::is_small(&sent.answer.headers);
-        if form == Form::Json && small() && (self.slow.is_some() || self.may_go_on()) {
+        if form == Form::Json && (self.slow.is_some() || self.may_go_on()) && small() {
             return false;
         }
         self.begins(sent, form, since);
@@ -49,7 +49,7 @@ impl<W: Watch> Run<'_, '_, W> {
         if status.is_client_error() || status.is_server_error() {
             return self.judge_error(sent, address).await;
         }
-        let form = sent.form();
+        let form = sent.form;
         if matches!(form, Form::Sse | Form::NdJson) {
             return self.hold(sent, form, address, since).await;
         }

@@ -89,7 +89,7 @@ impl<W: Watch> Run<'_, '_, W> {
         }
         let (Going { snapshot, who, .. }, now) = (self.going, Instant::now());
         let key = keys::pick(&aim.upstream().keys, &[], now);
-        let refused = self.lease.move_to(snapshot, who, &aim, &self.call, key, false).err();
+        let refused = self.lease.move_to(snapshot, who, &aim, self.call, key, false).err();
         self.tried.targets |= bit(aim.at);
         match refused {
             None => self.settle_at(aim),
@@ -171,7 +171,7 @@ impl<W: Watch> Run<'_, '_, W> {
             return false;
         }
         let headers = self.caller.as_deref().unwrap_or(&self.head.headers);
-        let repeat = || repeat(&self.head.method, headers, &self.call, here);
+        let repeat = || repeat(&self.head.method, headers, self.call, here);
         let on_timeout = self.to.aim.upstream().config.retry.on_timeout;
         match why {
             Why::Final => false,

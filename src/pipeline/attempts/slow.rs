@@ -72,7 +72,7 @@ impl<W: Watch> Run<'_, '_, W> {
     /// Asks for leave elsewhere: instead of what the call has, or beside it.
     pub(super) fn move_to(&mut self, aim: &Aim, key: Option<&Key>, given_up: bool) -> bool {
         let Going { worker, snapshot, who, .. } = self.going;
-        let call = &self.call;
+        let call = &*self.call;
         let ask = |lease: &mut Lease| lease.move_to(snapshot, who, aim, call, key, given_up);
         let Some(slow) = self.slow.as_mut().filter(|slow| slow.lease.is_none()) else {
             return ask(self.lease).is_ok();

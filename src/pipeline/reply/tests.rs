@@ -181,15 +181,9 @@ impl World {
         let answer = answer.unwrap();
         record.answered(&answer);
         let clock = Arc::clone(&self.worker.clock);
-        let sent = Sent {
-            answer,
-            kind,
-            metered: true,
-            hides_usage,
-            clock,
-            retried: false,
-            substituted: false,
-        };
+        let form = form_of(&answer.headers);
+        let sent =
+            Sent { answer, kind, form, hides_usage, clock, retried: false, substituted: false };
         (sent.reply(ticket, lease, Dialect::OpenAi).into_response(record), stream)
     }
 }

@@ -35,7 +35,7 @@ use crate::upstream::call::{CallError, Missed, Outbound, send_upgrade};
 use crate::upstream::keys::{self, Aside};
 use crate::upstream::outgoing::Outgoing;
 use crate::upstream::visit::{Closed, Spread};
-use crate::wire::{self, Dialect, Kind, Verdict};
+use crate::wire::{self, Dialect, Form, Kind, Verdict};
 
 const UPGRADE: HeaderValue = HeaderValue::from_static("upgrade");
 
@@ -88,7 +88,7 @@ impl Opening<'_> {
             let sent = Sent {
                 answer,
                 kind: Kind::Other,
-                metered: false,
+                form: Form::Opaque,
                 hides_usage: false,
                 clock: Arc::clone(&worker.clock),
                 retried,

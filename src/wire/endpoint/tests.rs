@@ -135,3 +135,12 @@ fn kinds_say_what_they_are() {
     assert_eq!(Kind::Embeddings.operation(), "embeddings");
     assert_eq!(Kind::StreamGenerate.operation(), "generate_content");
 }
+
+#[test]
+fn the_usual_paths_mean_what_the_dialects_say() {
+    for path in ["/v1/chat/completions", "/v1/messages", "/v1/responses", "/v1/embeddings"] {
+        assert!(usual(path).is_some());
+        assert_eq!(endpoint(&Method::POST, path), found(&Method::POST, path), "{path}");
+        assert_eq!(endpoint(&Method::GET, path), found(&Method::GET, path), "{path}");
+    }
+}
