@@ -18,7 +18,7 @@ mod progress;
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
-use std::pin::pin;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -294,11 +294,13 @@ impl Flight {
         self.fate.get() == Some(Expired::Overrun)
     }
 
-    /// Runs a step of the call under its deadlines.
-    pub async fn guard<F: Future>(&self, step: F) -> Result<F::Output, Expired> {
-        let mut step = pin!(step);
-        std::future::poll_fn(|cx| {
-            if let Poll::Ready(done) = step.as_mut().poll(cx) {
+    /// Runs a step of the call under its deadlines. No `async fn`: that would keep the step twice.
+    pub fn guard<F: Future + Unpin>(
+        &self,
+        mut step: F,
+    ) -> impl Future<Output = Result<F::Output, Expired>> + Unpin {
+        std::future::poll_fn(move |cx| {
+            if let Poll::Ready(done) = Pin::new(&mut step).poll(cx) {
                 return Poll::Ready(Ok(done));
             }
             match self.poll_expired(cx) {
@@ -306,7 +308,6 @@ impl Flight {
                 None => Poll::Pending,
             }
         })
-        .await
     }
 
     /// What happened since the last sweep, `gap` ago, happened a moment before this one at the latest.

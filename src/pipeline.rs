@@ -186,6 +186,7 @@ async fn run(
     let to = dispatch::Prepared::new(aim, &endpoint, rest, ours, query);
     let who = &who;
     let dialect = dialect.unwrap_or(Dialect::Http);
+    let call = &mut call;
     let asking = Asking { worker, snapshot, ticket, who, to, head, call, dialect, record };
     let place = upgrade.map(|_| &caller.place);
     answer(asking, place).await.map_err(in_dialect)
@@ -193,43 +194,53 @@ async fn run(
 
 /// The rest of the path, now that all is known of a call that can be known of it. `place`: where it
 /// asks for an upgrade, what goes along with the connection.
-async fn answer(asking: Asking<'_>, place: Option<&Place>) -> Result<reply::Reply, Refusal> {
-    let (miss, status) = match lookup::plan(asking.worker, asking.snapshot, &asking.facts()) {
-        Planned::Look(_) if place.is_some() => Planned::Off.uncached(),
-        Planned::Look(lookup) if asking.worker.pressure.may_share() => {
-            return Box::pin(asking.look(lookup)).await;
+///
+/// No `async fn`, for the reason of [`serve`].
+fn answer(
+    mut asking: Asking<'_>,
+    place: Option<&Place>,
+) -> impl Future<Output = Result<reply::Reply, Refusal>> {
+    let planned = lookup::plan(asking.worker, asking.snapshot, &asking.facts());
+    async move {
+        let (miss, status) = match planned {
+            Planned::Look(_) if place.is_some() => Planned::Off.uncached(),
+            Planned::Look(lookup) if asking.worker.pressure.may_share() => {
+                return Box::pin(asking.look(lookup)).await;
+            }
+            Planned::Look(mut lookup) => match lookup.peek(asking.worker, SystemTime::now()) {
+                Some(found) => return Box::pin(asking.spared(found, &lookup)).await,
+                None if lookup.only_if_cached() => return Err(Refusal::not_kept()),
+                None => Planned::Bypass("pressure").uncached(),
+            },
+            planned => planned.uncached(),
+        };
+        let Asking { worker, snapshot, ticket, who, to, head, call, record, .. } = &mut asking;
+        if status.is_some() {
+            record.looked("bypass");
         }
-        Planned::Look(mut lookup) => match lookup.peek(asking.worker, SystemTime::now()) {
-            Some(found) => return Box::pin(asking.spared(found, &lookup)).await,
-            None if lookup.only_if_cached() => return Err(Refusal::not_kept()),
-            None => Planned::Bypass("pressure").uncached(),
-        },
-        planned => planned.uncached(),
-    };
-    let Asking { worker, snapshot, ticket, who, to, head, mut call, dialect, record } = asking;
-    if status.is_some() {
-        record.looked("bypass");
+        if worker.pressure.level() >= Level::Urgent {
+            // only now can policies say how urgent it is
+            let (model, route) = (call.model().unwrap_or(""), &to.aim.route.name);
+            let upstream = &to.aim.upstream().config.name;
+            let class = snapshot.rules.class_of(&Subject { who, model, route, upstream });
+            worker.takes_read(class).map_err(|_| Refusal::overloaded())?;
+        }
+        let mut lease = admit::admit(worker, snapshot, ticket, who, &to.aim, call, record).await?;
+        record.admitted(&lease);
+        if let Some(place) = place {
+            let Asking { worker, snapshot, ticket, who, to, head, call, record, .. } = asking;
+            let call = std::mem::replace(call, Call::empty(Kind::Session));
+            let opening = upgrade::Opening { worker, snapshot, who, place, ticket, to, call };
+            return Box::pin(opening.upgrade(lease, head, record)).await;
+        }
+        let going = Going { worker, snapshot, flight: ticket, who };
+        let sent = dispatch::dispatch(going, (&mut lease, miss), to, head, call, *record).await?;
+        let mut reply = sent.reply(asking.ticket, lease, asking.dialect);
+        if let Some(status) = status {
+            reply.headers.append(status::CACHE_STATUS, status);
+        }
+        Ok(reply)
     }
-    if worker.pressure.level() >= Level::Urgent {
-        // only now can policies say how urgent it is
-        let (model, route) = (call.model().unwrap_or(""), &to.aim.route.name);
-        let upstream = &to.aim.upstream().config.name;
-        let class = snapshot.rules.class_of(&Subject { who, model, route, upstream });
-        worker.takes_read(class).map_err(|_| Refusal::overloaded())?;
-    }
-    let mut lease = admit::admit(worker, snapshot, &ticket, who, &to.aim, &call, record).await?;
-    record.admitted(&lease);
-    if let Some(place) = place {
-        let opening = upgrade::Opening { worker, snapshot, who, place, ticket, to, call };
-        return Box::pin(opening.upgrade(lease, head, record)).await;
-    }
-    let going = Going { worker, snapshot, flight: &ticket, who };
-    let sent = dispatch::dispatch(going, (&mut lease, miss), to, head, &mut call, record).await?;
-    let mut reply = sent.reply(ticket, lease, dialect);
-    if let Some(status) = status {
-        reply.headers.append(status::CACHE_STATUS, status);
-    }
-    Ok(reply)
 }
 
 /// The call joins the list of calls in flight, under the bounds for reading its body.

@@ -1,6 +1,7 @@
 mod content;
 
 use std::cell::Cell;
+use std::pin::pin;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -206,17 +207,17 @@ fn guard_ends_a_step_whose_time_is_up_and_only_that() {
         let ticket = flights.begin(&Clock::new(), limits(ms(1000)), about());
 
         let begun = tokio::time::Instant::now();
-        assert_eq!(ticket.guard(async { 7 }).await, Ok(7));
+        assert_eq!(ticket.guard(pin!(async { 7 })).await, Ok(7));
         let quick = async {
             tokio::time::sleep(ms(900)).await;
             "done"
         };
-        assert_eq!(ticket.guard(quick).await, Ok("done"));
+        assert_eq!(ticket.guard(pin!(quick)).await, Ok("done"));
         assert_eq!(ticket.guard(std::future::pending::<()>()).await, Err(Expired::Reading));
         let took = begun.elapsed();
         assert!(took > ms(1000) && took <= ms(1200), "{took:?}");
         // what is ready is taken even after that; what waits is not waited for
-        assert_eq!(ticket.guard(async { 8 }).await, Ok(8));
+        assert_eq!(ticket.guard(pin!(async { 8 })).await, Ok(8));
         assert_eq!(ticket.guard(std::future::pending::<()>()).await, Err(Expired::Reading));
     });
 }

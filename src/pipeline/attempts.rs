@@ -34,6 +34,7 @@ use super::reply::{Sent, form_of};
 use crate::flight::Expired;
 use crate::route::Aim;
 use crate::upstream::PoolKey;
+use crate::upstream::answer::Answer;
 use crate::upstream::call::{CallError, Missed, Outbound, send};
 use crate::upstream::h1::H1Error;
 use crate::upstream::outgoing::Outgoing;
@@ -45,7 +46,7 @@ pub struct Run<'c, 'p, W: Watch> {
     going: Going<'c>,
     lease: &'c mut Lease,
     watch: &'c mut W,
-    to: Prepared<'p>,
+    to: &'c mut Prepared<'p>,
     head: &'c mut request::Parts,
     call: &'c mut Call,
     /// The caller's headers, where there may be another attempt: a target has its own of them, and an
@@ -56,7 +57,7 @@ pub struct Run<'c, 'p, W: Watch> {
     body: Option<(Option<Bytes>, bool)>,
     tried: Tried,
     /// A stream that is better than nothing.
-    slow: Option<Slow>,
+    slow: Option<Box<Slow>>,
     /// Another request of the call may run beside it.
     beside: Option<Rc<Side>>,
 }
@@ -174,7 +175,7 @@ impl<'c, 'p, W: Watch> Run<'c, 'p, W> {
         going: Going<'c>,
         lease: &'c mut Lease,
         watch: &'c mut W,
-        to: Prepared<'p>,
+        to: &'c mut Prepared<'p>,
         head: &'c mut request::Parts,
         call: &'c mut Call,
     ) -> Self {
@@ -283,11 +284,9 @@ impl<'c, 'p, W: Watch> Run<'c, 'p, W> {
         let upstream = Arc::clone(self.to.aim.upstream());
         let now = Instant::now();
         let spread = self.spread();
-        let visit = match upstream.choose(spread, &self.tried.addresses, now) {
-            Ok(visit) => visit,
-            Err(closed) => return Err(Self::closed(closed)),
-        };
-        let address = upstream.address(&visit).key;
+        let chosen = upstream.choose(spread, &self.tried.addresses, now);
+        let chosen = chosen.map(|visit| (upstream.address(&visit).key, visit));
+        let (address, visit) = chosen.map_err(Self::closed)?;
         if let Some(side) = &self.beside {
             side.at.set(Some(address));
         }
@@ -311,24 +310,8 @@ impl<'c, 'p, W: Watch> Run<'c, 'p, W> {
         let mut outbound = Outbound { method, target: &path, headers, body, repeats };
         let Going { worker, flight, .. } = self.going;
         match send(&worker.pools, flight, &upstream, visit, &mut outbound).await {
-            Ok(mut answer) => {
-                // one that a stale connection lost was sent twice
-                self.count(answer.tries - 1);
-                answer.tries = self.tried.attempts;
-                self.watch.answered(&answer);
-                let model = self.call.shared_model();
-                self.lease.answered(answer.status, &answer.headers, model.as_deref());
-                let aim = &self.to.aim;
-                let form = if self.to.metered { form_of(&answer.headers) } else { Form::Opaque };
-                let mut sent = Sent {
-                    answer,
-                    kind: self.call.kind,
-                    form,
-                    hides_usage,
-                    clock: Arc::clone(&worker.clock),
-                    retried: false,
-                    substituted: aim.instead.is_some() || aim.target().model.is_some(),
-                };
+            Ok(answer) => {
+                let mut sent = self.answered(answer, hides_usage);
                 if self.passes(&mut sent, now) {
                     return Ok(sent);
                 }
@@ -338,6 +321,26 @@ impl<'c, 'p, W: Watch> Run<'c, 'p, W> {
                 let body = outbound.body;
                 Err(self.missed(missed, body, address))
             }
+        }
+    }
+
+    fn answered(&mut self, mut answer: Answer, hides_usage: bool) -> Sent {
+        // one that a stale connection lost was sent twice
+        self.count(answer.tries - 1);
+        answer.tries = self.tried.attempts;
+        self.watch.answered(&answer);
+        let model = self.call.shared_model();
+        self.lease.answered(answer.status, &answer.headers, model.as_deref());
+        let aim = &self.to.aim;
+        let form = if self.to.metered { form_of(&answer.headers) } else { Form::Opaque };
+        Sent {
+            answer,
+            kind: self.call.kind,
+            form,
+            hides_usage,
+            clock: Arc::clone(&self.going.worker.clock),
+            retried: false,
+            substituted: aim.instead.is_some() || aim.target().model.is_some(),
         }
     }
 

@@ -39,7 +39,7 @@ pub struct Asking<'c> {
     pub who: &'c Rc<Identity>,
     pub to: Prepared<'c>,
     pub head: &'c mut request::Parts,
-    pub call: Call,
+    pub call: &'c mut Call,
     pub dialect: Dialect,
     pub record: &'c mut Record,
 }
@@ -143,6 +143,7 @@ impl Asking<'_> {
         let known = lookup.vectors.as_ref().is_some_and(Vectors::any_known);
         let told = Told { standing, status: if known { PARTIAL } else { MISS } };
         let kind = call.kind;
+        let call = std::mem::replace(call, Call::empty(kind));
         record.looked("miss");
         let (empty, ()) = http::Request::new(()).into_parts();
         let production = Production {

@@ -169,7 +169,7 @@ pub struct Going<'c> {
 pub async fn dispatch(
     going: Going<'_>,
     (lease, _miss): (&mut Lease, Miss),
-    to: Prepared<'_>,
+    to: &mut Prepared<'_>,
     head: &mut request::Parts,
     call: &mut Call,
     watch: &mut impl Watch,

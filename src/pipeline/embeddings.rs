@@ -119,9 +119,9 @@ pub async fn fewer(mut production: Production) -> Option<Production> {
     let Production { worker, snapshot, who, lead, miss, tab, ticket, lease, to, head, .. } =
         &mut production;
     let going = Going { worker, snapshot, flight: ticket, who };
-    let (mut head, to, mut watch) = (head.clone(), to.clone(), &**tab);
+    let (mut head, mut to, mut watch) = (head.clone(), to.clone(), &**tab);
     let leave = (lease, miss.part());
-    let sent = dispatch::dispatch(going, leave, to, &mut head, &mut part, &mut watch);
+    let sent = dispatch::dispatch(going, leave, &mut to, &mut head, &mut part, &mut watch);
     match unless_deserted(lead, Box::pin(sent)).await {
         Some(Ok(sent)) => Box::pin(answered(production, sent, &asked)).await,
         Some(Err(refusal)) => {

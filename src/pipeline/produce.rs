@@ -78,10 +78,16 @@ impl Production {
         let Self { mut head, call, dialect, lookup, spent, .. } = self;
         let clamped = lease.clamp().is_some();
         let sent = {
-            let (mut call, mut watch) = (call, &*tab);
+            let (mut call, mut to, mut watch) = (call, to, &*tab);
             let going = Going { worker: &worker, snapshot: &snapshot, flight: &ticket, who: &who };
-            let asked =
-                dispatch::dispatch(going, (&mut lease, miss), to, &mut head, &mut call, &mut watch);
+            let asked = dispatch::dispatch(
+                going,
+                (&mut lease, miss),
+                &mut to,
+                &mut head,
+                &mut call,
+                &mut watch,
+            );
             unless_deserted(&lead, asked).await
         };
         match sent {

@@ -6,7 +6,9 @@
 //! one on a reused connection that died before any byte of an answer. That connection was most likely
 //! closed while idle (RFC 9112 section 9.3.1), but nobody can know: so the caller says whether the
 //! work may be done twice (RFC 9110 section 9.2.2). Never after a timeout.
+use std::borrow::Cow;
 use std::cell::Cell;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -86,64 +88,73 @@ enum Work {
 }
 
 /// Sends the call to the address of the visit, under the flight's deadlines.
-pub async fn send(
+///
+/// Here and below no `async fn`: what is handed over would be kept twice for as long as it waits.
+pub fn send(
     pools: &Pools,
     flight: &Flight,
     upstream: &Upstream,
     visit: Visit,
     call: &mut Outbound<'_>,
-) -> Result<Answer, Missed> {
+) -> impl Future<Output = Result<Answer, Missed>> {
     let address = upstream.address(&visit);
     let pool = pools.pool(upstream, address);
     // sent again; and what was sent before may have been begun
     let (mut fresh, mut begun) = (false, false);
-    loop {
-        let tries = 1 + u32::from(fresh);
-        let taken = if fresh { None } else { pool.take() };
-        let reused = taken.is_some();
-        let checkout = if let Some(checkout) = taken {
-            checkout
-        } else {
-            flight.enter(Stage::Connecting, pools.clock.now());
-            // boxed: a dial is rare and its state large, and every call would carry it
-            match flight.guard(Box::pin(pool.dial(upstream, address))).await {
-                Ok(Ok(checkout)) => checkout,
-                Ok(Err(error)) => {
-                    return Err(Missed { error: error.into(), visit, unbegun: !begun, tries });
+    async move {
+        loop {
+            let tries = 1 + u32::from(fresh);
+            let taken = if fresh { None } else { pool.take() };
+            let reused = taken.is_some();
+            let checkout = if let Some(checkout) = taken {
+                checkout
+            } else {
+                flight.enter(Stage::Connecting, pools.clock.now());
+                // boxed: a dial is rare and its state large, and every call would carry it
+                match flight.guard(Box::pin(pool.dial(upstream, address))).await {
+                    Ok(Ok(checkout)) => checkout,
+                    Ok(Err(error)) => {
+                        return Err(Missed { error: error.into(), visit, unbegun: !begun, tries });
+                    }
+                    Err(expired) => {
+                        let error = CallError::Expired(expired);
+                        return Err(Missed { error, visit, unbegun: !begun, tries });
+                    }
                 }
-                Err(expired) => {
-                    let error = CallError::Expired(expired);
-                    return Err(Missed { error, visit, unbegun: !begun, tries });
+            };
+            flight.enter(Stage::FirstByte, pools.clock.now());
+            call.headers.insert(header::HOST, address.host.clone());
+            let answered = match checkout {
+                Checkout::H1(pooled) => over_h1(flight, &pools.clock, pooled, address, call).await,
+                Checkout::H2(share) => Box::pin(over_h2(flight, share, address, call)).await,
+            };
+            match answered {
+                Ok(answer) if answer.status == StatusCode::SWITCHING_PROTOCOLS => {
+                    let error =
+                        H1Error::Malformed("101 to a call that asked for no upgrade").into();
+                    return Err(Missed { error, visit, unbegun: false, tries });
                 }
-            }
-        };
-        flight.enter(Stage::FirstByte, pools.clock.now());
-        call.headers.insert(header::HOST, address.host.clone());
-        match once(flight, &pools.clock, checkout, address, call).await {
-            Ok(answer) if answer.status == StatusCode::SWITCHING_PROTOCOLS => {
-                let error = H1Error::Malformed("101 to a call that asked for no upgrade").into();
-                return Err(Missed { error, visit, unbegun: false, tries });
-            }
-            Ok(mut answer) => {
-                flight.enter(Stage::Answering, pools.clock.now());
-                answer.reused = reused;
-                answer.tries += u32::from(fresh);
-                answer.body.visit = Some(visit);
-                return Ok(answer);
-            }
-            Err((error, work)) => {
-                let again = match work {
-                    // whatever the age of an HTTP/2 connection
-                    Work::Unbegun => reused || matches!(error, CallError::H2(_)),
-                    Work::Unheard => reused && (call.repeats)(call.headers),
-                    Work::Begun => false,
-                };
-                if !again || fresh || !call.body.rewind() {
-                    let unbegun = work == Work::Unbegun && !begun;
-                    return Err(Missed { error, visit, unbegun, tries });
+                Ok(mut answer) => {
+                    flight.enter(Stage::Answering, pools.clock.now());
+                    answer.reused = reused;
+                    answer.tries += u32::from(fresh);
+                    answer.body.visit = Some(visit);
+                    return Ok(answer);
                 }
-                pool.gauges.retried.fetch_add(1, Relaxed);
-                (fresh, begun) = (true, work != Work::Unbegun);
+                Err((error, work)) => {
+                    let again = match work {
+                        // whatever the age of an HTTP/2 connection
+                        Work::Unbegun => reused || matches!(error, CallError::H2(_)),
+                        Work::Unheard => reused && (call.repeats)(call.headers),
+                        Work::Begun => false,
+                    };
+                    if !again || fresh || !call.body.rewind() {
+                        let unbegun = work == Work::Unbegun && !begun;
+                        return Err(Missed { error, visit, unbegun, tries });
+                    }
+                    pool.gauges.retried.fetch_add(1, Relaxed);
+                    (fresh, begun) = (true, work != Work::Unbegun);
+                }
             }
         }
     }
@@ -167,14 +178,14 @@ pub async fn send_upgrade(
     let address = upstream.address(&visit);
     flight.enter(Stage::Connecting, pools.clock.now());
     let pool = pools.pool(upstream, address);
-    let pooled = match flight.guard(pool.dial_h1(upstream, address)).await {
+    let pooled = match flight.guard(pin!(pool.dial_h1(upstream, address))).await {
         Ok(Ok(pooled)) => pooled,
         Ok(Err(error)) => return Err(Missed::unmade(error.into(), visit)),
         Err(expired) => return Err(Missed::unmade(CallError::Expired(expired), visit)),
     };
     flight.enter(Stage::FirstByte, pools.clock.now());
     call.headers.insert(header::HOST, address.host.clone());
-    match once(flight, &pools.clock, Checkout::H1(pooled), address, &mut call).await {
+    match over_h1(flight, &pools.clock, pooled, address, &mut call).await {
         Ok(mut answer) => {
             answer.body.visit = Some(visit);
             Ok(answer)
@@ -183,70 +194,58 @@ pub async fn send_upgrade(
     }
 }
 
-/// One attempt.
-async fn once(
-    flight: &Flight,
-    clock: &Clock,
-    checkout: Checkout,
-    address: &Address,
-    call: &mut Outbound<'_>,
-) -> Result<Answer, (CallError, Work)> {
-    let path = &address.origin.path;
-    let joined;
-    let target = if path.is_empty() {
-        call.target
-    } else {
-        joined = format!("{path}{}", call.target);
-        &joined
-    };
-    match checkout {
-        Checkout::H1(pooled) => over_h1(flight, clock, pooled, target, call).await,
-        Checkout::H2(share) => Box::pin(over_h2(flight, share, address, target, call)).await,
+/// What is asked for of the address: its own path stands before the call's.
+fn target<'t>(address: &Address, target: &'t str) -> Cow<'t, str> {
+    match &*address.origin.path {
+        "" => Cow::Borrowed(target),
+        path => Cow::Owned(format!("{path}{target}")),
     }
 }
 
-async fn over_h1(
+fn over_h1(
     flight: &Flight,
     clock: &Clock,
     mut pooled: Pooled,
-    target: &str,
+    address: &Address,
     call: &mut Outbound<'_>,
-) -> Result<Answer, (CallError, Work)> {
-    let Some(connection) = pooled.connection() else {
-        return Err((H1Error::Closed.into(), Work::Begun));
-    };
+) -> impl Future<Output = Result<Answer, (CallError, Work)>> {
     // an upload that goes on is no silence
     let progress = |stage| flight.enter(stage, clock.now());
-    let exchange =
-        connection.exchange(call.method, target, call.headers, &mut call.body, &progress);
-    let head = match flight.guard(exchange).await {
-        Err(expired) => return Err((CallError::Expired(expired), Work::Begun)),
-        Ok(Err(h1::Failure { error, answered, unsent })) => {
-            let lost = matches!(error, H1Error::Closed | H1Error::Io(_)) && !answered;
-            let work = match lost {
-                true if unsent => Work::Unbegun,
-                true => Work::Unheard,
-                false => Work::Begun,
-            };
-            return Err((error.into(), work));
-        }
-        Ok(Ok(head)) => head,
-    };
-    let ended = connection.body_ended() && head.status != StatusCode::SWITCHING_PROTOCOLS;
-    let from = if ended {
-        pooled.finish();
-        From::Done
-    } else {
-        From::H1(pooled)
-    };
-    Ok(Answer::new(head.status, head.headers, AnswerBody::new(from)))
+    async move {
+        let Some(connection) = pooled.connection() else {
+            return Err((H1Error::Closed.into(), Work::Begun));
+        };
+        let target = target(address, call.target);
+        let exchange =
+            connection.exchange(call.method, &target, call.headers, &mut call.body, &progress);
+        let head = match flight.guard(pin!(exchange)).await {
+            Err(expired) => return Err((CallError::Expired(expired), Work::Begun)),
+            Ok(Err(h1::Failure { error, answered, unsent })) => {
+                let lost = matches!(error, H1Error::Closed | H1Error::Io(_)) && !answered;
+                let work = match lost {
+                    true if unsent => Work::Unbegun,
+                    true => Work::Unheard,
+                    false => Work::Begun,
+                };
+                return Err((error.into(), work));
+            }
+            Ok(Ok(head)) => head,
+        };
+        let ended = connection.body_ended() && head.status != StatusCode::SWITCHING_PROTOCOLS;
+        let from = if ended {
+            pooled.finish();
+            From::Done
+        } else {
+            From::H1(pooled)
+        };
+        Ok(Answer::new(head.status, head.headers, AnswerBody::new(from)))
+    }
 }
 
 async fn over_h2(
     flight: &Flight,
     share: h2::Share,
     address: &Address,
-    target: &str,
     call: &mut Outbound<'_>,
 ) -> Result<Answer, (CallError, Work)> {
     let body = std::mem::replace(&mut call.body, Outgoing::whole(Bytes::new()));
@@ -254,7 +253,7 @@ async fn over_h2(
         Outgoing::Whole { body, .. } => Some(body.clone()),
         Outgoing::Streaming { .. } => None,
     };
-    let request = h2_request(address, target, call, body)
+    let request = h2_request(address, call, body)
         .map_err(|error| (CallError::Request(error), Work::Begun))?;
     let mut sender = share.of().sender();
     // the connection's own state says nothing about this call: others share it
@@ -267,7 +266,7 @@ async fn over_h2(
             refused.into_error()
         })
     };
-    let answer = match flight.guard(sending).await {
+    let answer = match flight.guard(pin!(sending)).await {
         Err(expired) => return Err((CallError::Expired(expired), Work::Begun)),
         Ok(Err(error)) => {
             let whole = again.is_some();
@@ -290,14 +289,13 @@ async fn over_h2(
 
 fn h2_request(
     address: &Address,
-    target: &str,
     call: &Outbound<'_>,
     body: Outgoing,
 ) -> Result<Request<Outgoing>, http::Error> {
     let uri = Uri::builder()
         .scheme(if address.origin.tls { "https" } else { "http" })
         .authority(address.host.as_bytes())
-        .path_and_query(target)
+        .path_and_query(&*target(address, call.target))
         .build()?;
     let mut request = Request::new(body.unframed());
     *request.method_mut() = call.method.clone();

@@ -1,5 +1,6 @@
 //! Where a call goes next, if anywhere.
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -267,7 +268,7 @@ impl<W: Watch> Run<'_, '_, W> {
         let Going { worker, flight, .. } = self.going;
         // the last attempt's deadline is none of the pause
         flight.enter(Stage::Connecting, worker.clock.now());
-        flight.guard(tokio::time::sleep(wait)).await.is_ok()
+        flight.guard(pin!(tokio::time::sleep(wait))).await.is_ok()
     }
 
     /// Whether another attempt is possible at all, whatever the answer says.

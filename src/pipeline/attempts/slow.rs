@@ -31,20 +31,20 @@ impl<W: Watch> Run<'_, '_, W> {
         if failed.why != Why::Slow {
             *kept = got.or(kept.take());
         } else if self.slow.is_none() {
-            self.slow = got.map(|kept| Slow { kept, lease: None });
+            self.slow = got.map(|kept| Box::new(Slow { kept, lease: None }));
         }
     }
 
     /// Another has answered.
     pub(super) fn give_up_slow(&mut self) {
-        if let Some(Slow { lease: Some(lease), .. }) = self.slow.take() {
+        if let Some(lease) = self.slow.take().and_then(|slow| slow.lease) {
             lease.in_vain(true);
         }
     }
 
     /// The slow stream is the answer, unless the call was cut for what it holds. `failed`: the last attempt.
     pub(super) fn take_slow(&mut self, failed: &Failed) -> Option<Sent> {
-        let Slow { kept, lease } = self.slow.take()?;
+        let Slow { kept, lease } = *self.slow.take()?;
         let Going { worker, flight, .. } = self.going;
         if flight.was_cut() {
             return None;

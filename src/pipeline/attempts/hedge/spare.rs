@@ -77,13 +77,13 @@ impl Spare {
 
 impl Second {
     pub async fn send(self, going: Going<'_>) -> Result<Box<Won>, Box<Failed>> {
-        let Self { spare: Spare { to, mut head, mut call, first, side }, lease, tried } = self;
+        let Self { spare: Spare { mut to, mut head, mut call, first, side }, lease, tried } = self;
         let (aim, from) = (to.aim.clone(), first.target.get());
         aim.upstream().shared.gauges.retried("hedge");
         let mut unsettled = Unsettled { lease: None, side: Rc::clone(&side) };
         let lease = unsettled.lease.insert(lease);
         let mut trace = Trace::default();
-        let mut run = Run::new(going, lease, &mut trace, to, &mut head, &mut call);
+        let mut run = Run::new(going, lease, &mut trace, &mut to, &mut head, &mut call);
         run.tried.addresses = tried;
         run.tried.targets = if aim.at == from { 0 } else { bit(from) };
         run.beside = Some(side);
