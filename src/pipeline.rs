@@ -79,7 +79,9 @@ pub type Place = Rc<dyn Any>;
 
 /// Answers one request. Never fails: what goes wrong is an answer in the caller's dialect.
 ///
-/// No `async fn`: that would keep each argument twice for as long as the call lasts.
+/// No `async fn`: that would keep each argument twice for as long as the call lasts. Inlined, so that
+/// what it gives is made where it will stay.
+#[inline]
 pub fn serve(
     worker: Rc<Worker>,
     caller: Caller,
@@ -194,53 +196,46 @@ async fn run(
 
 /// The rest of the path, now that all is known of a call that can be known of it. `place`: where it
 /// asks for an upgrade, what goes along with the connection.
-///
-/// No `async fn`, for the reason of [`serve`].
-fn answer(
-    mut asking: Asking<'_>,
-    place: Option<&Place>,
-) -> impl Future<Output = Result<reply::Reply, Refusal>> {
+async fn answer(mut asking: Asking<'_>, place: Option<&Place>) -> Result<reply::Reply, Refusal> {
     let planned = lookup::plan(asking.worker, asking.snapshot, &asking.facts());
-    async move {
-        let (miss, status) = match planned {
-            Planned::Look(_) if place.is_some() => Planned::Off.uncached(),
-            Planned::Look(lookup) if asking.worker.pressure.may_share() => {
-                return Box::pin(asking.look(lookup)).await;
-            }
-            Planned::Look(mut lookup) => match lookup.peek(asking.worker, SystemTime::now()) {
-                Some(found) => return Box::pin(asking.spared(found, &lookup)).await,
-                None if lookup.only_if_cached() => return Err(Refusal::not_kept()),
-                None => Planned::Bypass("pressure").uncached(),
-            },
-            planned => planned.uncached(),
-        };
-        let Asking { worker, snapshot, ticket, who, to, head, call, record, .. } = &mut asking;
-        if status.is_some() {
-            record.looked("bypass");
+    let (miss, status) = match planned {
+        Planned::Look(_) if place.is_some() => Planned::Off.uncached(),
+        Planned::Look(lookup) if asking.worker.pressure.may_share() => {
+            return Box::pin(asking.look(lookup)).await;
         }
-        if worker.pressure.level() >= Level::Urgent {
-            // only now can policies say how urgent it is
-            let (model, route) = (call.model().unwrap_or(""), &to.aim.route.name);
-            let upstream = &to.aim.upstream().config.name;
-            let class = snapshot.rules.class_of(&Subject { who, model, route, upstream });
-            worker.takes_read(class).map_err(|_| Refusal::overloaded())?;
-        }
-        let mut lease = admit::admit(worker, snapshot, ticket, who, &to.aim, call, record).await?;
-        record.admitted(&lease);
-        if let Some(place) = place {
-            let Asking { worker, snapshot, ticket, who, to, head, call, record, .. } = asking;
-            let call = std::mem::replace(call, Call::empty(Kind::Session));
-            let opening = upgrade::Opening { worker, snapshot, who, place, ticket, to, call };
-            return Box::pin(opening.upgrade(lease, head, record)).await;
-        }
-        let going = Going { worker, snapshot, flight: ticket, who };
-        let sent = dispatch::dispatch(going, (&mut lease, miss), to, head, call, *record).await?;
-        let mut reply = sent.reply(asking.ticket, lease, asking.dialect);
-        if let Some(status) = status {
-            reply.headers.append(status::CACHE_STATUS, status);
-        }
-        Ok(reply)
+        Planned::Look(mut lookup) => match lookup.peek(asking.worker, SystemTime::now()) {
+            Some(found) => return Box::pin(asking.spared(found, &lookup)).await,
+            None if lookup.only_if_cached() => return Err(Refusal::not_kept()),
+            None => Planned::Bypass("pressure").uncached(),
+        },
+        planned => planned.uncached(),
+    };
+    let Asking { worker, snapshot, ticket, who, to, head, call, record, .. } = &mut asking;
+    if status.is_some() {
+        record.looked("bypass");
     }
+    if worker.pressure.level() >= Level::Urgent {
+        // only now can policies say how urgent it is
+        let (model, route) = (call.model().unwrap_or(""), &to.aim.route.name);
+        let upstream = &to.aim.upstream().config.name;
+        let class = snapshot.rules.class_of(&Subject { who, model, route, upstream });
+        worker.takes_read(class).map_err(|_| Refusal::overloaded())?;
+    }
+    let mut lease = admit::admit(worker, snapshot, ticket, who, &to.aim, call, record).await?;
+    record.admitted(&lease);
+    if let Some(place) = place {
+        let Asking { worker, snapshot, ticket, who, to, head, call, record, .. } = asking;
+        let call = std::mem::replace(call, Call::empty(Kind::Session));
+        let opening = upgrade::Opening { worker, snapshot, who, place, ticket, to, call };
+        return Box::pin(opening.upgrade(lease, head, record)).await;
+    }
+    let going = Going { worker, snapshot, flight: ticket, who };
+    let sent = dispatch::dispatch(going, (&mut lease, miss), to, head, call, *record).await?;
+    let mut reply = sent.reply(asking.ticket, lease, asking.dialect);
+    if let Some(status) = status {
+        reply.headers.append(status::CACHE_STATUS, status);
+    }
+    Ok(reply)
 }
 
 /// The call joins the list of calls in flight, under the bounds for reading its body.

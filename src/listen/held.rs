@@ -24,6 +24,7 @@ pub struct Serving<F, B> {
 }
 
 impl<F, B> Serving<F, B> {
+    #[inline]
     pub fn new(
         answer: F,
         call: Active,
