@@ -5,8 +5,9 @@
 //! reply does, and what is complete and worth it goes into the cache before its end is told, so
 //! that whoever comes then finds it in one place or the other. Behind the terminal event clients
 //! leave; the end of the framing is waited for all the same, for a moment.
+mod step;
+
 use std::future::poll_fn;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
@@ -14,8 +15,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header, request};
-use tokio::time::{Sleep, sleep};
+use tokio::time::sleep;
 
+use self::step::{Linger, Step};
 use super::admit::{Came, Lease};
 use super::call::Call;
 use super::dispatch::{self, Going, Prepared};
@@ -127,23 +129,6 @@ struct Answering {
     /// There was no room for more.
     held_up: bool,
     linger: Linger,
-}
-
-/// Whether the end is waited for when nobody reads any more.
-enum Linger {
-    No,
-    /// The terminal event has come. Many clients leave with it, before the end of the framing has.
-    Yes,
-    /// They have.
-    Until(Pin<Box<Sleep>>),
-}
-
-/// What came next.
-enum Step {
-    Piece(Bytes),
-    End,
-    Broken(Refusal),
-    Deserted,
 }
 
 impl Answering {
