@@ -254,7 +254,6 @@ impl World {
     fn exchange(&mut self, dice: &mut Dice<'_>) {
         let Some(at) = some(dice, self.running.len()) else { return };
         let Running { grant, asked } = self.running.swap_remove(at);
-        let counted = asked.counted;
         let asked = Asked { pool: self.pools[dice.below(2) as usize], ..asked };
         let patience = (dice.byte() & 1 == 0).then_some(Duration::ZERO);
         let fates = [Fate::Unsent, Fate::Rejected, Fate::Failed, Fate::Answered];
@@ -262,7 +261,7 @@ impl World {
         let ask = asked.ask(&self.agents, self.rate, patience);
         let (settled, decision) = self.book.exchange(grant, &end, &ask, self.now);
         assert!(patience.is_none() || !matches!(decision, Decision::Wait { .. }), "it waits");
-        self.count(counted, &settled.usage);
+        self.count(&asked, &settled.usage);
         self.decided(decision, asked);
     }
 
@@ -316,11 +315,12 @@ impl World {
 
     fn end(&mut self, grant: Box<Grant>, asked: Asked, end: &End) {
         let settled = self.book.settle(grant, end, self.now);
-        self.count(asked.counted, &settled.usage);
+        self.count(&asked, &settled.usage);
     }
 
-    fn count(&mut self, counted: bool, usage: &Usage) {
-        if counted {
+    /// One that needs no place has been answered here: whatever it is told of uses no backend.
+    fn count(&mut self, asked: &Asked, usage: &Usage) {
+        if asked.counted && !asked.here {
             self.spent += usage.input + usage.output;
         }
     }
