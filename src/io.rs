@@ -2,7 +2,10 @@
 //!
 //! A closed enum instead of a boxed trait object: the compiler sees through it on every read.
 //! Shared by the listener (server side TLS) and the upstream side (client side TLS).
+pub mod base32;
+pub mod base64;
 pub mod pem;
+pub mod reach;
 
 use std::cell::RefCell;
 use std::io;

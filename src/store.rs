@@ -3,12 +3,16 @@
 //! One thread writes; what came together is one commit (group commit), so callers never wait for
 //! the disk and a thousand writes cost the syncs of a few. Two strengths: [`Store::put`] is kept
 //! within half a second and the newest value of a key wins; [`Store::write`] tells when its
-//! operations are on the disk, all of them or none. Once a write has failed nothing is kept any
-//! more: the store says so once and in [`Store::healthy`], and the process goes on.
+//! operations are on the disk, all of them or none. A full disk costs only what is new its
+//! admission ([`Store::admit`]); all else is written into room that was held back. Once a write has
+//! failed otherwise nothing is kept any more: the store says so once and in [`Store::healthy`], and
+//! the process goes on.
 //!
 //! It knows bytes, and the keys of agents (`store/keys.rs`); what a budget means is its owner's
 //! affair. The file is redb's: a copy-on-write B-tree that a crash leaves as the last commit made
 //! it. One process at a time.
+mod ballast;
+mod base;
 mod directory;
 mod fault;
 mod keys;
@@ -18,7 +22,7 @@ mod table;
 mod writer;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::fs;
 use std::future::Future;
@@ -32,15 +36,16 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use redb::{Database, ReadableDatabase, ReadableTable};
 use tokio::sync::oneshot;
 
 pub use self::directory::{DATABASE, read_pepper, read_token};
 pub use self::fault::{Failed, StoreError};
 pub use self::keys::{KeyBook, KeyError, KeyHmac, KeyRecord, KeyView, NewRecord};
 pub use self::secret::{NewKey, Pepper, Token};
-pub use self::table::{Op, Table};
+pub use self::table::{NewRow, Op, Table};
 
+use self::ballast::Ballast;
+use self::base::Base;
 use self::queue::Queue;
 use self::writer::Writer;
 
@@ -56,8 +61,7 @@ pub struct Store {
     pepper: Pepper,
     keys: KeyBook,
     queue: Arc<Queue>,
-    /// For reading; the writer has its own. `None` once closed.
-    database: Mutex<Option<Arc<Database>>>,
+    base: Arc<Base>,
     /// Disconnected when the writer has ended.
     ended: Mutex<Receiver<()>>,
 }
@@ -74,6 +78,8 @@ pub struct Figures {
     pub operations: u64,
     /// Operations refused because too many waited.
     pub refused: u64,
+    /// Bytes free on its disk, as of a minute ago at most; `None` where that cannot be told.
+    pub free: Option<u64>,
 }
 
 impl Store {
@@ -81,10 +87,14 @@ impl Store {
     /// must be there). Blocks for a few milliseconds. Only one process can have it open.
     pub fn open(directory: &Path) -> Result<Self, StoreError> {
         directory::make(directory)?;
-        let database = directory::database(directory)?;
-        let has_keys = !read(&database, Table::Keys)?.is_empty();
-        let pepper = directory::pepper(directory, has_keys)?;
-        Self::start(directory, pepper, database)
+        let first = Mutex::new(Some(directory::database(directory)?));
+        let at = directory.to_owned();
+        let opener = move || match first.lock().take() {
+            Some(opened) => Ok(opened),
+            None => directory::reopen(&at, false),
+        };
+        let base = Base::new(Box::new(opener))?;
+        Self::start(directory, base, Ballast::new(directory))
     }
 
     /// As [`Store::open`]; waits for another process to let go of it, `patience` at most: the
@@ -101,19 +111,14 @@ impl Store {
         }
     }
 
-    fn start(directory: &Path, pepper: Pepper, database: Database) -> Result<Self, StoreError> {
-        let queue = Arc::new(Queue::default());
-        let keys = KeyBook::new(read(&database, Table::Keys)?, Arc::clone(&queue));
-        let database = Arc::new(database);
-        let ended = Writer::start(directory, Arc::clone(&database), Arc::clone(&queue))?;
-        Ok(Self {
-            directory: directory.to_owned(),
-            pepper,
-            keys,
-            queue,
-            database: Mutex::new(Some(database)),
-            ended: Mutex::new(ended),
-        })
+    fn start(directory: &Path, base: Base, ballast: Ballast) -> Result<Self, StoreError> {
+        let rows = read(&base, Table::Keys)?;
+        let pepper = directory::pepper(directory, !rows.is_empty())?;
+        let (base, queue) = (Arc::new(base), Arc::new(Queue::default()));
+        let keys = KeyBook::new(rows, Arc::clone(&queue));
+        let ended = Writer::start(directory, Arc::clone(&base), Arc::clone(&queue), ballast)?;
+        let (directory, ended) = (directory.to_owned(), Mutex::new(ended));
+        Ok(Self { directory, pepper, keys, queue, base, ended })
     }
 
     pub fn directory(&self) -> &Path {
@@ -164,10 +169,74 @@ impl Store {
         self.queue.durably(ops)
     }
 
+    /// As [`Store::write`]; on an error, which comes at once, `on_durable` has not run and will
+    /// not. So it can be called under a lock that `on_durable` takes too.
+    pub fn try_write(
+        &self,
+        ops: Vec<Op>,
+        on_durable: impl FnOnce(Result<(), Failed>) + Send + 'static,
+    ) -> Result<(), Failed> {
+        self.queue.try_write(ops, Box::new(on_durable), false).map_err(|(why, _)| why)
+    }
+
+    /// Keeps rows that are new, all of them or none: those alone are refused when the disk is
+    /// full. Nobody else may write their keys before `on_durable` has run. Else as
+    /// [`Store::try_write`].
+    pub fn admit(
+        &self,
+        rows: Vec<NewRow>,
+        on_durable: impl FnOnce(Result<(), Failed>) + Send + 'static,
+    ) -> Result<(), Failed> {
+        self.queue.admit(rows, Box::new(on_durable))
+    }
+
+    /// As [`Store::put`], of something bulky. Gives it back if too much waits, or if nothing is
+    /// kept any more.
+    pub fn keep(
+        &self,
+        table: Table,
+        key: impl Into<Box<[u8]>>,
+        value: Vec<u8>,
+    ) -> Result<(), Vec<u8>> {
+        self.queue.keep(table, key.into(), value)
+    }
+
     /// All of a table as it is on the disk; writes that wait are not in it. Blocks: for the start.
     pub fn scan(&self, table: Table) -> Result<Vec<Row>, StoreError> {
-        let database = self.database.lock().clone().ok_or(StoreError::Closed)?;
-        read(&database, table)
+        read(&self.base, table)
+    }
+
+    /// One value as it is on the disk. Blocks.
+    pub fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.base.get(table, key)
+    }
+
+    /// Hands over each row whose key begins with `prefix`, from the key `from` on and in order,
+    /// as they are on the disk at the beginning; `false` ends it. Blocks, and keeps a full disk
+    /// from being mended meanwhile: `each` must be short, and must not come back here.
+    pub fn each(
+        &self,
+        table: Table,
+        prefix: &[u8],
+        from: &[u8],
+        mut each: impl FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), StoreError> {
+        self.base.each(table, prefix, from, &mut each)
+    }
+
+    /// All rows whose key begins with `prefix`. Blocks.
+    pub fn range(&self, table: Table, prefix: &[u8]) -> Result<Vec<Row>, StoreError> {
+        let mut rows = Vec::new();
+        self.base.each(table, prefix, prefix, &mut |key, value| {
+            rows.push((key.to_vec(), value.to_vec()));
+            true
+        })?;
+        Ok(rows)
+    }
+
+    /// Whether something new is admitted: `false` while the disk is full.
+    pub fn has_room(&self) -> bool {
+        !self.queue.short.load(Relaxed)
     }
 
     /// Whether writes are kept.
@@ -180,6 +249,7 @@ impl Store {
             commits: self.queue.commits.load(Relaxed),
             operations: self.queue.operations.load(Relaxed),
             refused: self.queue.refused.load(Relaxed),
+            free: Some(self.queue.free.load(Relaxed)).filter(|free| *free > 0),
         }
     }
 
@@ -199,7 +269,6 @@ impl Store {
     /// and says whether all is done and kept. Blocks.
     pub fn close(&self, within: Duration) -> bool {
         self.queue.close();
-        self.database.lock().take();
         let ended =
             matches!(self.ended.lock().recv_timeout(within), Err(RecvTimeoutError::Disconnected));
         ended && self.healthy()
@@ -231,15 +300,11 @@ pub fn exists(directory: &Path) -> bool {
     fs::exists(directory.join(DATABASE)).unwrap_or(true)
 }
 
-fn read(database: &Database, table: Table) -> Result<Vec<Row>, StoreError> {
-    let rows = || -> Result<_, redb::Error> {
-        let open = database.begin_read()?.open_table(table.definition())?;
-        let mut rows = Vec::new();
-        for row in open.iter()? {
-            let (key, value) = row?;
-            rows.push((key.value().to_vec(), value.value().to_vec()));
-        }
-        Ok(rows)
-    };
-    rows().map_err(|source| StoreError::Read { table: table.name(), source: Box::new(source) })
+fn read(base: &Base, table: Table) -> Result<Vec<Row>, StoreError> {
+    let mut rows = Vec::new();
+    base.each(table, &[], &[], &mut |key, value| {
+        rows.push((key.to_vec(), value.to_vec()));
+        true
+    })?;
+    Ok(rows)
 }

@@ -10,9 +10,10 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as 
 use std::path::{Path, PathBuf};
 
 use redb::backends::FileBackend;
-use redb::{Builder, Database, DatabaseError, ReadableDatabase as _};
-use redb::{StorageError, TableError};
+use redb::{Database, DatabaseError, ReadableDatabase as _};
+use redb::{StorageError, TableError, TableHandle as _};
 
+use super::base::{Opened, builder, open};
 use super::secret::{Pepper, Token, hex, random};
 use super::{StoreError, Table};
 
@@ -21,8 +22,6 @@ pub const DATABASE: &str = "tidegate.redb";
 const PEPPER: &str = "pepper";
 const TOKEN: &str = "admin.token";
 
-/// For pages that were read or are to be written; redb's own default is 1 GiB.
-const CACHE: usize = 4 << 20;
 /// A file up to this size is checked page by page whenever it is opened.
 const CHECKED: u64 = 64 << 20;
 /// Longest secret that is read.
@@ -45,7 +44,7 @@ pub(super) fn make(directory: &Path) -> Result<(), StoreError> {
 }
 
 /// Opens the database, and makes it before if it is not there.
-pub(super) fn database(directory: &Path) -> Result<Database, StoreError> {
+pub(super) fn database(directory: &Path) -> Result<Opened, StoreError> {
     let path = directory.join(DATABASE);
     if !fs::exists(&path).map_err(StoreError::io(&path))? {
         publish(directory, DATABASE, |file| begin(file, &path))?;
@@ -54,20 +53,44 @@ pub(super) fn database(directory: &Path) -> Result<Database, StoreError> {
     if metadata.mode() & 0o077 != 0 {
         fs::set_permissions(&path, Permissions::from_mode(0o600)).map_err(StoreError::io(&path))?;
     }
-    let opened = builder().set_check_integrity_on_open(metadata.len() <= CHECKED).open(&path);
-    let database = opened.map_err(|error| unopened(directory, &path, error))?;
-    match format(&database) {
-        Ok(Some(format)) if format <= FORMAT => Ok(database),
-        Ok(Some(_)) => Err(StoreError::Newer { path }),
-        Ok(None) => Err(StoreError::Damaged { path, why: "no such tables".to_owned() }),
-        Err(error) => Err(StoreError::Damaged { path, why: error.to_string() }),
+    if metadata.len() == 0 {
+        return Err(StoreError::Damaged { path, why: "it is empty".to_owned() });
     }
+    let opened = reopen(directory, metadata.len() <= CHECKED)?;
+    let damaged = |why: String| StoreError::Damaged { path: path.clone(), why };
+    match format(&opened.database) {
+        Ok(Some(format)) if format <= FORMAT => {}
+        Ok(Some(_)) => return Err(StoreError::Newer { path }),
+        Ok(None) => return Err(damaged("no such tables".to_owned())),
+        Err(error) => return Err(damaged(error.to_string())),
+    }
+    add_tables(&opened.database).map_err(|error| unwritten(&path, error))?;
+    Ok(opened)
 }
 
-fn builder() -> Builder {
-    let mut builder = Builder::new();
-    builder.set_cache_size(CACHE);
-    builder
+/// Opens a database that is there. `check`: page by page.
+pub(super) fn reopen(directory: &Path, check: bool) -> Result<Opened, StoreError> {
+    let path = directory.join(DATABASE);
+    let file = OpenOptions::new().read(true).write(true).open(&path);
+    let file = file.map_err(StoreError::io(&path))?;
+    let opened = FileBackend::new(file).and_then(|file| open(file, check));
+    opened.map_err(|error| unopened(directory, &path, error))
+}
+
+/// Those that an older version did not know.
+fn add_tables(database: &Database) -> Result<(), redb::Error> {
+    let there: Vec<String> =
+        database.begin_read()?.list_tables()?.map(|table| table.name().to_owned()).collect();
+    if Table::ALL.iter().all(|table| there.iter().any(|name| name == table.name())) {
+        return Ok(());
+    }
+    let mut transaction = database.begin_write()?;
+    transaction.set_quick_repair(true);
+    for table in Table::ALL {
+        transaction.open_table(table.definition())?;
+    }
+    transaction.commit()?;
+    Ok(())
 }
 
 /// A new database with its tables.
@@ -85,10 +108,14 @@ fn begin(file: File, path: &Path) -> Result<(), StoreError> {
         database.close()?;
         Ok(())
     };
-    made().map_err(|error| match error {
+    made().map_err(|error| unwritten(path, error))
+}
+
+fn unwritten(path: &Path, error: redb::Error) -> StoreError {
+    match error {
         redb::Error::Io(source) => StoreError::io(path)(source),
         other => StoreError::io(path)(io::Error::other(other)),
-    })
+    }
 }
 
 /// `None`: it is a database, but not one of ours.
@@ -102,7 +129,7 @@ fn format(database: &Database) -> Result<Option<u8>, redb::Error> {
     Ok(format.and_then(|format| format.value().first().copied()))
 }
 
-fn unopened(directory: &Path, path: &Path, error: DatabaseError) -> StoreError {
+pub(super) fn unopened(directory: &Path, path: &Path, error: DatabaseError) -> StoreError {
     let damaged = |why: String| StoreError::Damaged { path: path.to_owned(), why };
     match error {
         DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => {
@@ -142,7 +169,7 @@ pub fn read_pepper(directory: &Path) -> Result<Pepper, StoreError> {
 /// The token of the instance that has the store in use. Blocks for a small read.
 pub fn read_token(directory: &Path) -> Result<Token, StoreError> {
     let text = read_private(&directory.join(TOKEN))?;
-    Ok(Token::read(text.trim_ascii_end()))
+    Ok(Token::of(text.trim_ascii_end()))
 }
 
 /// A new token in the place of any before.

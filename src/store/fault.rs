@@ -30,6 +30,8 @@ pub enum StoreError {
     Pepper { path: PathBuf },
     #[error("state: the table {table} cannot be read: {source}")]
     Read { table: &'static str, source: Box<redb::Error> },
+    #[error("state: what the start makes of tasks cannot be written down: {why}")]
+    Unwritten { why: Failed },
     #[error("state: the system gives no random bytes")]
     Random,
     #[error("state: the store is closed")]
@@ -52,4 +54,7 @@ pub enum Failed {
     Full,
     #[error("the store is closed")]
     Closed,
+    /// For what is new alone: see [`super::Store::admit`].
+    #[error("the disk is full: nothing new is kept until there is room")]
+    NoSpace,
 }

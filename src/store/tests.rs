@@ -1,6 +1,7 @@
 //! The store as its users see it; crashes and broken disks in files of their own.
 mod crash;
-mod disk;
+pub(crate) mod disk;
+mod faults;
 
 use std::io::{self, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
@@ -52,10 +53,10 @@ fn everything_is_its_owners_alone() {
     let store = Store::open(&directory).unwrap();
     let token = store.new_token().unwrap();
     assert_eq!(mode(&directory), 0o700);
-    for file in [DATABASE, "pepper", "admin.token"] {
+    for file in [DATABASE, "pepper", "admin.token", "ballast"] {
         assert_eq!(mode(&directory.join(file)), 0o600, "{file}");
     }
-    assert_eq!(fs::read_dir(&directory).unwrap().count(), 3, "nothing is left behind");
+    assert_eq!(fs::read_dir(&directory).unwrap().count(), 4, "nothing is left behind");
     assert!(read_token(&directory).unwrap().matches(token.expose().as_bytes()));
     assert!(!store.new_token().unwrap().matches(token.expose().as_bytes()));
     assert_eq!(read_pepper(&directory).unwrap(), *store.pepper());
@@ -129,7 +130,7 @@ fn many_writers_share_a_commit() {
             });
         }
     });
-    let Figures { commits, operations, refused } = store.figures();
+    let Figures { commits, operations, refused, .. } = store.figures();
     println!(
         "{operations} durable writes of {WRITERS} callers: {commits} commits, {:.1} a commit, {:?}",
         operations as f64 / commits as f64,
@@ -178,7 +179,8 @@ fn waiting_keys_are_bounded_and_coalesce() {
     queue.write(vec![Op::delete(Table::Keys, &b"x"[..])], told, false);
     assert_eq!(is_said.try_recv(), Ok(Err(Failed::Full)));
     let mut batch = queue::Batch::default();
-    assert!(queue.take(&mut batch), "so many wait no longer");
+    let turn = queue.take(&mut batch, None);
+    assert!(matches!(turn, queue::Turn::Write), "so many wait no longer");
     let budgets = &batch.changes[Table::Budgets as usize];
     assert_eq!(budgets.len(), queue::MOST);
     assert_eq!(budgets[&1_u64.to_le_bytes()[..]], Some(b"2".to_vec()));
