@@ -31,6 +31,7 @@ mod question;
 mod quota;
 mod realtime;
 mod repeat;
+mod response;
 mod seek;
 mod splice;
 mod split;
@@ -56,8 +57,12 @@ pub use realtime::{
     Listener, Said, SessionEvent, Unclear, long_session_event, session_content, session_event,
 };
 pub use repeat::{Repeat, repeat};
+pub use response::{
+    event_response_id, event_status, last_response, renamed_response, response_id, response_status,
+    said, sequence_number,
+};
 pub use splice::{Edits, Wish, path_with_model};
-pub use split::{Event, Line, MAX_EVENT, NdJsonSplit, SseSplit};
+pub use split::{Event, Line, MAX_EVENT, NdJsonSplit, Past, SseSplit, WholeEvents};
 pub use tools::{Conversation, ToolCall, conversation, last_tool_call};
 pub use usage::Usage;
 pub use verdict::{Verdict, event_verdict, opens_with_error, verdict};

@@ -5,11 +5,13 @@
 //! (`/v1`, `/v1beta/openai`, nothing), so a resource is looked for behind the first version
 //! segment, or at the root. Allocates nothing.
 use http::Method;
+use serde::{Deserialize, Serialize};
 
 use super::{Dialect, anthropic, gemini, ollama, openai};
 
-/// What is asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// What is asked for. Its names are kept with tasks: they do not change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// OpenAI `chat/completions`
     Chat,
@@ -42,6 +44,8 @@ pub enum Kind {
     /// A session over WebSocket: OpenAI `realtime`, and `responses` over WebSocket
     Session,
     /// Nothing that we look into; proxied as it is.
+    #[default]
+    #[serde(other)]
     Other,
 }
 

@@ -95,6 +95,15 @@ impl Edits {
         self.unbounded
     }
 
+    /// The answer is to come at once, where the body wants to fetch it later.
+    pub fn in_foreground(view: &View<'_>) -> Self {
+        let mut edits = Self::default();
+        if let Some(spot) = view.places.background.as_ref().filter(|_| view.background) {
+            edits.replace(spot, "false", Fill::Nothing, "");
+        }
+        edits
+    }
+
     /// The changed body. `body` must be the one that was viewed.
     pub fn apply(mut self, body: &Bytes) -> Bytes {
         self.patches.sort_by_key(|patch| patch.at.start);

@@ -10,7 +10,13 @@ use std::ops::Range;
 
 use memchr::{memchr, memchr2};
 
-/// Largest event or line that is looked at whole, in bytes.
+mod past;
+mod whole;
+
+pub use past::Past;
+pub use whole::WholeEvents;
+
+/// Largest event or line that is looked at whole, in bytes, where nothing else is said.
 pub const MAX_EVENT: usize = 1 << 20;
 /// How much of the beginning of a larger one is shown.
 const HEAD: usize = 512;
@@ -80,10 +86,10 @@ impl Blanks {
     }
 }
 
-/// Splits `text/event-stream`.
+/// Splits `text/event-stream`; an event of up to `MOST` bytes is shown whole.
 #[derive(Default)]
-pub struct SseSplit {
-    carry: Carry,
+pub struct SseSplit<const MOST: usize = MAX_EVENT> {
+    carry: Carry<MOST>,
     blanks: Blanks,
 }
 
@@ -91,7 +97,9 @@ impl SseSplit {
     pub fn new() -> Self {
         Self::default()
     }
+}
 
+impl<const MOST: usize> SseSplit<MOST> {
     /// Takes the next bytes and shows every event that they complete.
     pub fn push(&mut self, chunk: &[u8], on_event: &mut impl FnMut(Event<'_>)) {
         let mut at = self.blanks.begin(chunk);
@@ -168,17 +176,19 @@ fn field<'a>(line: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     }
 }
 
-/// Splits newline-delimited JSON.
+/// Splits newline-delimited JSON, in the same way.
 #[derive(Default)]
-pub struct NdJsonSplit {
-    carry: Carry,
+pub struct NdJsonSplit<const MOST: usize = MAX_EVENT> {
+    carry: Carry<MOST>,
 }
 
 impl NdJsonSplit {
     pub fn new() -> Self {
         Self::default()
     }
+}
 
+impl<const MOST: usize> NdJsonSplit<MOST> {
     /// Takes the next bytes and shows every line that they complete.
     pub fn push(&mut self, chunk: &[u8], on_line: &mut impl FnMut(Line<'_>)) {
         let mut start = 0;

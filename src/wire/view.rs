@@ -51,6 +51,8 @@ pub struct View<'a> {
     /// Asks for work that outlasts its answer, or that other hands do: OpenAI `background`,
     /// `conversation` and a `prompt` kept at the vendor, Anthropic `mcp_servers` and `container`.
     pub lasting: bool,
+    /// OpenAI `background`: the answer will be fetched later.
+    pub background: bool,
     /// What a Gemini body says of the model that its path has named.
     pub(super) resource: Option<&'a [u8]>,
     pub(super) places: Places,
@@ -70,6 +72,7 @@ pub(super) struct Places {
     pub holder: Option<Spot>,
     pub stream_options: Option<Spot>,
     pub include_usage: Option<Spot>,
+    pub background: Option<Spot>,
 }
 
 /// A value's place in the body.
@@ -223,6 +226,11 @@ impl<'a> View<'a> {
                 })?;
             }
             Part::Lasting => self.lasting |= !value.is_empty() && value.bool() != Some(false),
+            Part::Background => {
+                self.background = value.bool().ok_or(wrong("true or false"))?;
+                self.lasting |= self.background;
+                self.places.background = Some(Spot::new(value, place));
+            }
             Part::Request => {
                 inside(value, at, |name, value, at| {
                     if name == b"model" {

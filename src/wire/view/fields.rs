@@ -41,6 +41,8 @@ pub enum Part {
     Metadata,
     /// Makes the call more than a question with an answer.
     Lasting,
+    /// The same: the answer is to be fetched later (OpenAI Responses).
+    Background,
 }
 
 const fn field(name: &'static str, part: Part) -> Field {
@@ -77,7 +79,7 @@ const CACHE_KEY: Field = field("prompt_cache_key", Part::CacheKey);
 const USER: Field = field("user", Part::User);
 const SAFETY: Field = field("safety_identifier", Part::Safety);
 const METADATA: Field = field("metadata", Part::Metadata);
-const BACKGROUND: Field = field("background", Part::Lasting);
+const BACKGROUND: Field = field("background", Part::Background);
 const CONVERSATION: Field = field("conversation", Part::Lasting);
 const KEPT_PROMPT: Field = field("prompt", Part::Lasting);
 const MCP_SERVERS: Field = field("mcp_servers", Part::Lasting);
