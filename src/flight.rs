@@ -36,6 +36,9 @@ pub const TICK: Duration = Duration::from_millis(100);
 /// The finest step of a tick.
 const MOMENT: Duration = Duration::from_millis(1);
 
+/// Of no answer that is counted.
+const UNSEEN: u32 = u32::MAX;
+
 /// What content of a stream is waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Awaited {
@@ -83,6 +86,8 @@ pub struct Flight {
     fate: Cell<Option<Expired>>,
     waker: RefCell<Option<Waker>>,
     bytes: Cell<u64>,
+    /// Tokens of the answer so far, about; [`UNSEEN`] where they cannot be seen.
+    tokens: Cell<u32>,
     /// Bytes of the request's body, held until the answer begins.
     body: Cell<u64>,
     /// Bytes of the answer that are held.
@@ -122,7 +127,9 @@ impl Flight {
             }
         }
         // it got on for all that, or begins anew
-        self.forgive(|fate| !matches!(fate, Expired::Total | Expired::Overrun));
+        self.forgive(|fate| {
+            !matches!(fate, Expired::Total | Expired::Overrun | Expired::Cancelled)
+        });
     }
 
     pub fn stage(&self) -> Stage {
@@ -139,6 +146,11 @@ impl Flight {
             self.awaited.set(Awaited::Nothing);
             self.forgive(|fate| fate == Expired::FirstContent);
         }
+    }
+
+    /// So many tokens of the answer have come, about.
+    pub fn produced(&self, tokens: u64) {
+        self.tokens.set(u32::try_from(tokens).unwrap_or(UNSEEN - 1));
     }
 
     /// So many bytes of the request's body are held.
@@ -279,15 +291,25 @@ impl Flight {
         }
     }
 
-    /// Whether it was cut for what it holds; otherwise this task is woken when it is. For who waits
-    /// for readers, whom no deadline of a backend concerns.
+    /// Whether it was cut for what it holds, or ended by an operator; otherwise this task is woken when
+    /// it is. For who waits for readers, whom no deadline of a backend concerns.
     pub fn poll_cut(&self, cx: &mut Context<'_>) -> Option<Expired> {
         let fate = self.poll_expired(cx);
-        if fate.is_some() && !self.was_cut() {
+        if fate.is_some() && !self.was_ended() {
             *self.waker.borrow_mut() = Some(cx.waker().clone());
             return None;
         }
         fate
+    }
+
+    /// Whether it was cut or cancelled: whatever has come of it, it goes no further.
+    pub fn was_ended(&self) -> bool {
+        matches!(self.fate.get(), Some(Expired::Overrun | Expired::Cancelled))
+    }
+
+    /// By an operator.
+    pub fn was_cancelled(&self) -> bool {
+        self.fate.get() == Some(Expired::Cancelled)
     }
 
     pub fn was_cut(&self) -> bool {

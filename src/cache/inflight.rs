@@ -23,12 +23,14 @@ use slab::Slab;
 use super::key::{Key, KeyBits};
 use crate::pressure::Pressure;
 
+mod log;
 mod state;
 #[cfg(test)]
 mod tests;
 
-pub use state::Recorded;
+pub use log::Log;
 use state::State;
+pub use state::{Had, Recorded, Unresumed};
 
 /// All calls in flight that may be joined.
 pub struct Hubs<H, F> {
@@ -110,13 +112,13 @@ impl<H, F> Hubs<H, F> {
                     return Claim::Join(seat);
                 }
                 let hub = self.hub(keep);
-                let at = hub.state.lock().seat();
+                let at = hub.state.lock().seat(false);
                 place.insert(Arc::clone(&hub));
                 lead(hub, at)
             }
             Place::Vacant(place) => {
                 let hub = self.hub(keep);
-                let at = hub.state.lock().seat();
+                let at = hub.state.lock().seat(false);
                 place.insert(Arc::clone(&hub));
                 lead(hub, at)
             }
@@ -126,7 +128,7 @@ impl<H, F> Hubs<H, F> {
     /// Begins a call that nobody may join.
     pub fn alone(self: &Arc<Self>, key: Key, keep: usize) -> (Lead<H, F>, Seat<H, F>) {
         let hub = self.hub(keep);
-        let at = hub.state.lock().seat();
+        let at = hub.state.lock().seat(false);
         let seat = Seat { hub: Arc::clone(&hub), at };
         (Lead { key, hub, hubs: Arc::clone(self) }, seat)
     }
@@ -148,7 +150,7 @@ impl<H, F> Hubs<H, F> {
 impl<H, F> Hub<H, F> {
     fn join(self: &Arc<Self>) -> Option<Seat<H, F>> {
         let mut state = self.state.lock();
-        state.joinable().then(|| Seat { hub: Arc::clone(self), at: state.seat() })
+        state.joinable().then(|| Seat { hub: Arc::clone(self), at: state.seat(true) })
     }
 
     /// Edits the state, then wakes those whom that concerns, outside the lock.
@@ -272,6 +274,10 @@ type Seats = Slab<Reader>;
 struct Reader {
     /// The next piece, counted from the first of the answer.
     next: usize,
+    /// So many bytes of that piece it has had.
+    cut: usize,
     waker: Option<Waker>,
     lost: bool,
+    /// Of a call that did not begin this one.
+    joined: bool,
 }

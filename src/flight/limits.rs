@@ -43,6 +43,8 @@ pub enum Expired {
     Total,
     /// It held most when there was no memory left.
     Overrun,
+    /// An operator has ended it.
+    Cancelled,
 }
 
 impl Expired {
@@ -56,6 +58,7 @@ impl Expired {
             Self::BetweenTokens => "between_tokens",
             Self::Total => "total",
             Self::Overrun => "overrun",
+            Self::Cancelled => "cancelled",
         }
     }
 }

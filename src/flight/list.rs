@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use slab::Slab;
 use tokio::sync::Notify;
 
-use super::{About, Awaited, Beats, Expired, Flight, Limits, Stage};
+use super::{About, Awaited, Beats, Expired, Flight, Limits, Stage, UNSEEN};
 use crate::clock::{Clock, Tick};
 use crate::pressure::{CALL, Pressure};
 
@@ -18,6 +18,8 @@ pub struct Seen {
     pub stage: Stage,
     pub age: Duration,
     pub bytes: u64,
+    /// Tokens of the answer so far, about. `None`: they cannot be seen.
+    pub tokens: Option<u64>,
 }
 
 /// All calls in flight of one worker.
@@ -62,6 +64,7 @@ impl Flights {
             fate: Cell::new(None),
             waker: RefCell::new(None),
             bytes: Cell::new(0),
+            tokens: Cell::new(UNSEEN),
             body: Cell::new(0),
             log: Cell::new(0),
             kept: Cell::new(0),
@@ -109,14 +112,14 @@ impl Flights {
     /// What the call holds that holds most, about; zero when none holds anything. In bytes.
     pub fn largest(&self) -> u64 {
         let all = self.all.borrow();
-        let left = all.iter().filter(|(_, flight)| !flight.was_cut());
+        let left = all.iter().filter(|(_, flight)| !flight.was_ended());
         left.map(|(_, flight)| flight.held()).max().unwrap_or(0)
     }
 
     /// Ends the call that holds most, whatever was to become of it. Gives what it held.
     pub fn cut_largest(&self) -> u64 {
         let all = self.all.borrow();
-        let left = all.iter().filter(|(_, flight)| !flight.was_cut());
+        let left = all.iter().filter(|(_, flight)| !flight.was_ended());
         let holding = left.map(|(_, flight)| (flight.held(), flight)).filter(|(held, _)| *held > 0);
         let Some((held, flight)) = holding.max_by_key(|(held, _)| *held) else { return 0 };
         flight.fate.set(Some(Expired::Overrun));
@@ -124,6 +127,20 @@ impl Flights {
             waker.wake();
         }
         held
+    }
+
+    /// Ends the call of that id. Whether it was there.
+    pub fn cancel(&self, request_id: &str) -> bool {
+        let all = self.all.borrow();
+        let is_meant = |flight: &Flight| flight.about.borrow().request_id.as_str() == request_id;
+        let Some((_, flight)) = all.iter().find(|(_, flight)| is_meant(flight)) else {
+            return false;
+        };
+        flight.fate.set(Some(Expired::Cancelled));
+        if let Some(waker) = flight.waker.take() {
+            waker.wake();
+        }
+        true
     }
 
     pub fn list(&self) -> Vec<Seen> {
@@ -134,6 +151,7 @@ impl Flights {
                 stage: flight.stage.get(),
                 age: flight.started.elapsed(),
                 bytes: flight.bytes.get(),
+                tokens: Some(flight.tokens.get()).filter(|it| *it != UNSEEN).map(u64::from),
             })
             .collect()
     }

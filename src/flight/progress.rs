@@ -39,7 +39,7 @@ impl Flight {
     pub fn streams_again(&self, now: Tick) {
         self.streaming.set(true);
         self.awaits.set(now);
-        self.forgive(|fate| fate != Expired::Overrun);
+        self.forgive(|fate| !matches!(fate, Expired::Overrun | Expired::Cancelled));
     }
 
     /// The call is as far as this request of it. What had ended another one does not end this one.
@@ -48,6 +48,8 @@ impl Flight {
         self.moved.set(progress.moved);
         self.awaited.set(progress.awaited);
         self.awaits.set(progress.awaits);
-        self.forgive(|fate| !matches!(fate, Expired::Total | Expired::Overrun));
+        self.forgive(|fate| {
+            !matches!(fate, Expired::Total | Expired::Overrun | Expired::Cancelled)
+        });
     }
 }

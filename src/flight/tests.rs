@@ -333,6 +333,17 @@ fn a_cut_is_forgiven_by_nothing() {
 }
 
 #[test]
+fn who_ended_a_call_is_not_outdone_by_another_request_of_it() {
+    let (flights, ticket) = begun(limits(NEVER));
+    let before = ticket.progress();
+    let id = flights.list()[0].about.request_id.as_str().to_owned();
+    assert!(flights.cancel(&id));
+    ticket.show(before);
+    ticket.streams_again(Tick::default());
+    assert_eq!(fate(&ticket), Some(Expired::Cancelled));
+}
+
+#[test]
 fn a_cut_reaches_who_waits_for_readers_whatever_deadline_has_passed() {
     let woken = Arc::new(Woken::default());
     let waker = Waker::from(Arc::clone(&woken));

@@ -4,28 +4,32 @@
 //! It holds the lease of the call that began it and settles it; it watches the answer as a plain
 //! reply does, and what is complete and worth it goes into the cache before its end is told, so
 //! that whoever comes then finds it in one place or the other. Behind the terminal event clients
-//! leave; the end of the framing is waited for all the same, for a moment.
+//! leave; the end of the framing is waited for all the same, for a moment. A stream that can be taken
+//! up again is made in the same way, see [`super::resume`].
+mod ending;
+mod linger;
 mod step;
 
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::task::{Context, Poll};
+use std::time::Instant;
 
 use bytes::Bytes;
-use http::{HeaderValue, StatusCode, header, request};
-use tokio::time::sleep;
+use http::{HeaderValue, header, request};
 
-use self::step::{Linger, Step};
-use super::admit::{Came, Lease};
+use self::linger::Linger;
+use self::step::Step;
+use super::admit::Lease;
 use super::call::Call;
 use super::dispatch::{self, Going, Prepared};
 use super::embeddings;
-use super::lookup::{Answered, Lookup, Miss};
+use super::lookup::{Lookup, Miss};
 use super::refusal::Refusal;
-use super::reply::beat::{self, Counted, may_beat, numbers_events};
-use super::reply::{CLAMPED, Hiding, SHOULD_RETRY, Sent, outcome, pass_head, went};
+use super::reply::beat::{self, Counted, KEEP_ALIVE, may_beat, numbers_events};
+use super::reply::{CLAMPED, Hiding, SHOULD_RETRY, Sent, outcome, pass_head};
+use super::resume::{Kept, Wish};
 use super::shared::{Ended, Failure, Head, Lead, Tab, unless_deserted};
 use super::worker::Worker;
 use crate::cache::Vectors;
@@ -35,9 +39,6 @@ use crate::snapshot::Snapshot;
 use crate::telemetry::metrics::Outcome;
 use crate::upstream::answer::AnswerBody;
 use crate::wire::{Dialect, Form, Kind, Meter, Usage};
-
-/// How long the end of an answer is waited for behind its terminal event, when nobody reads any more.
-const LINGER: Duration = Duration::from_secs(1);
 
 /// An upstream call to be made.
 pub struct Production {
@@ -53,7 +54,10 @@ pub struct Production {
     pub head: request::Parts,
     pub call: Call,
     pub dialect: Dialect,
-    pub lookup: Box<Lookup>,
+    /// `None`: nothing of it is to be kept in the cache.
+    pub lookup: Option<Box<Lookup>>,
+    /// It is to be a stream that can be taken up again.
+    pub wish: Option<Box<Wish>>,
     /// What an earlier try has used, that came to nothing.
     pub spent: Option<Usage>,
 }
@@ -66,7 +70,8 @@ impl Production {
     }
 
     async fn run(self) {
-        if !self.lookup.vectors.as_ref().is_some_and(Vectors::any_known) {
+        let vectors = self.lookup.as_ref().and_then(|lookup| lookup.vectors.as_ref());
+        if !vectors.is_some_and(Vectors::any_known) {
             return Box::pin(self.whole()).await;
         }
         if let Some(production) = Box::pin(embeddings::fewer(self)).await {
@@ -77,7 +82,7 @@ impl Production {
     /// As it came.
     async fn whole(self) {
         let Self { worker, snapshot, who, lead, miss, tab, ticket, mut lease, to, .. } = self;
-        let Self { mut head, call, dialect, lookup, spent, .. } = self;
+        let Self { mut head, call, dialect, lookup, wish, spent, .. } = self;
         let clamped = lease.clamp().is_some();
         let sent = {
             let (mut call, mut to, mut watch) = (call, to, &*tab);
@@ -96,7 +101,12 @@ impl Production {
             Some(Ok(sent)) => {
                 let mut answer = Answering::new(worker, lead, tab, ticket, lease, sent, dialect);
                 answer.spent = spent;
-                answer.stream(lookup, clamped).await;
+                answer.begin(wish, lookup.is_some());
+                let pressure = Arc::clone(&answer.worker.pressure);
+                if let Some(kept) = answer.stream(lookup, clamped).await {
+                    // the call is over: no more is held than what was said
+                    tokio::task::spawn_local(kept.outlive(pressure));
+                }
             }
             Some(Err(refusal)) => {
                 lead.fail(Failure { refusal, between: true });
@@ -129,6 +139,8 @@ struct Answering {
     /// There was no room for more.
     held_up: bool,
     linger: Linger,
+    /// It can be taken up again.
+    kept: Option<Kept>,
 }
 
 impl Answering {
@@ -160,12 +172,10 @@ impl Answering {
             headers.insert(CLAMPED, clamp.tokens.into());
         }
         let eventful = streaming && !headers.contains_key(header::CONTENT_LENGTH);
-        let (said, end) = (OnceLock::new(), OnceLock::new());
-        let head = Arc::new(Head { status, headers, form, dialect, eventful, said, end });
-        lead.head(Arc::clone(&head));
+        let (said, end, offer) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
+        let head = Arc::new(Head { status, headers, form, dialect, eventful, said, end, offer });
         let begun = tab.trace.borrow().sent.unwrap_or_else(Instant::now);
         let meter = (form != Form::Opaque).then(|| Meter::new(kind, form));
-        beat::begin(&ticket, meter.as_ref(), may_beat(kind, form, eventful), worker.clock.now());
         Self {
             worker,
             lead,
@@ -182,15 +192,33 @@ impl Answering {
             substituted,
             untouched: true,
             held_up: false,
-            linger: Linger::No,
+            linger: Linger::default(),
+            kept: None,
         }
     }
 
-    /// Hands everything on, to its end.
-    async fn stream(mut self, lookup: Box<Lookup>, clamped: bool) {
+    /// Tells everybody that it has begun. `cached`: it may be kept, or joined by others.
+    fn begin(&mut self, wish: Option<Box<Wish>>, cached: bool) {
+        let Self { worker, lead, ticket, head, kind, meter, .. } = self;
+        let Head { status, form, eventful, .. } = **head;
+        if matches!(form, Form::Sse | Form::NdJson) && status.is_success() {
+            self.kept = wish.and_then(|wish| worker.streams.begin(&wish, head, *kind, lead));
+        }
+        if let Some(kept) = &self.kept {
+            self.linger.grant(kept.grace(), lead);
+        }
+        // who reads on counts what it has had: what it is sent must stand in the log, and what is to
+        // be kept has no place for comments
+        let beats = may_beat(*kind, form, eventful) && !(cached && self.kept.is_some());
+        beat::begin(ticket, meter.as_ref(), beats, worker.clock.now());
+        lead.head(Arc::clone(head));
+    }
+
+    /// Hands everything on, to its end. Gives what is kept of it.
+    async fn stream(mut self, lookup: Option<Box<Lookup>>, clamped: bool) -> Option<Kept> {
         loop {
             if self.body.ended() {
-                return self.end(*lookup, clamped);
+                return self.end(lookup, clamped);
             }
             match poll_fn(|cx| self.poll_step(cx)).await {
                 Step::Piece(data) => {
@@ -200,16 +228,19 @@ impl Answering {
                     self.nears_end();
                     self.forward(data);
                 }
-                Step::End => return self.end(*lookup, clamped),
+                Step::End => return self.end(lookup, clamped),
                 Step::Broken(refusal) => return self.fail(refusal),
-                Step::Deserted => return,
+                Step::Deserted => return self.leave(),
             }
         }
     }
 
     fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
-        if self.poll_deserted(cx).is_ready() {
+        if self.linger.poll_deserted(&self.lead, &self.worker.drain, cx).is_ready() {
             return Poll::Ready(Step::Deserted);
+        }
+        if self.is_cancelled() {
+            return Poll::Ready(Step::Broken(Refusal::stream_cancelled()));
         }
         if self.lead.poll_room(cx).is_pending() {
             self.held_up = true;
@@ -233,24 +264,41 @@ impl Answering {
                     Some(Due::Expired(expired)) => {
                         return Poll::Ready(Step::Broken(Refusal::expired(expired)));
                     }
-                    Some(Due::Heartbeat) => self.tab.beat(),
+                    Some(Due::Heartbeat) => self.beat(),
                 }
             },
         }
     }
 
-    /// Ready when nobody reads any more, and the end is not waited for either.
-    fn poll_deserted(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        ready!(self.lead.poll_deserted(cx));
-        if matches!(self.linger, Linger::Yes) {
-            self.linger = Linger::Until(Box::pin(sleep(LINGER)));
+    /// Whether its owner has stopped it. Others who share it keep it.
+    fn is_cancelled(&mut self) -> bool {
+        if self.kept.is_none() {
+            return false;
         }
-        let Linger::Until(over) = &mut self.linger else { return Poll::Ready(()) };
-        ready!(over.as_mut().poll(cx));
-        self.linger = Linger::No;
-        self.lead.ending(false);
-        // somebody may have joined
-        self.lead.poll_deserted(cx)
+        let alone = self.lead.cancelled();
+        if alone == Some(false) {
+            self.kept = None;
+            self.linger.revoke(&self.lead);
+        }
+        alone == Some(true)
+    }
+
+    /// The client is to be told that all is well.
+    fn beat(&mut self) {
+        if self.kept.is_none() {
+            self.tab.beat();
+        } else if self.between_events() {
+            self.ticket.spoke(self.worker.clock.now());
+            self.lead.push(KEEP_ALIVE, 0);
+        }
+    }
+
+    /// What was sent ends with a whole event.
+    fn between_events(&self) -> bool {
+        match &self.hiding {
+            Some(hiding) => hiding.hide.between(),
+            None => self.meter.as_ref().is_none_or(Meter::between_events),
+        }
     }
 
     /// Before a piece is handed on: who has read the last one may go at once.
@@ -265,8 +313,7 @@ impl Answering {
             return;
         }
         if self.head.said.set(Ended { outcome, usage: meter.usage() }).is_ok() {
-            self.linger = Linger::Yes;
-            self.lead.ending(true);
+            self.linger.said(&self.lead);
         }
     }
 
@@ -307,84 +354,5 @@ impl Answering {
         let Some(hiding) = &mut self.hiding else { return pass(data) };
         hiding.take(data, self.body.ended());
         hiding.ready.drain(..).for_each(pass);
-    }
-
-    /// All has come: settles what it has cost, before its end is told.
-    fn settle(&mut self) {
-        if let Some(meter) = &mut self.meter {
-            meter.finish();
-        }
-        let outcome = outcome(self.head.status, self.meter.as_ref());
-        self.body.told(went(outcome));
-        self.bill(outcome == Outcome::Complete);
-        let usage = self.tab.trace.borrow().usage;
-        // the first end is the only one
-        let _ = self.head.end.set(Ended { outcome, usage });
-    }
-
-    /// The answer has ended by its own framing.
-    fn end(mut self, lookup: Lookup, clamped: bool) {
-        self.settle();
-        if let Some(hiding) = &mut self.hiding {
-            hiding.finish();
-            for piece in hiding.ready.drain(..) {
-                self.lead.push(piece, 0);
-            }
-        }
-        let Some(&Ended { outcome, usage }) = self.head.end.get() else { return };
-        let status = self.head.status;
-        let whole = outcome == Outcome::Complete && status == StatusCode::OK && !self.substituted;
-        if whole && let Some(recorded) = self.lead.recorded() {
-            let content_type = self.head.headers.get(header::CONTENT_TYPE);
-            let answered = Answered {
-                kind: self.kind,
-                form: self.head.form,
-                content_type: content_type.map(|value| value.as_bytes().into()),
-                recorded,
-                usage,
-                clamped,
-            };
-            lookup.keep(&self.worker, answered);
-        }
-        self.lead.complete();
-    }
-
-    /// The answer will not end by itself.
-    fn fail(mut self, refusal: Refusal) {
-        self.bill(false);
-        self.body.told(went(refusal.outcome()));
-        self.body.abandon();
-        let between = match &self.hiding {
-            Some(hiding) => hiding.hide.between(),
-            None => self.meter.as_ref().is_none_or(Meter::between_events),
-        };
-        let cut = self.ticket.was_cut();
-        let failure = Failure { refusal, between };
-        if cut { self.lead.discard(failure) } else { self.lead.fail(failure) }
-    }
-
-    /// Settles what the call has cost, once.
-    fn bill(&mut self, complete: bool) {
-        let Some(lease) = self.lease.take() else { return };
-        let meter = self.meter.as_ref();
-        let produced = meter.map_or(0, Meter::produced);
-        let mut usage = meter.and_then(Meter::usage);
-        if let Some(spent) = self.spent {
-            let usage = usage.get_or_insert_default();
-            usage.input = usage.input.saturating_add(spent.input);
-        }
-        let settled = lease.settle(&Came { usage, produced, complete });
-        let mut trace = self.tab.trace.borrow_mut();
-        trace.usage = usage;
-        trace.content_events = meter.map_or(0, Meter::content_events);
-        trace.settled = settled;
-    }
-}
-
-impl Drop for Answering {
-    fn drop(&mut self) {
-        // nobody reads any more, or all is settled already
-        self.bill(false);
-        self.tab.close();
     }
 }

@@ -7,9 +7,11 @@
 pub mod beat;
 mod body;
 mod failing;
+mod handover;
 mod hiding;
 mod outcome;
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
@@ -20,12 +22,14 @@ use thiserror::Error;
 
 use self::beat::{Counted, KEEP_ALIVE, may_beat, numbers_events};
 pub use self::body::ReplyBody;
-pub use self::failing::Failing;
+pub use self::failing::{Failing, after_a_torn_event};
+pub use self::handover::Handover;
 pub use self::hiding::Hiding;
 pub use self::outcome::{outcome, went};
 use super::admit::{Came, Lease};
 use super::dispatch::VIA;
 use super::follow::Following;
+use super::offload::Live;
 use super::record::{Record, Watch};
 use super::refusal::Refusal;
 use super::replay::Replaying;
@@ -44,7 +48,7 @@ pub const CLAMPED: HeaderName = HeaderName::from_static("x-tidegate-max-tokens")
 /// What the SDKs obey: no more attempts, there have been some.
 pub const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
-const SOURCE_UPSTREAM: HeaderValue = HeaderValue::from_static("upstream");
+pub const SOURCE_UPSTREAM: HeaderValue = HeaderValue::from_static("upstream");
 const SOURCE_POLICY: HeaderValue = HeaderValue::from_static("policy");
 
 /// What is said to the client.
@@ -61,6 +65,8 @@ pub enum Content {
     Shared(Box<Following>),
     /// From the cache.
     Replayed(Box<Replaying>),
+    /// Told as it happens.
+    Live(Box<Live>),
     /// After 101.
     Tunnel(Box<Tunnel>),
 }
@@ -119,6 +125,7 @@ impl Sent {
             hiding: hides.then(Box::default),
             untouched: true,
             failing: Failing::No,
+            heir: None,
         };
         Reply { status, headers, content: Content::Streamed(Box::new(streamed)) }
     }
@@ -173,6 +180,7 @@ impl Reply {
             }
             Content::Shared(following) => following.open(record),
             Content::Replayed(replaying) => replaying.open(record),
+            Content::Live(live) => ReplyBody::Live(live.open(record)),
             Content::Tunnel(tunnel) => {
                 tunnel.start(record);
                 ReplyBody::Whole(Bytes::new())
@@ -211,6 +219,8 @@ pub struct Streamed {
     /// Nothing of it has gone to the meter yet.
     untouched: bool,
     failing: Failing,
+    /// Who goes on with the call if this answer is not all of it.
+    heir: Option<Rc<Handover>>,
 }
 
 impl Streamed {
@@ -326,7 +336,8 @@ impl Streamed {
             produced: self.meter.as_ref().map_or(0, Meter::produced),
             complete,
         };
-        let settled = self.lease.take().and_then(|lease| lease.settle(&came));
+        let lease = self.lease.take().and_then(|lease| self.settled_by_me(lease, &came));
+        let settled = lease.and_then(|lease| lease.settle(&came));
         if let Some(record) = &mut self.record {
             if let Some(meter) = &self.meter {
                 record.metered(meter);
@@ -384,12 +395,6 @@ impl Drop for Streamed {
             self.bill(false);
         }
     }
-}
-
-/// The event that was being sent when the answer died is ended first.
-pub fn after_a_torn_event(form: Form, event: &Bytes) -> Bytes {
-    let gap: &[u8] = if form == Form::Sse { b"\n\n" } else { b"\n" };
-    [gap, event].concat().into()
 }
 
 #[cfg(test)]

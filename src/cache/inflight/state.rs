@@ -2,12 +2,17 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 
 use super::{Gone, Reader, Seats};
 use crate::cache::entry::Piece;
 use crate::pressure::Held;
+
+mod resumed;
+
+pub use resumed::{Had, Unresumed};
 
 /// How far a reader may fall behind others, and how far the writer may be ahead of the fastest, once
 /// the answer is too long to be kept. In bytes.
@@ -17,8 +22,9 @@ const AHEAD: usize = 64 << 10;
 pub(super) struct State<H, F> {
     head: Option<Arc<H>>,
     pieces: VecDeque<(Bytes, u32)>,
-    /// Pieces that were let go of.
+    /// Pieces that were let go of, and their bytes.
     gone: usize,
+    gone_bytes: u64,
     /// Bytes in `pieces`.
     held: usize,
     /// The same, of the budget.
@@ -32,6 +38,10 @@ pub(super) struct State<H, F> {
     /// Its end is near: it is waited for though nobody reads, and others may join meanwhile.
     ending: bool,
     end: Option<Result<(), Gone<F>>>,
+    /// Whoever began it wants no more of it.
+    cancelled: bool,
+    /// When the last reader went; `None`: somebody reads, or nobody has yet.
+    left: Option<Instant>,
     seats: Seats,
     writer: Option<Waker>,
     woken: Woken,
@@ -75,6 +85,7 @@ impl<H, F> State<H, F> {
             head: None,
             pieces: VecDeque::new(),
             gone: 0,
+            gone_bytes: 0,
             held: 0,
             counted,
             keep,
@@ -82,6 +93,8 @@ impl<H, F> State<H, F> {
             closed: false,
             ending: false,
             end: None,
+            cancelled: false,
+            left: None,
             seats: Seats::new(),
             writer: None,
             woken: Woken::default(),
@@ -92,8 +105,10 @@ impl<H, F> State<H, F> {
         std::mem::take(&mut self.woken)
     }
 
-    pub fn seat(&mut self) -> usize {
-        self.seats.insert(Reader { next: 0, waker: None, lost: false })
+    /// From the first piece on. `joined`: for a call that did not begin it.
+    pub fn seat(&mut self, joined: bool) -> usize {
+        self.left = None;
+        self.seats.insert(Reader { next: 0, cut: 0, waker: None, lost: false, joined })
     }
 
     pub fn joinable(&self) -> bool {
@@ -146,6 +161,7 @@ impl<H, F> State<H, F> {
             self.woken.add(reader.waker.take());
         }
         self.pieces.clear();
+        self.gone_bytes += self.held as u64;
         (self.gone, self.held) = (all, 0);
         self.counted.set(0);
     }
@@ -178,16 +194,17 @@ impl<H, F> State<H, F> {
     }
 
     pub fn poll_deserted(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        // who was given up and does not know it yet reads no more either
-        if self.seats.iter().all(|(_, reader)| reader.lost) {
-            self.closed |= !self.ending;
-            return Poll::Ready(());
-        }
+        // also of use to who waits on: somebody may come back
         match &mut self.writer {
             Some(known) => known.clone_from(cx.waker()),
             None => self.writer = Some(cx.waker().clone()),
         }
-        Poll::Pending
+        // who was given up and does not know it yet reads no more either
+        if self.seats.iter().any(|(_, reader)| !reader.lost) {
+            return Poll::Pending;
+        }
+        self.closed |= !self.ending;
+        Poll::Ready(())
     }
 
     pub fn poll_head(&mut self, at: usize, cx: &mut Context<'_>) -> Poll<Result<Arc<H>, Gone<F>>> {
@@ -218,7 +235,7 @@ impl<H, F> State<H, F> {
         };
         let next = reader.next - self.gone;
         if let Some((piece, _)) = self.pieces.get(next) {
-            let piece = piece.clone();
+            let piece = piece.slice(std::mem::take(&mut reader.cut)..);
             reader.next += 1;
             if !self.whole {
                 self.let_go();
@@ -241,7 +258,8 @@ impl<H, F> State<H, F> {
         if !matches!(self.end, Some(Ok(()))) || reader.next - self.gone + 1 < self.pieces.len() {
             return None;
         }
-        let last = self.pieces.get(reader.next - self.gone).map(|(piece, _)| piece.clone());
+        let cut = std::mem::take(&mut reader.cut);
+        let last = self.pieces.get(reader.next - self.gone).map(|(piece, _)| piece.slice(cut..));
         reader.next = self.gone + self.pieces.len();
         if !self.whole {
             self.let_go();
@@ -264,6 +282,7 @@ impl<H, F> State<H, F> {
         if self.seats.is_empty() {
             // who comes now begins anew
             self.closed |= !self.ending;
+            self.left = Some(Instant::now());
         }
         if !self.whole {
             self.let_go();
@@ -333,6 +352,7 @@ impl<H, F> State<H, F> {
             && let Some((piece, _)) = self.pieces.pop_front()
         {
             self.gone += 1;
+            self.gone_bytes += piece.len() as u64;
             self.held -= piece.len();
         }
         self.counted.set(self.held as u64);

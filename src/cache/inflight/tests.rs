@@ -694,3 +694,95 @@ fn what_is_discarded_is_free_at_once_and_who_had_read_it_all_hears_why() {
     drop((slow, fast));
     assert!(lead.poll_deserted(&mut noop()).is_ready());
 }
+
+/// So many bytes.
+struct Bytewise {
+    left: u64,
+    at: u64,
+}
+
+impl Had for Bytewise {
+    fn begins_at(&mut self, gone: u64) -> bool {
+        self.at = gone;
+        gone <= self.left
+    }
+
+    fn of(&mut self, piece: &[u8]) -> usize {
+        let of = usize::try_from(self.left - self.at).unwrap().min(piece.len());
+        self.at += of as u64;
+        of
+    }
+}
+
+fn had(left: u64) -> Bytewise {
+    Bytewise { left, at: 0 }
+}
+
+#[test]
+fn who_comes_back_reads_on_where_it_was() {
+    let hubs = hubs();
+    let (lead, seat) = hubs.alone(KEY, 100);
+    let log = lead.log();
+    for piece in ["ab", "c", "defg"] {
+        lead.push(Bytes::from(piece), 0);
+    }
+    for offset in 0..=7_u64 {
+        let back = log.resume(9, &mut had(offset)).unwrap();
+        assert_eq!(drain(&back), b"abcdefg"[offset as usize..], "{offset}");
+    }
+    let mut ahead = had(9);
+    let early = log.resume(9, &mut ahead).unwrap();
+    assert!(next(&early).is_pending() && ahead.at == 7, "the rest is passed over as it comes");
+    lead.push(Bytes::from_static(b"hij"), 0);
+    assert_eq!((drain(&early), ahead.of(b"hij")), (b"hij".to_vec(), 2));
+    lead.complete();
+    drop((lead, seat, early));
+    let late = log.resume(9, &mut had(8)).unwrap();
+    assert_eq!(late.rest().unwrap(), &b"ij"[..]);
+    assert!(matches!(next(&late), Poll::Ready(None)) && log.left().is_none());
+    drop(late);
+    assert!(log.left().is_some());
+}
+
+#[test]
+fn what_was_let_go_of_is_said_to_be_gone() {
+    let hubs = hubs();
+    let (lead, seat) = hubs.alone(KEY, 4);
+    let log = lead.log();
+    lead.push(bytes(3), 0);
+    assert!(lead.is_whole());
+    lead.push(bytes(3), 0);
+    assert!(!lead.is_whole());
+    let behind = log.resume(9, &mut had(0)).expect("nobody has read on yet");
+    assert_eq!((drain(&behind).len(), drain(&seat).len()), (6, 6));
+    assert_eq!(log.resume(9, &mut had(5)).err(), Some(Unresumed::Forgotten));
+    let back = log.resume(9, &mut had(6)).expect("it has had all that was let go of");
+    lead.push(bytes(2), 0);
+    assert_eq!(drain(&back).len(), 2);
+    lead.discard(7);
+    assert_eq!(log.resume(9, &mut had(7)).err(), Some(Unresumed::Forgotten));
+}
+
+#[test]
+fn so_many_may_come_back_and_those_who_joined_do_not_count() {
+    let hubs = hubs();
+    let (lead, first) = begin(&hubs, 100);
+    let (log, joined) = (lead.log(), hubs.join(&KEY).unwrap());
+    let second = log.resume(2, &mut had(0)).unwrap();
+    assert_eq!(log.resume(2, &mut had(0)).err(), Some(Unresumed::Busy));
+    drop(first);
+    let third = log.resume(2, &mut had(0)).unwrap();
+    assert_eq!(lead.cancelled(), None);
+    let bell = Arc::new(Bell::default());
+    let waker = Waker::from(Arc::clone(&bell));
+    assert!(lead.poll_deserted(&mut Context::from_waker(&waker)).is_pending());
+    log.cancel();
+    assert_eq!((bell.rung(), lead.cancelled()), (1, Some(false)), "another shares it");
+    drop(joined);
+    assert_eq!(lead.cancelled(), Some(true));
+    drop((second, third));
+    assert!(lead.poll_deserted(&mut Context::from_waker(&waker)).is_ready());
+    bell.rung();
+    let _back = log.resume(2, &mut had(0)).unwrap();
+    assert_eq!(bell.rung(), 1, "who waits for somebody to come back is told");
+}

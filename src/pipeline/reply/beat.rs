@@ -60,6 +60,7 @@ impl Counted {
         } else if meter.steps() > self.steps {
             flight.stepped(now);
         }
+        flight.produced(meter.produced());
         flight.keeps(meter.carried());
         if meter.ending() != Ending::Open {
             flight.over();

@@ -7,6 +7,7 @@ use http_body::{Body, Frame, SizeHint};
 
 use super::{BrokenOff, Streamed};
 use crate::pipeline::follow::Following;
+use crate::pipeline::offload::Live;
 use crate::pipeline::replay::Replaying;
 
 /// What hyper sends.
@@ -15,6 +16,7 @@ pub enum ReplyBody {
     Streamed(Box<Streamed>),
     Shared(Box<Following>),
     Replayed(Box<Replaying>),
+    Live(Box<Live>),
 }
 
 impl Body for ReplyBody {
@@ -40,6 +42,10 @@ impl Body for ReplyBody {
                 let next = ready!(replaying.poll_next(cx));
                 Poll::Ready(next.map(|data| Ok(Frame::data(data))))
             }
+            Self::Live(live) => {
+                let next = ready!(live.poll_next(cx));
+                Poll::Ready(next.map(|data| Ok(Frame::data(data))))
+            }
         }
     }
 
@@ -49,13 +55,16 @@ impl Body for ReplyBody {
             Self::Streamed(streamed) => streamed.has_ended(),
             Self::Shared(following) => following.has_ended(),
             Self::Replayed(replaying) => replaying.has_ended(),
+            Self::Live(_) => false,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Whole(body) => SizeHint::with_exact(body.len() as u64),
-            Self::Streamed(_) | Self::Shared(_) | Self::Replayed(_) => SizeHint::new(),
+            Self::Streamed(_) | Self::Shared(_) | Self::Replayed(_) | Self::Live(_) => {
+                SizeHint::new()
+            }
         }
     }
 }

@@ -1,7 +1,10 @@
 //! The steps of an abnormal end: the error event goes out, is flushed, and the connection breaks off.
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
+
 use super::BrokenOff;
+use crate::wire::Form;
 
 /// How far it has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,4 +31,9 @@ impl Failing {
             Self::BreakOff => Some(Poll::Ready(Some(Err(BrokenOff)))),
         }
     }
+}
+/// The event that was being sent when the answer died is ended first.
+pub fn after_a_torn_event(form: Form, event: &Bytes) -> Bytes {
+    let gap: &[u8] = if form == Form::Sse { b"\n\n" } else { b"\n" };
+    [gap, event].concat().into()
 }

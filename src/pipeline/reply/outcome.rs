@@ -22,6 +22,7 @@ pub fn went(outcome: Outcome) -> Went {
         // ours, or the caller's doing
         Outcome::Refused
         | Outcome::ClientGone
+        | Outcome::Cancelled
         | Outcome::Deadline(Deadline::Total | Deadline::Queue | Deadline::Body) => Went::Unjudged,
         Outcome::UpstreamError
         | Outcome::UpstreamBroken

@@ -27,6 +27,7 @@ use crate::pipeline::{Caller, admit};
 use crate::route::{Aim, Asked, Match};
 use crate::snapshot::{Lasting, Live, Snapshot};
 use crate::telemetry::access::AccessLog;
+use crate::telemetry::logs::Logs;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::Upstream;
 use crate::upstream::call::{Outbound, send};
@@ -86,7 +87,14 @@ impl World {
         let log = AccessLog::to(Box::new(written.clone()), false, metrics.access_lines()).unwrap();
         let (_, drain) = drain::pair();
         let live = Arc::new(Live::new(snapshot));
-        let worker = Rc::new(Worker::new(live, metrics, log.lines(), drain, 1, Arc::default()));
+        let worker = Rc::new(Worker::new(
+            live,
+            metrics,
+            Logs::from(log.clone()).lines(),
+            drain,
+            1,
+            Default::default(),
+        ));
         Self { worker, listener, log, written, _dir: dir }
     }
 
@@ -120,7 +128,8 @@ impl World {
     fn record(&self) -> Record {
         let (head, ()) = http::Request::post("/v1/chat/completions").body(()).unwrap().into_parts();
         let (seen, facts) = (Arc::default(), HeadFacts::default());
-        let caller = Caller { peer: Arc::from("test"), seen, facts, place: Rc::new(()) };
+        let caller =
+            Caller { peer: Arc::from("test"), seen, facts, place: Rc::new(()), task: None };
         Record::open(&self.worker, &caller, &head, Instant::now())
     }
 
