@@ -7,7 +7,9 @@ mod broken;
 mod expired;
 mod limits;
 mod overload;
+mod resume;
 mod session;
+mod tasks;
 
 pub use self::overload::ran_out;
 
@@ -19,6 +21,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 
 pub use self::broken::{CODE as BROKEN, broken};
+pub use self::resume::Methods;
 use super::gate::GateFault;
 use super::record::Record;
 use super::reply::{Reply, ReplyBody};
@@ -61,6 +64,8 @@ pub struct Refusal {
     /// The limit that said no.
     limit: Option<Arc<str>>,
     runaway: bool,
+    /// The methods that the path knows.
+    allow: Option<Methods>,
     /// What the caller is told of it.
     standing: Vec<Standing>,
     /// For our log alone.
@@ -114,6 +119,7 @@ impl Refusal {
             close: false,
             limit: None,
             runaway: false,
+            allow: None,
             standing: Vec::new(),
             cause: None,
         }
@@ -303,6 +309,14 @@ impl Refusal {
         &self.message
     }
 
+    /// How long to wait before the same is asked for again, where that is known.
+    pub fn wait(&self) -> Option<Duration> {
+        match self.retry {
+            Retry::After(wait) => Some(wait),
+            Retry::No | Retry::Unsaid => None,
+        }
+    }
+
     pub fn source(&self) -> &'static str {
         match self.source {
             Source::Agent => "agent",
@@ -358,6 +372,9 @@ impl Refusal {
         if self.retry == Retry::No || too_long {
             let no = HeaderValue::from_static("false");
             headers.insert(HeaderName::from_static("x-should-retry"), no);
+        }
+        if let Some(allow) = self.allow {
+            headers.insert(header::ALLOW, HeaderValue::from_static(allow.as_str()));
         }
         if self.close {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));

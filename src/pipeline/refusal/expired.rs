@@ -7,12 +7,26 @@ use super::{Refusal, Retry, Source};
 use crate::flight::Expired;
 use crate::telemetry::metrics::{Deadline, Outcome};
 
+/// What the APIs of Google answer for a call that was cancelled (`google.rpc.Code.CANCELLED`); no SDK
+/// takes it for a reason to try again.
+const CANCELLED: u16 = 499;
+
 impl Refusal {
+    /// An operator has ended the call.
+    pub fn cancelled() -> Self {
+        let status = StatusCode::from_u16(CANCELLED).unwrap_or(StatusCode::CONFLICT);
+        let message = "An operator of this sidecar has ended the call.";
+        let mut refusal = Self::new(status, "cancelled", Source::Us, message);
+        (refusal.outcome, refusal.retry) = (Outcome::Cancelled, Retry::No);
+        refusal
+    }
+
     /// A deadline, told apart from all others by its code.
     pub fn expired(expired: Expired) -> Self {
         let (status, code, source, which, message) = match expired {
             Expired::Reading => return Self::body_timeout(),
             Expired::Overrun => return Self::overloaded(),
+            Expired::Cancelled => return Self::cancelled(),
             Expired::Queued => (
                 StatusCode::REQUEST_TIMEOUT,
                 "queue_timeout",

@@ -1,0 +1,119 @@
+//! Answers that somebody else goes on making: set down with what has come, and taken up behind it.
+use super::*;
+
+fn holder() -> Holder {
+    Holder {
+        response: "resp_1".to_owned(),
+        upstream: "openai".to_owned(),
+        address: "https://api.openai.com".to_owned(),
+        key: 7,
+    }
+}
+
+fn once() -> NewTask {
+    let request = Request { repeats: false, ..new(A, "").request };
+    NewTask { request, ..new(A, "question") }
+}
+
+/// A task that has begun to answer, and who reads it.
+async fn begun(tasks: &Arc<Tasks>) -> (TaskId, Lead, Follower) {
+    let id = submitted(tasks, once()).await;
+    let Job { lead, .. } = claimed(tasks).await;
+    lead.begin(head());
+    lead.push(Bytes::from_static(b"one ")).unwrap();
+    lead.held_by(holder());
+    assert_eq!(lead.holder(), Some(holder()));
+    let mut follower = tasks.follow(&A, id).unwrap();
+    assert!(matches!(follower.next().await, Follow::Piece(piece) if piece == "one "));
+    (id, lead, follower)
+}
+
+/// Takes it up, and ends it.
+async fn ends(tasks: &Tasks, id: TaskId, had: &'static [u8]) {
+    let Job { record, lead, body, marked, .. } = claimed(tasks).await;
+    marked.await.unwrap();
+    assert_eq!((record.id, record.holder.clone(), &*body), (id, Some(holder()), &b"question"[..]));
+    assert_eq!((record.attempts, record.runs, record.events_before), (1, 1, 0), "it is no other");
+    lead.restore().await.unwrap();
+    assert_eq!(lead.answer().1.concat(), had);
+    lead.push(Bytes::from_static(b"two")).unwrap();
+    lead.finish(State::Succeeded, None, None, None).await.unwrap();
+    let whole = [had, b"two"].concat();
+    assert_eq!(tasks.result_of(&A, id).await.unwrap().unwrap(), whole);
+    assert!(tasks.view(&A, id).unwrap().record.result.as_ref().unwrap().whole);
+}
+
+#[tokio::test]
+async fn a_start_takes_it_up_behind_what_was_kept() {
+    let (_directory, store, tasks) = tasks(Settings { attempts: 1, ..Settings::default() });
+    let (id, lead, _) = begun(&tasks).await;
+    // the rows of what runs are written by and by
+    tasks.sweep(NOW);
+    store.durably(Vec::new()).await.unwrap();
+    assert!(store.flush(PATIENCE));
+    std::mem::forget((lead, tasks));
+    let tasks = open(&store, Settings { attempts: 1, ..Settings::default() });
+    let found = *tasks.recovered();
+    assert_eq!((found.taken_up, found.again, found.interrupted, found.open), (1, 0, 0, 1));
+    let view = tasks.view(&A, id).unwrap();
+    assert_eq!((view.record.state, view.bytes), (State::RetryWait, 4));
+    assert_eq!(tasks.find_alias(&A, "resp_1"), Some(id));
+    ends(&tasks, id, b"one ").await;
+}
+
+#[tokio::test]
+async fn one_that_its_worker_lost_or_set_down_goes_on_too() {
+    for lost in [true, false] {
+        let (_directory, store, tasks) = tasks(Settings { attempts: 1, ..Settings::default() });
+        let (id, lead, mut follower) = begun(&tasks).await;
+        if lost {
+            drop(lead);
+        } else {
+            lead.set_down(Duration::ZERO).await.unwrap();
+        }
+        assert!(store.flush(PATIENCE));
+        let view = tasks.view(&A, id).unwrap();
+        assert_eq!((view.record.state, view.bytes), (State::RetryWait, 4));
+        tasks.sweep(NOW + 60_000);
+        ends(&tasks, id, b"one ").await;
+        // who read in the middle comes back for the rest
+        assert!(matches!(follower.next().await, Follow::Broken));
+    }
+}
+
+#[tokio::test]
+async fn one_that_is_stopped_first_is_not_set_down() {
+    let (_directory, _store, tasks) = tasks(Settings::default());
+    let (id, lead, _) = begun(&tasks).await;
+    tasks.cancel(Some(&A), id).await.unwrap();
+    let view = lead.set_down(Duration::ZERO).await.unwrap();
+    assert_eq!(view.record.state, State::Cancelled);
+    assert_eq!(tasks.result_of(&A, id).await.unwrap().unwrap(), &b"one "[..]);
+}
+
+#[tokio::test]
+async fn one_that_grows_too_old_while_it_rests_keeps_what_has_come() {
+    let (_directory, _store, tasks) = tasks(Settings::default());
+    let (id, lead, _) = begun(&tasks).await;
+    lead.set_down(Duration::from_hours(1)).await.unwrap();
+    tasks.sweep(NOW + 25 * 3_600_000);
+    tasks.changed(id, tasks.view(&A, id).unwrap().version).await;
+    let view = tasks.view(&A, id).unwrap();
+    assert_eq!(view.record.state, State::Expired);
+    assert_eq!(tasks.result_of(&A, id).await.unwrap().unwrap(), &b"one "[..]);
+}
+
+#[tokio::test]
+async fn what_needs_the_callers_own_key_is_not_taken_up_without_it() {
+    let (_directory, store, tasks) = tasks(Settings::default());
+    let request = Request { needs_credential: true, ..once().request };
+    let credential = Some(Credential::new(vec![("x-api-key".to_owned(), b"k".to_vec())]));
+    let id = submitted(&tasks, NewTask { request, credential, ..once() }).await;
+    let Job { lead, .. } = claimed(&tasks).await;
+    lead.held_by(holder());
+    assert!(store.flush(PATIENCE));
+    std::mem::forget((lead, tasks));
+    let tasks = open(&store, Settings::default());
+    let record = tasks.view(&A, id).unwrap().record;
+    assert_eq!(record.error.as_ref().unwrap().r#type, "credential_lost");
+}
