@@ -6,6 +6,7 @@
 //! taken by a mere word, unless the policy trusts the peer's. What clients may choose is bounded
 //! ([`names`]); what lasts over a change of policy stands in [`Shared`]. Which status a caller
 //! gets who is not known is said elsewhere.
+mod again;
 mod grant;
 mod hash;
 mod hints;
@@ -21,6 +22,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName};
 
+pub use self::again::Known;
 pub use self::hints::Hints;
 pub use self::keys::{Keyring, StoredKey};
 pub use self::presented::{Place, Places, Presented, strip_protocol};

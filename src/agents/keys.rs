@@ -147,6 +147,22 @@ impl Keyring {
         Ok(judged)
     }
 
+    /// The key of that id, if it is good.
+    pub(super) fn by_id(&self, id: &str, now: i64) -> Result<Arc<Key>, Unknown> {
+        let stored = self.shared.stored.table.load();
+        let all = [&self.by_sha256, &self.by_hmac, &**stored].into_iter();
+        let mut found =
+            all.flat_map(|table| table.keys.values()).filter(|key| *key.grant.id == *id);
+        let key = found.next().ok_or(Unknown::UnknownKey)?;
+        if key.revoked || found.any(|key| key.revoked) {
+            return Err(Unknown::Revoked(key.id()));
+        }
+        if key.expires.is_some_and(|end| end <= now) {
+            return Err(Unknown::Expired(key.id()));
+        }
+        Ok(Arc::clone(key))
+    }
+
     /// A key that is in two tables is revoked if it is in one.
     fn find(&self, credential: &[u8]) -> Option<Arc<Key>> {
         let by_sha256 = self.look(&self.by_sha256, || Some(sha256(credential)));

@@ -2,9 +2,11 @@
 //!
 //! A record is closed by consuming it. Whoever drops it open has lost the client, or met a fault of
 //! this program: `Drop` says so.
+mod traced;
 mod watch;
 mod written;
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,14 +17,19 @@ use http::{HeaderValue, Method, StatusCode, header, request};
 pub use self::watch::{Trace, Watch};
 
 use super::Caller;
+use super::Took;
 use super::admit::Lease;
 use super::call::Call;
 use super::refusal::{BROKEN, Refusal};
 use super::worker::Worker;
 use crate::identity::Identity;
+use crate::limits::book::Settled;
 use crate::request_id::RequestId;
 use crate::route::Aim;
+use crate::tasks::TaskId;
 use crate::telemetry::metrics::{Kept, Outcome, Target};
+use crate::telemetry::otlp::Tracer;
+use crate::telemetry::trace::Begun;
 use crate::upstream::Upstream;
 use crate::wire::{Kind, Meter, Usage};
 
@@ -45,6 +52,8 @@ struct Facts {
     route: Option<Routed>,
     kind: Kind,
     model: Option<Rc<str>>,
+    /// The model that the backend is asked for, where it is another.
+    sends: Option<Arc<str>>,
     stream: bool,
     status: u16,
     error: Option<&'static str>,
@@ -52,6 +61,12 @@ struct Facts {
     refused: Option<Outcome>,
     attempts: u32,
     reused: bool,
+    /// It reads on in a stream that an earlier call began.
+    resumed: bool,
+    /// It is this task's call, or asked for this task.
+    task: Option<TaskId>,
+    /// Where a task's call tells what it took.
+    took: Option<Rc<Cell<Took>>>,
     request_bytes: u64,
     response_bytes: u64,
     queued: Duration,
@@ -68,8 +83,9 @@ struct Facts {
     held: Option<Box<Holding>>,
     /// What the cache made of it.
     kept: Kept,
-    /// In billionths of a dollar, and whether the price is known.
-    spend: Option<(i64, bool)>,
+    /// What a limit has counted.
+    settled: Option<Settled>,
+    trace: Begun,
 }
 
 /// What limits made of a call.
@@ -95,6 +111,8 @@ impl Record {
         head: &request::Parts,
         started: Instant,
     ) -> Self {
+        let tracer = worker.tracer.as_ref();
+        let begin = |tracer: &Tracer| tracer.begin(&head.headers, caller.task.is_some());
         let facts = Facts {
             started,
             peer: Arc::clone(&caller.peer),
@@ -104,12 +122,16 @@ impl Record {
             route: None,
             kind: Kind::Other,
             model: None,
+            sends: None,
             stream: false,
             status: CLIENT_GONE,
             error: None,
             refused: None,
             attempts: 0,
             reused: false,
+            resumed: false,
+            task: caller.task.as_ref().map(|task| task.id),
+            took: caller.task.as_ref().map(|task| Rc::clone(&task.took)),
             request_bytes: 0,
             response_bytes: 0,
             queued: Duration::ZERO,
@@ -123,7 +145,8 @@ impl Record {
             who: None,
             held: None,
             kept: Kept::default(),
-            spend: None,
+            settled: None,
+            trace: tracer.map_or(Begun::No, begin),
         };
         Self { id: worker.ids.next(), worker: Rc::clone(worker), facts: Some(Box::new(facts)) }
     }
@@ -145,12 +168,14 @@ impl Record {
             facts.request_bytes = call.bytes;
             facts.ready = call.complete.unwrap_or(facts.ready);
         });
+        self.shows(call);
     }
 
     pub fn routed(&mut self, aim: &Aim, kind: Kind) {
         aim.target().metrics.started();
         self.note(|facts| {
             facts.kind = kind;
+            facts.goes_to(aim);
             facts.route = Some(Routed {
                 route: Arc::clone(&aim.route.name),
                 upstream: Arc::clone(aim.upstream()),
@@ -166,7 +191,10 @@ impl Record {
 
     /// How long the call stood in line, whatever came of it.
     pub fn waited(&mut self, queued: Duration) {
-        self.note(|facts| facts.queued = queued);
+        self.note(|facts| {
+            facts.queued = queued;
+            facts.stood_in_line(queued);
+        });
     }
 
     pub fn admitted(&mut self, lease: &Lease) {
@@ -210,6 +238,16 @@ impl Record {
             let after = facts.arrived.map_or(Duration::ZERO, |arrived| arrived.elapsed());
             facts.overhead = before.saturating_sub(facts.queued) + after;
         });
+    }
+
+    /// It reads on in a stream that an earlier call began.
+    pub fn resumed(&mut self) {
+        self.note(|facts| facts.resumed = true);
+    }
+
+    /// It asked for this task.
+    pub fn is_of(&mut self, task: TaskId) {
+        self.note(|facts| facts.task = Some(task));
     }
 
     pub fn streaming(&mut self, stream: bool) {

@@ -4,28 +4,23 @@
 //! 100 ms) to the writer thread; it never writes and never waits. Lines that the reader of the
 //! log cannot take are dropped and counted. Every text that a client chose is cut to a length,
 //! escaped so that no terminal obeys it, and masked where it looks like a credential.
-use std::fs::File;
-use std::io::{self, IsTerminal, Write};
-use std::os::fd::AsFd;
+use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::blocks::Blocks;
 use super::metrics::{Finished, LineCounts};
+use super::outlet::{self, Outlet};
 use super::sink::Sink;
 use crate::config;
 
-mod format;
-mod memo;
+pub(super) mod format;
+pub(super) mod memo;
 #[cfg(test)]
 mod tests;
 
 use format::Form;
 use memo::Memos;
-
-/// A block is handed over at this size.
-const BLOCK: usize = 64 * 1024;
-/// Or when its first line is this old.
-const MAX_AGE_MS: u64 = 100;
 
 /// What one line says. Empty texts are left out.
 #[derive(Debug, Clone)]
@@ -44,6 +39,10 @@ pub struct Entry<'a> {
     pub attempts: u32,
     /// Sent over a connection made earlier.
     pub reused: bool,
+    /// It read on in a stream that an earlier call began.
+    pub resumed: bool,
+    /// The id of the task whose call it is, or which it asked for (`task_…`).
+    pub task: &'a str,
     pub user_agent: Option<&'a str>,
 }
 
@@ -57,30 +56,25 @@ pub struct AccessLog {
 impl AccessLog {
     /// Starts the writer thread, unless the log is off.
     pub fn start(
-        to: config::AccessLog,
+        to: &config::LogTo,
         form: config::LogForm,
         counts: Arc<LineCounts>,
     ) -> io::Result<Self> {
-        let (descriptor, terminal) = match to {
-            config::AccessLog::Off => return Ok(Self::off()),
-            config::AccessLog::Stdout => {
-                (io::stdout().as_fd().try_clone_to_owned()?, io::stdout().is_terminal())
-            }
-            config::AccessLog::Stderr => {
-                (io::stderr().as_fd().try_clone_to_owned()?, io::stderr().is_terminal())
-            }
-        };
+        let Some((outlet, terminal)) = outlet::of(to)? else { return Ok(Self::off()) };
         let text = match form {
             config::LogForm::Auto => terminal,
             config::LogForm::Json => false,
             config::LogForm::Text => true,
         };
-        // The descriptor itself: std's stdout would flush line by line under a lock.
-        Self::to(Box::new(File::from(descriptor)), text, counts)
+        Self::through(outlet, text, counts)
     }
 
     /// Into any writer; `text` for people, else JSON.
     pub fn to(to: Box<dyn Write + Send>, text: bool, counts: Arc<LineCounts>) -> io::Result<Self> {
+        Self::through(to.into(), text, counts)
+    }
+
+    fn through(to: Outlet, text: bool, counts: Arc<LineCounts>) -> io::Result<Self> {
         let form = if text { Form::Text } else { Form::Json };
         Ok(Self { sink: Some(Sink::start("access-log", to, counts)?), form })
     }
@@ -90,16 +84,13 @@ impl AccessLog {
         Self { sink: None, form: Form::Json }
     }
 
+    pub(super) fn sink(&self) -> Option<&Sink> {
+        self.sink.as_ref()
+    }
+
     /// The near end for one worker.
     pub fn lines(&self) -> Lines {
-        Lines {
-            sink: self.sink.clone(),
-            form: self.form,
-            block: Vec::new(),
-            count: 0,
-            first_ms: 0,
-            memos: Memos::default(),
-        }
+        Lines { blocks: Blocks::new(self.sink.clone()), form: self.form, memos: Memos::default() }
     }
 
     /// Waits until all that was flushed is written, `within` at most; says whether it is.
@@ -111,59 +102,30 @@ impl AccessLog {
 
 /// One worker's lines.
 pub struct Lines {
-    sink: Option<Sink>,
+    blocks: Blocks,
     form: Form,
-    block: Vec<u8>,
-    count: u64,
-    /// Time of the block's first line.
-    first_ms: u64,
     memos: Memos,
 }
 
 impl Lines {
     /// Whether a line would be written at all: without a log, an entry need not be put together.
     pub fn enabled(&self) -> bool {
-        self.sink.is_some()
+        self.blocks.enabled()
     }
 
     /// Adds a line.
     pub fn write(&mut self, entry: &Entry<'_>) {
-        if self.sink.is_none() {
-            return;
-        }
-        if self.count == 0 {
-            self.first_ms = entry.time_ms;
-            self.block = self.sink.as_ref().map(Sink::block).unwrap_or_default();
-        }
-        self.form.write(&mut self.block, &mut self.memos, entry);
-        self.count += 1;
-        if self.block.len() >= BLOCK {
-            self.flush();
-        } else {
-            self.flush_if_due(entry.time_ms);
-        }
+        let Self { blocks, form, memos } = self;
+        blocks.line(entry.time_ms, |out| form.write(out, memos, entry));
     }
 
-    /// Hands the block over when its first line is 100 ms old, or the clock went back. A worker
-    /// calls it from its tick, so that the last lines before a pause are seen.
+    /// Hands over what has waited for long enough.
     pub fn flush_if_due(&mut self, now_ms: u64) {
-        if self.count > 0 && now_ms.checked_sub(self.first_ms).is_none_or(|age| age >= MAX_AGE_MS) {
-            self.flush();
-        }
+        self.blocks.flush_if_due(now_ms);
     }
 
     /// Hands over what there is.
     pub fn flush(&mut self) {
-        if let Some(sink) = &self.sink
-            && self.count > 0
-        {
-            sink.offer(std::mem::take(&mut self.block), std::mem::take(&mut self.count));
-        }
-    }
-}
-
-impl Drop for Lines {
-    fn drop(&mut self) {
-        self.flush();
+        self.blocks.flush();
     }
 }

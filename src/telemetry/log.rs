@@ -57,7 +57,7 @@ pub fn init(
         LogForm::Text => true,
     };
     let stderr = io::stderr().as_fd().try_clone_to_owned().map_err(LogError::Start)?;
-    let to = Box::new(File::from(stderr));
+    let to: Box<dyn Write + Send> = Box::new(File::from(stderr));
     let sink = Sink::start("event-log", to, counts).map_err(LogError::Start)?;
     subscriber(filter, text, sink.clone()).try_init().map_err(LogError::Twice)?;
     Ok(Log { sink })
@@ -141,7 +141,8 @@ mod tests {
     /// What is written for the events of `act`.
     fn written(filter: &str, text: bool, act: impl FnOnce()) -> String {
         let (mut reader, writer) = io::pipe().expect("a pipe");
-        let sink = Sink::start("test", Box::new(writer), Arc::default()).expect("a thread");
+        let to: Box<dyn Write + Send> = Box::new(writer);
+        let sink = Sink::start("test", to, Arc::default()).expect("a thread");
         let filter = parse(filter).expect("a filter");
         tracing::subscriber::with_default(subscriber(filter, text, sink.clone()), act);
         assert!(sink.close(Duration::from_secs(10)));

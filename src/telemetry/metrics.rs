@@ -1,20 +1,19 @@
 //! Metrics: what is counted, and the one type that the rest of the program holds.
 //!
 //! The names are in `names`, the request path in `target`, `tally`, `kept` and `agents`, the colder counters
-//! in `counters`, the scrape in `scrape`. prometheus-client writes the `OpenMetrics` text (order,
-//! escaping); the numbers are kept here. Its own `Family` and `Histogram` take a lock shared by
+//! in `counters` and `tasks`, the scrape in `scrape`, which says the same as text and as OTLP's
+//! points. The official client's `Family` and `Histogram` take a lock shared by
 //! all threads for each touch, about 25 of them a request; here a request takes two locks that
 //! no other thread wants (see `shards`). A label value that a client can choose is bounded.
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
-use prometheus_client::registry::Registry;
 
-use super::view::{CacheView, LaneView};
+use super::view::{CacheView, LaneView, OffloadView, StoreView};
 use crate::identity::{Class, Rung};
 use crate::pressure::Pressure;
 
@@ -25,19 +24,30 @@ mod kept;
 mod names;
 mod outcome;
 mod process;
+mod runs;
 mod scrape;
 mod shards;
+mod signals;
+mod sums;
 mod tally;
 mod target;
+mod tasks;
 #[cfg(test)]
 mod tests;
+mod watched;
 
 pub use crate::wire::Usage;
 pub use agents::{AgentTally, AgentTotals};
-pub use counters::{LimitCount, LineCounts, PoolGauges, Reasons};
+pub use counters::{LimitCount, LimitUse, LineCounts, ListenerUse, PoolGauges, Reasons};
+pub(in crate::telemetry) use histogram::Histogram;
 pub use kept::{Kept, KeptTally, Saved};
+pub(in crate::telemetry) use names::{Kind, Name};
 pub use outcome::{Deadline, Outcome};
+pub(in crate::telemetry) use scrape::{Families, Number};
+pub use signals::{Seen, SignalCount, SignalCounts};
+pub use sums::{Bounds, CACHE, Sums};
 pub use target::Target;
+pub use tasks::TaskCounts;
 
 /// Distinct model names that get a label of their own, over the life of the process. Names that
 /// come later, that are too long or malformed, or that never had an answer count as `other`.
@@ -82,6 +92,8 @@ pub struct Finished<'a> {
     pub who: Who<'a>,
     pub held: Held<'a>,
     pub kept: Kept,
+    /// Where its trace is found, if it has one.
+    pub seen: Option<Seen>,
 }
 
 /// Who made a call, as far as it is known. Names may be a client's own word; empty for none.
@@ -118,7 +130,7 @@ pub struct Held<'a> {
 
 impl Held<'_> {
     /// As counters take it: never negative.
-    fn spend(&self) -> u64 {
+    pub(in crate::telemetry) fn spend(&self) -> u64 {
         self.spend_nano.and_then(|nano| u64::try_from(nano).ok()).unwrap_or(0)
     }
 }
@@ -127,7 +139,6 @@ impl Held<'_> {
 /// reload resets nothing.
 pub struct Metrics {
     shared: Arc<Shared>,
-    registry: Registry,
 }
 
 /// What the scrape reads.
@@ -137,15 +148,18 @@ pub(crate) struct Shared {
     pools: Mutex<BTreeMap<Arc<str>, Arc<PoolGauges>>>,
     models: Arc<tally::ModelNames>,
     agents: agents::Agents,
+    runs: runs::Runs,
     limits: Mutex<BTreeMap<LimitKey, Arc<LimitCount>>>,
     cache: kept::Source,
+    tasks: tasks::Source,
+    store: watched::Watched<StoreView>,
+    fullest: watched::Watched<Vec<LimitUse>>,
     /// As they stood when somebody last looked.
     lanes: Mutex<Vec<LaneView>>,
     runaways: Reasons<1>,
     connections_open: AtomicI64,
     connections_accepted: AtomicU64,
     connections_refused: Reasons<1>,
-    accept_errors: Reasons<1>,
     gate_refusals: Reasons<1>,
     refusals: Reasons<2>,
     reloads_ok: AtomicU64,
@@ -158,9 +172,10 @@ pub(crate) struct Shared {
     overload_cut: AtomicU64,
     pressure: OnceLock<Arc<Pressure>>,
     access_lines: Arc<LineCounts>,
+    usage_lines: Arc<LineCounts>,
     event_lines: Arc<LineCounts>,
-    /// Listener to Unix seconds.
-    certificates: Mutex<BTreeMap<String, i64>>,
+    listeners: watched::Watched<Vec<ListenerUse>>,
+    signals: Arc<SignalCounts>,
     /// Unix seconds.
     started_at: f64,
 }
@@ -182,14 +197,17 @@ impl Metrics {
             pools: Mutex::default(),
             models: Arc::default(),
             agents: agents::Agents::default(),
+            runs: runs::Runs::default(),
             limits: Mutex::default(),
             cache: kept::Source::default(),
+            tasks: tasks::Source::default(),
+            store: watched::Watched::default(),
+            fullest: watched::Watched::default(),
             lanes: Mutex::default(),
             runaways: Reasons::new(),
             connections_open: AtomicI64::new(0),
             connections_accepted: AtomicU64::new(0),
             connections_refused: Reasons::new(),
-            accept_errors: Reasons::new(),
             gate_refusals: Reasons::new(),
             refusals: Reasons::new(),
             reloads_ok: AtomicU64::new(0),
@@ -201,13 +219,13 @@ impl Metrics {
             overload_cut: AtomicU64::new(0),
             pressure: OnceLock::new(),
             access_lines: Arc::default(),
+            usage_lines: Arc::default(),
             event_lines: Arc::default(),
-            certificates: Mutex::default(),
+            listeners: watched::Watched::default(),
+            signals: Arc::default(),
             started_at: unix_now(),
         });
-        let mut registry = Registry::default();
-        registry.register_collector(Box::new(scrape::Scrape(Arc::clone(&shared))));
-        Self { shared, registry }
+        Self { shared }
     }
 
     /// The handles for calls of one route to one upstream. The same labels give the same handles,
@@ -242,6 +260,9 @@ impl Metrics {
     /// A call has ended: counts it for its agent. Every call comes here once, routed or not.
     pub fn finished(&self, call: &Finished<'_>) {
         self.shared.agents.add(call);
+        if !call.who.session.is_empty() {
+            self.shared.runs.add(call, Instant::now());
+        }
     }
 
     /// What each agent had, by name; those without labels of their own together as `other`.
@@ -269,6 +290,15 @@ impl Metrics {
         self.shared.cache.set(Box::new(figures));
     }
 
+    /// Where a scrape finds how tasks and kept streams stand. Only the first is asked.
+    pub fn watch_tasks(
+        &self,
+        counts: Option<Arc<TaskCounts>>,
+        figures: impl Fn() -> OffloadView + Send + Sync + 'static,
+    ) {
+        self.shared.tasks.set(counts, Box::new(figures));
+    }
+
     /// Where a scrape finds how much memory calls hold. Only the first is asked.
     pub fn watch_pressure(&self, pressure: &Arc<Pressure>) {
         self.shared.pressure.get_or_init(|| Arc::clone(pressure));
@@ -289,12 +319,6 @@ impl Metrics {
         self.shared.runaways.add([action]);
     }
 
-    /// Appends the whole exposition, `# EOF` included, as `OpenMetrics` 1.0 text.
-    pub fn encode(&self, out: &mut String) {
-        // Fails only where the sink fails, and a String does not.
-        let _ = prometheus_client::encoding::text::encode(out, &self.registry);
-    }
-
     /// An accepted connection; `connection_closed` takes it back from the gauge.
     pub fn connection_opened(&self) {
         self.shared.connections_accepted.fetch_add(1, Ordering::Relaxed);
@@ -308,11 +332,6 @@ impl Metrics {
     /// A connection that was closed before it could ask (`limit`, `tls`, …).
     pub fn connection_refused(&self, reason: &'static str) {
         self.shared.connections_refused.add([reason]);
-    }
-
-    /// `accept` failed (`emfile`, `aborted`, …).
-    pub fn accept_failed(&self, reason: &'static str) {
-        self.shared.accept_errors.add([reason]);
     }
 
     /// The gate turned a request away.
@@ -342,14 +361,14 @@ impl Metrics {
         self.shared.drain_stage.store(u64::from(stage), Ordering::Relaxed);
     }
 
-    /// When the certificate of a listener runs out, in Unix seconds.
-    pub fn certificate(&self, listener: &str, not_after: i64) {
-        self.shared.certificates.lock().insert(listener.to_owned(), not_after);
-    }
-
     /// For the access log to count its lines in.
     pub fn access_lines(&self) -> Arc<LineCounts> {
         Arc::clone(&self.shared.access_lines)
+    }
+
+    /// For the usage records to be counted in.
+    pub fn usage_lines(&self) -> Arc<LineCounts> {
+        Arc::clone(&self.shared.usage_lines)
     }
 
     /// For the event log to count its lines in.

@@ -26,6 +26,7 @@ const PREFIXES: &[(&str, usize)] = &[
     ("eyJ", 20),
     ("tidegate_", 32),
     ("tgk_", 12),
+    ("whsec_", 12),
 ];
 /// Schemes of the `Authorization` header: the next word is the credential.
 const SCHEMES: &[&str] = &["bearer", "basic"];

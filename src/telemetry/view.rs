@@ -1,16 +1,47 @@
-//! What `/state` says of agents and queues, and of the cache (`view/cache.rs`): the shapes that the
-//! instance writes and `tidegate agents` and `tidegate cache` read, in one place.
+//! What `/state` says of agents and queues, of the cache (`view/cache.rs`) and of tasks
+//! (`view/tasks.rs`): the shapes that the instance writes and `tidegate agents`, `tidegate cache` and
+//! `tidegate tasks` read, in one place.
 //!
 //! Readers take what they know and leave the rest, so that both may be of different versions.
 //! Amounts are whole: requests, tokens, calls at once; money is in billionths of a dollar.
 mod cache;
+mod live;
+mod tasks;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::cache::{AlikeView, CachePolicyView, CacheView, DiskView, MemoryView, ShareView};
+pub use self::cache::{
+    AlikeView, CachePolicyView, CacheView, DiskView, MemoryView, RungView, ShareView,
+};
+pub use self::live::{
+    AddressView, BreakerView, CallView, HeldView, KeysView, LiveView, LoadedView, PoolView,
+    TotalsView, UpstreamView,
+};
+pub use self::tasks::{
+    OffloadView, StreamsView, TaskErrorView, TaskListView, TaskView, TasksView, WebhooksView,
+};
 
 use super::metrics::AgentTotals;
 use crate::identity::Rung;
+
+/// The database of budgets, keys and tasks.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StoreView {
+    pub directory: String,
+    /// What is written is kept.
+    pub healthy: bool,
+    /// Since the start, each of them synced.
+    pub commits: u64,
+    pub operations: u64,
+    /// Operations refused because too many waited.
+    pub refused: u64,
+    /// On its disk; `None` where that cannot be told.
+    pub free_bytes: Option<u64>,
+}
+
+/// Reasons of refusals that are shown of an agent.
+const REASONS: usize = 4;
 
 /// The part of `/state` that is about agents.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -49,6 +80,8 @@ pub struct AgentView {
     pub wait_p50_ms: u64,
     pub wait_max_ms: u64,
     pub refused: u64,
+    /// Why it was refused, and how often; the four most frequent, most first.
+    pub refusals: Vec<(String, u64)>,
     /// The guard against loops holds it, or would.
     pub runaway: bool,
     pub limits: Vec<LimitView>,
@@ -132,6 +165,7 @@ impl AgentView {
             wait_p50_ms: p50.as_millis() as u64,
             wait_max_ms: max.as_millis() as u64,
             refused: tally.refused,
+            refusals: tally.most_refused(REASONS),
             ..Self::default()
         }
     }

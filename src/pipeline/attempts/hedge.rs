@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use http::StatusCode;
 use tokio::time::timeout;
 
 use self::spare::{Spare, Won, tokens_of};
@@ -27,6 +28,7 @@ use crate::pipeline::call::Sending;
 use crate::pipeline::dispatch::Going;
 use crate::pipeline::record::Watch;
 use crate::pipeline::reply::Sent;
+use crate::telemetry::usage::Sunk;
 use crate::upstream::PoolKey;
 
 /// One of the two requests, as it is seen beside it.
@@ -37,6 +39,8 @@ pub(super) struct Side {
     target: Cell<usize>,
     /// Times it was sent.
     pub attempts: Cell<u32>,
+    /// What it has cost, if it came to nothing.
+    pub sunk: Cell<Sunk>,
     /// How far it was when it was polled last.
     progress: Cell<Progress>,
     /// The other one runs, or may still come: nothing of either goes on before its content.
@@ -52,8 +56,26 @@ enum Ended {
 }
 
 impl<W: Watch> Run<'_, '_, W> {
+    /// An attempt, the first of them with a second beside it where the policy hedges; counted by what
+    /// came of it.
+    pub(super) async fn once(&mut self) -> Result<Sent, Box<Failed>> {
+        let upstream = self.to.aim.upstream();
+        let gauges = Arc::clone(&upstream.shared.gauges);
+        let hedge = upstream.config.hedge.filter(|_| self.tried.attempts == 0);
+        let attempt = match hedge {
+            Some(hedge) => Box::pin(self.hedged(hedge)).await,
+            None => self.attempt().await,
+        };
+        self.beside = None;
+        self.trace_ends(&attempt);
+        if !std::mem::take(&mut self.tried.outrun) {
+            gauges.attempts.add([verdict(&attempt)]);
+        }
+        attempt
+    }
+
     /// The first attempt, with a second beside it if it is late.
-    pub(super) async fn hedged(&mut self, hedge: Hedge) -> Result<Sent, Box<Failed>> {
+    async fn hedged(&mut self, hedge: Hedge) -> Result<Sent, Box<Failed>> {
         let upstream = Arc::clone(self.to.aim.upstream());
         let late = &upstream.shared.late;
         late.earn(hedge.budget, tokens_of(self.call));
@@ -66,7 +88,16 @@ impl<W: Watch> Run<'_, '_, W> {
         let going = self.going;
         let ended = race(going, pin!(self.attempt()), spare, after).await;
         self.tried.second = None;
+        self.lease.bears(side.sunk.take());
         self.tried.attempts += side.attempts.get();
+        let result = match &ended {
+            Ended::First(_) => (side.attempts.get() > 0).then_some("lost"),
+            Ended::Second(..) => Some("won"),
+            Ended::Neither(..) => Some("failed"),
+        };
+        if let Some(result) = result {
+            upstream.shared.gauges.hedges.add([result]);
+        }
         match ended {
             Ended::First(result) => *result,
             Ended::Second(won, at_work) => Ok(self.take_over(*won, at_work)),
@@ -98,6 +129,7 @@ impl<W: Watch> Run<'_, '_, W> {
                 at: Cell::new(None),
                 target: Cell::new(self.to.aim.at),
                 attempts: Cell::new(0),
+                sunk: Cell::default(),
                 progress: Cell::new(Progress::none(now)),
                 racing: Rc::clone(&racing),
             })
@@ -106,6 +138,7 @@ impl<W: Watch> Run<'_, '_, W> {
             to: self.to.clone().owned(),
             head,
             call: self.call.with_body(body.clone()),
+            spans: self.watch.trace(),
             first: side(),
             side: side(),
         })
@@ -113,8 +146,12 @@ impl<W: Watch> Run<'_, '_, W> {
 
     /// The second request answers the call.
     fn take_over(&mut self, won: Won, at_work: bool) -> Sent {
-        let Won { sent, lease, aim } = won;
-        std::mem::replace(self.lease, lease).beaten(at_work);
+        let Won { sent, lease, aim, span } = won;
+        self.to.aim.upstream().shared.gauges.attempts.add(["outrun"]);
+        self.tried.outrun = true;
+        self.tried.span = span;
+        let sunk = std::mem::replace(self.lease, lease).beaten(at_work);
+        self.lease.bears(sunk);
         if aim.at != self.to.aim.at {
             self.settle_at(aim);
         }
@@ -150,12 +187,34 @@ impl<W: Watch> Run<'_, '_, W> {
 impl<W: Watch> Drop for Run<'_, '_, W> {
     /// Its caller may leave while both are on their way.
     fn drop(&mut self) {
+        self.abandon_slow();
         if let Some(second) = self.tried.second.take() {
             if !second.progress.get().is_unsent() {
                 self.lease.stands_for_both();
             }
+            self.lease.bears(second.sunk.take());
             self.watch.tried(self.tried.attempts + second.attempts.get());
         }
+    }
+}
+
+/// What came of an attempt, as metrics call it.
+fn verdict(attempt: &Result<Sent, Box<Failed>>) -> &'static str {
+    match attempt {
+        Ok(sent) => said(sent.answer.status),
+        Err(failed) => failed.why.as_str(),
+    }
+}
+
+/// An answer that the caller gets, as metrics call it: in the words of [`super::Why`] where it is a
+/// backend's fault or limit, and nothing better is to be had.
+fn said(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        401 | 403 => "key",
+        429 => "limited",
+        503 | 529 => "overloaded",
+        500.. => "failed",
+        _ => "answered",
     }
 }
 

@@ -154,7 +154,7 @@ impl<W: Watch> Run<'_, '_, W> {
                 Err(Failed::refused(Why::Broken, refusal, Some(address)))
             }
             Held::Expired(expired) => {
-                let over = expired == Expired::Total;
+                let over = matches!(expired, Expired::Total | Expired::Cancelled);
                 let why = if over { Why::Final } else { Why::TimedOut };
                 Err(Failed::refused(why, Refusal::expired(expired), Some(address)))
             }
@@ -211,7 +211,7 @@ fn held_went(held: &Held) -> Option<Went> {
         // its end will say
         Held::Goes => None,
         Held::Failed(verdict) => Some(went(*verdict)),
-        Held::Expired(Expired::Total) => Some(Went::Unjudged),
+        Held::Expired(Expired::Total | Expired::Cancelled) => Some(Went::Unjudged),
         Held::Broken(_) | Held::Expired(_) | Held::Slow => Some(Went::Badly),
     }
 }

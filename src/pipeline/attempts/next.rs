@@ -16,7 +16,7 @@ use crate::pipeline::record::Watch;
 use crate::pipeline::refusal::Refusal;
 use crate::route::Aim;
 use crate::upstream::keys::{self, Aside};
-use crate::upstream::visit::Spread;
+use crate::upstream::visit::{Closed, Spread};
 use crate::wire::{self, Repeat, Verdict};
 
 /// Whether another attempt can be paid for.
@@ -32,6 +32,22 @@ enum Pays {
 }
 
 impl<W: Watch> Run<'_, '_, W> {
+    pub(super) fn spread(&mut self) -> Spread {
+        if self.to.aim.upstream().addresses.len() == 1 {
+            return Spread::default();
+        }
+        let balance = self.to.aim.upstream().config.balance;
+        *self.tried.spread.get_or_insert_with(|| spread(balance, self.call, self.going.who))
+    }
+
+    pub(super) fn closed(closed: Closed) -> Box<Failed> {
+        let left = match closed {
+            Closed::Breaker(left) => left,
+            Closed::Tried => Duration::from_secs(1),
+        };
+        Failed::refused(Why::Closed, Refusal::unavailable(left), None)
+    }
+
     /// Makes the call ready for another attempt. `false`: there is to be none.
     pub(super) async fn go_on(&mut self, failed: &Failed) -> bool {
         let (now, key) = (Instant::now(), self.lease.key);

@@ -38,7 +38,16 @@ impl<W: Watch> Run<'_, '_, W> {
     /// Another has answered.
     pub(super) fn give_up_slow(&mut self) {
         if let Some(lease) = self.slow.take().and_then(|slow| slow.lease) {
-            lease.in_vain(true);
+            let sunk = lease.in_vain(true);
+            self.lease.bears(sunk);
+        }
+    }
+
+    /// Nobody waits for the call any more: what the slow one has cost is its as well.
+    pub(super) fn abandon_slow(&mut self) {
+        if let Some(mut lease) = self.slow.take().and_then(|slow| slow.lease) {
+            let sunk = lease.sink();
+            self.lease.bears(sunk);
         }
     }
 
@@ -46,11 +55,13 @@ impl<W: Watch> Run<'_, '_, W> {
     pub(super) fn take_slow(&mut self, failed: &Failed) -> Option<Sent> {
         let Slow { kept, lease } = *self.slow.take()?;
         let Going { worker, flight, .. } = self.going;
-        if flight.was_cut() {
+        if flight.was_ended() {
             return None;
         }
         if let Some(lease) = lease {
-            std::mem::replace(self.lease, lease).in_vain(is_given_up(failed.why));
+            let other = std::mem::replace(self.lease, lease);
+            let sunk = other.in_vain(is_given_up(failed.why));
+            self.lease.bears(sunk);
         }
         let Kept { sent, aim } = *kept;
         self.return_to(&aim);

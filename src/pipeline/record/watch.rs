@@ -8,6 +8,7 @@ use crate::limits::book::Settled;
 use crate::pipeline::status::Saved;
 use crate::route::Aim;
 use crate::telemetry::metrics::Kept;
+use crate::telemetry::trace::CallTrace;
 use crate::upstream::answer::Answer;
 use crate::wire::Usage;
 
@@ -21,6 +22,8 @@ pub trait Watch {
     fn tried(&mut self, times: u32);
     /// What the call has cost, where a limit has counted it.
     fn billed(&mut self, settled: Option<&Settled>);
+    /// Where its attempts are written down, if the call is sampled.
+    fn trace(&self) -> Option<Rc<CallTrace>>;
 }
 
 /// How an upstream call goes that several calls wait for; the record of the first follows it.
@@ -38,6 +41,8 @@ pub struct Trace {
     pub aim: Option<Aim>,
     /// What it did not have to ask for.
     pub saved: Option<(Saved, Usage)>,
+    /// Of the call that began it.
+    pub spans: Option<Rc<CallTrace>>,
 }
 
 impl Watch for Trace {
@@ -61,6 +66,10 @@ impl Watch for Trace {
     fn billed(&mut self, settled: Option<&Settled>) {
         self.settled = settled.copied();
     }
+
+    fn trace(&self) -> Option<Rc<CallTrace>> {
+        self.spans.clone()
+    }
 }
 
 impl Watch for Record {
@@ -72,6 +81,7 @@ impl Watch for Record {
 
     fn moved(&mut self, aim: &Aim) {
         self.note(|facts| {
+            facts.goes_to(aim);
             let Some(routed) = &mut facts.route else { return };
             if Arc::ptr_eq(&routed.target, &aim.target().metrics) {
                 return;
@@ -97,14 +107,23 @@ impl Watch for Record {
 
     fn billed(&mut self, settled: Option<&Settled>) {
         let Some(settled) = settled else { return };
-        self.note(|facts| facts.spend = settled.spend.map(|spend| (spend, settled.priced)));
+        self.note(|facts| facts.settled = Some(*settled));
+    }
+
+    fn trace(&self) -> Option<Rc<CallTrace>> {
+        Self::trace(self).cloned()
     }
 }
 
 impl Record {
     /// What the cache had for the call, in a word.
     pub fn looked(&mut self, how: &'static str) {
-        self.note(|facts| facts.kept.how = Some(how));
+        self.note(|facts| {
+            facts.kept.how = Some(how);
+            if let Some(trace) = facts.trace() {
+                trace.looked();
+            }
+        });
     }
 
     /// The call needed no upstream of its own: what its tokens would have cost.

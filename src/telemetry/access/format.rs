@@ -57,6 +57,10 @@ fn json(out: &mut Vec<u8>, memos: &mut Memos, entry: &Entry<'_>) {
     millis(out, b",\"queued_ms\":", Some(call.queued));
     number(out, b",\"attempts\":", entry.attempts.into());
     out.extend_from_slice(if entry.reused { b",\"reused\":true" } else { b",\"reused\":false" });
+    if entry.resumed {
+        out.extend_from_slice(b",\"resumed\":true");
+    }
+    field(out, b",\"task\":\"", entry.task, CAP_NAME);
     if let Some(usage) = &call.usage {
         number(out, b",\"input_tokens\":", usage.input);
         number(out, b",\"output_tokens\":", usage.output);
@@ -144,6 +148,13 @@ fn text(out: &mut Vec<u8>, memos: &mut Memos, entry: &Entry<'_>) {
         out.extend_from_slice(b", ");
         memos.agents.write(out, call.who.agent, CAP_NAME);
     }
+    if entry.resumed {
+        out.extend_from_slice(b", resumed");
+    }
+    if !entry.task.is_empty() {
+        out.extend_from_slice(b", ");
+        escape(out, entry.task, CAP_NAME);
+    }
     held_text(out, &call.held);
     cached_text(out, &call.kept);
     out.extend_from_slice(b", ");
@@ -194,7 +205,7 @@ fn cached_text(out: &mut Vec<u8>, kept: &Kept) {
 }
 
 /// `prefix` ends with the opening quote.
-fn field(out: &mut Vec<u8>, prefix: &[u8], value: &str, cap: usize) {
+pub(in crate::telemetry) fn field(out: &mut Vec<u8>, prefix: &[u8], value: &str, cap: usize) {
     if !value.is_empty() {
         out.extend_from_slice(prefix);
         escape(out, value, cap);
@@ -203,7 +214,7 @@ fn field(out: &mut Vec<u8>, prefix: &[u8], value: &str, cap: usize) {
 }
 
 /// A field with a word of the program: nothing to escape.
-fn word(out: &mut Vec<u8>, prefix: &[u8], value: &'static str) {
+pub(in crate::telemetry) fn word(out: &mut Vec<u8>, prefix: &[u8], value: &'static str) {
     if !value.is_empty() {
         out.extend_from_slice(prefix);
         out.extend_from_slice(value.as_bytes());
@@ -212,7 +223,13 @@ fn word(out: &mut Vec<u8>, prefix: &[u8], value: &'static str) {
 }
 
 /// A field whose text a client chose.
-fn chosen(out: &mut Vec<u8>, memo: &mut Memo, prefix: &[u8], value: &str, cap: usize) {
+pub(in crate::telemetry) fn chosen(
+    out: &mut Vec<u8>,
+    memo: &mut Memo,
+    prefix: &[u8],
+    value: &str,
+    cap: usize,
+) {
     if !value.is_empty() {
         out.extend_from_slice(prefix);
         memo.write(out, value, cap);
@@ -227,7 +244,7 @@ pub(super) fn masked(out: &mut Vec<u8>, value: &str, cap: usize) {
     escape(out, &redact::mask(head), cap);
 }
 
-fn number(out: &mut Vec<u8>, prefix: &[u8], value: u64) {
+pub(in crate::telemetry) fn number(out: &mut Vec<u8>, prefix: &[u8], value: u64) {
     out.extend_from_slice(prefix);
     out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
@@ -251,7 +268,7 @@ fn millis(out: &mut Vec<u8>, prefix: &[u8], time: Option<Duration>) {
 }
 
 /// Billionths as dollars, exactly: money is never a float here.
-fn dollars(out: &mut Vec<u8>, nano: i64) {
+pub(in crate::telemetry) fn dollars(out: &mut Vec<u8>, nano: i64) {
     if nano < 0 {
         out.push(b'-');
     }

@@ -5,7 +5,7 @@ use super::format::masked;
 
 /// What a worker keeps from line to line, because it mostly comes again.
 #[derive(Debug, Default)]
-pub(super) struct Memos {
+pub(in crate::telemetry) struct Memos {
     pub stamp: Stamp,
     pub agents: Memo,
     pub teams: Memo,
@@ -19,7 +19,7 @@ pub(super) struct Memos {
 /// The last texts of a field as they are shown: a comparison is cheaper than masking and escaping
 /// again. A slot is chosen by length, so texts that alternate mostly do not displace each other.
 #[derive(Debug, Default)]
-pub(super) struct Memo([Shown; 8]);
+pub(in crate::telemetry) struct Memo([Shown; 8]);
 
 #[derive(Debug, Default)]
 struct Shown {
@@ -31,7 +31,7 @@ impl Memo {
     /// Longer texts are not kept: a client could make each worker hold them.
     const LONGEST: usize = 512;
 
-    pub(super) fn write(&mut self, out: &mut Vec<u8>, text: &str, cap: usize) {
+    pub(in crate::telemetry) fn write(&mut self, out: &mut Vec<u8>, text: &str, cap: usize) {
         if text.len() > Self::LONGEST {
             masked(out, text, cap);
             return;
@@ -48,13 +48,13 @@ impl Memo {
 
 /// RFC 3339 in UTC with milliseconds; the part down to the second is kept while it lasts.
 #[derive(Debug, Default)]
-pub(super) struct Stamp {
+pub(in crate::telemetry) struct Stamp {
     second: Option<u64>,
     text: [u8; 19],
 }
 
 impl Stamp {
-    pub(super) fn write(&mut self, out: &mut Vec<u8>, time_ms: u64) {
+    pub(in crate::telemetry) fn write(&mut self, out: &mut Vec<u8>, time_ms: u64) {
         let second = time_ms / 1000;
         if self.second != Some(second) {
             // What does not fit four digits of a year is shown as the epoch.

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::identity::{Class, Rung};
+use crate::telemetry::blocks::BLOCK;
 use crate::telemetry::metrics::{Held, Kept, Outcome, Usage, Who};
 
 fn finished(model: &str) -> Finished<'_> {
@@ -29,6 +30,7 @@ fn finished(model: &str) -> Finished<'_> {
         who: Who::default(),
         held: Held::default(),
         kept: Kept::default(),
+        seen: None,
     }
 }
 
@@ -44,6 +46,8 @@ fn entry<'a>(call: &'a Finished<'a>) -> Entry<'a> {
         upstream: "openai",
         attempts: 1,
         reused: true,
+        resumed: false,
+        task: "",
         user_agent: Some("OpenAI/Python 3.54.0"),
     }
 }
@@ -91,6 +95,17 @@ fn text_line() {
         "2026-11-22T15:34:29.007Z 499 POST /openai/v1/chat/completions → openai gpt-4o \
          812.345ms, first 90ms, ours 41µs, tokens 12 + 34, client_gone (client_gone) req_1\n"
     );
+}
+
+#[test]
+fn which_task_a_call_is_of_is_said() {
+    let call = finished("m");
+    let of = Entry { task: "task_00000000000000000000000000", ..entry(&call) };
+    let got = line(Form::Json, &of);
+    let want = r#""reused":true,"task":"task_00000000000000000000000000","input_tokens":12,"#;
+    assert!(got.contains(want), "{got}");
+    assert!(line(Form::Text, &of).contains(", task_00000000000000000000000000, complete req_1"));
+    assert!(!line(Form::Json, &entry(&call)).contains("task"), "most calls are of none");
 }
 
 #[test]
@@ -263,16 +278,16 @@ fn blocks_are_handed_over_by_size_and_by_age() {
     let first = entry(&call);
     lines.write(&first);
     lines.flush_if_due(first.time_ms + 99);
-    assert_eq!(lines.count, 1, "not yet");
+    assert_eq!(lines.blocks.count, 1, "not yet");
     lines.flush_if_due(first.time_ms + 100);
-    assert_eq!(lines.count, 0);
+    assert_eq!(lines.blocks.count, 0);
     lines.write(&first);
     lines.write(&Entry { time_ms: first.time_ms + 200, ..first.clone() });
-    assert_eq!(lines.count, 0, "a busy worker needs no tick");
+    assert_eq!(lines.blocks.count, 0, "a busy worker needs no tick");
     for _ in 0..BLOCK / 400 {
         lines.write(&first);
     }
-    assert!(lines.count < BLOCK as u64 / 800, "a full block went: {}", lines.count);
+    assert!(lines.blocks.count < BLOCK as u64 / 800, "a full block went: {}", lines.blocks.count);
     drop(lines);
     assert!(log.close(Duration::from_secs(10)));
     drop(log);
@@ -314,7 +329,7 @@ fn a_pipe_that_nobody_reads_stalls_nothing() {
 #[test]
 fn without_a_log_nothing_is_kept() {
     let log = AccessLog::start(
-        config::AccessLog::Off,
+        &config::LogTo::Off,
         config::LogForm::Auto,
         Arc::new(LineCounts::default()),
     )
@@ -323,6 +338,6 @@ fn without_a_log_nothing_is_kept() {
     let call = finished("m");
     assert!(!lines.enabled());
     lines.write(&entry(&call));
-    assert!(lines.block.is_empty());
+    assert!(lines.blocks.is_empty());
     assert!(log.close(Duration::ZERO));
 }

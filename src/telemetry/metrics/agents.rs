@@ -120,6 +120,14 @@ impl AgentTally {
         self.recent.waits.extend(&other.recent.waits);
     }
 
+    /// Why it was told no, and how often: most first, and not more than so many.
+    pub fn most_refused(&self, most: usize) -> Vec<(String, u64)> {
+        let mut reasons = self.reasons.clone();
+        reasons.sort_by_key(|(reason, count)| (std::cmp::Reverse(*count), *reason));
+        reasons.truncate(most);
+        reasons.into_iter().map(|(reason, count)| (reason.to_owned(), count)).collect()
+    }
+
     /// Median and longest of the last waits, of up to 16 calls a worker.
     pub fn recent_waits(&self) -> (Duration, Duration) {
         let mut waits = self.recent.waits.clone();

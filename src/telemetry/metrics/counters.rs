@@ -1,6 +1,6 @@
 //! Counters off the request's usual path: plain atomics, read at scrape.
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use super::Deadline;
 use crate::identity::Class;
@@ -85,6 +85,12 @@ pub struct PoolGauges {
     pub rate_limited: AtomicU64,
     /// Of its credentials and models, those that are held back until the backend lets them go on.
     pub paused: AtomicI64,
+    /// Places for calls at once; 0 where they are not bounded.
+    pub slots: AtomicI64,
+    /// Calls sent, by what came of each attempt.
+    pub attempts: Reasons<1>,
+    /// Second requests beside a late one, by what came of them.
+    pub hedges: Reasons<1>,
     /// 0 closed, 1 half open, 2 open.
     pub breaker: AtomicI64,
     /// Times that it opened, by reason.
@@ -147,6 +153,30 @@ impl LimitCount {
     pub fn read(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
+}
+
+/// How full the fullest bucket of a limit is.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LimitUse {
+    pub policy: Arc<str>,
+    /// What it measures (`tokens`),
+    pub measure: &'static str,
+    /// and how it is meant (`hard`).
+    pub mode: &'static str,
+    /// Used and held, of what there is; above 1 is debt.
+    pub ratio: f64,
+}
+
+/// A socket that agents connect to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenerUse {
+    pub name: String,
+    /// Connections that were gone before they were accepted,
+    pub aborted: u64,
+    /// and times that none could be, for want of descriptors or memory.
+    pub exhausted: u64,
+    /// When its certificate runs out, in Unix seconds; `None` for none.
+    pub not_after: Option<i64>,
 }
 
 /// Lines of a log: handed to the writer's sink, or lost because it did not keep up.

@@ -40,7 +40,7 @@ pub struct KeptTally {
 
 impl Kept {
     /// Whether the call needed no upstream call of its own.
-    fn is_free(&self) -> bool {
+    pub(in crate::telemetry) fn is_free(&self) -> bool {
         matches!(self.how, Some("hit" | "canonical" | "semantic" | "joined"))
     }
 }

@@ -2,36 +2,37 @@
 //!
 //! Ours are `tidegate_<noun>_<unit>`; `gen_ai_*` are OpenTelemetry's `GenAI` names in Prometheus
 //! spelling; `process_*` are what every Prometheus client library calls them.
-use prometheus_client::metrics::MetricType;
-use prometheus_client::registry::Unit;
 
 /// A metric family. `full` is without the suffixes that its kind adds to samples.
-pub(super) struct Name {
+#[derive(Debug)]
+pub(in crate::telemetry) struct Name {
     pub full: &'static str,
     pub help: &'static str,
-    pub kind: MetricType,
+    pub kind: Kind,
+}
+
+/// What a family counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::telemetry) enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+    /// Labels, and a value of 1.
+    Info,
 }
 
 impl Name {
-    /// The name without its unit, and the unit: prometheus-client puts them together again, and
-    /// writes a `# UNIT` line.
-    pub(super) fn split(&self) -> (&'static str, Option<Unit>) {
-        if let Some(name) = self.full.strip_suffix("_seconds") {
-            (name, Some(Unit::Seconds))
-        } else if let Some(name) = self.full.strip_suffix("_bytes") {
-            (name, Some(Unit::Bytes))
-        } else if let Some(name) = self.full.strip_suffix("_dollars") {
-            (name, Some(Unit::Other("dollars".to_owned())))
-        } else {
-            (self.full, None)
-        }
+    /// The end of the name, where that is a unit.
+    pub(in crate::telemetry) fn unit(&self) -> Option<&'static str> {
+        let (_, end) = self.full.rsplit_once('_')?;
+        ["seconds", "bytes", "dollars"].into_iter().find(|unit| *unit == end)
     }
 }
 
 macro_rules! names {
     ($($constant:ident = $kind:ident $name:literal $help:literal;)*) => {
-        $(pub(super) const $constant: Name =
-            Name { full: $name, help: $help, kind: MetricType::$kind };)*
+        $(pub(in crate::telemetry) static $constant: Name =
+            Name { full: $name, help: $help, kind: Kind::$kind };)*
         #[cfg(test)]
         pub(super) const ALL: &[&Name] = &[$(&$constant),*];
     };
@@ -73,9 +74,14 @@ names! {
         "What calls of an agent would have cost whose answers were there already";
     AGENT_WAIT = Counter "tidegate_agent_wait_seconds" "Time that calls of an agent waited for a place";
     AGENT_REFUSALS = Counter "tidegate_agent_refusals" "Calls of an agent that were told no, and why";
+    AGENT_RUN = Histogram "tidegate_agent_run_seconds"
+        "A session of an agent from its first call to its last, told when none came for ten minutes";
+    AGENT_RUNS = Gauge "tidegate_agent_runs" "Sessions with a call in the last ten minutes";
     AGENT_NAMES = Gauge "tidegate_agent_labels" "Agents that have labels of their own";
     LIMIT_REFUSALS = Counter "tidegate_limit_refusals"
         "Calls that a limit refused; with mode observe, would have refused";
+    LIMIT_USED = Gauge "tidegate_limit_used_ratio"
+        "How full the fullest bucket of a limit is, running calls with it; above 1 is debt";
     RUNAWAY = Counter "tidegate_runaway" "What the guard against loops did";
 
     // The cache. The label `tier` is memory or disk.
@@ -135,6 +141,12 @@ names! {
     LANE_RUNNING = Gauge "tidegate_lane_running" "Calls that run in a route's own lane";
     LANE_WAITING = Gauge "tidegate_lane_waiting" "Calls that wait in a route's own lane";
     LANE_SLOTS = Gauge "tidegate_lane_slots" "Places of a route's own lane, where they are bounded";
+    UPSTREAM_SLOTS = Gauge "tidegate_upstream_slots"
+        "Places for calls at an upstream at once, where they are bounded";
+    ATTEMPTS = Counter "tidegate_upstream_attempts"
+        "Attempts of calls by what came of them; answered: well, or with the caller's own fault; outrun: by a second request";
+    HEDGES = Counter "tidegate_hedges"
+        "Second requests sent because the first was late: won, lost, or both failed";
     RATE_LIMITED = Counter "tidegate_upstream_rate_limited" "Answers of upstream that said 429";
     PAUSED = Gauge "tidegate_pace_paused"
         "Credentials and models of upstream that are held back until it lets them go on";
@@ -157,6 +169,13 @@ names! {
         "Keys that are not used for a while: refused, spent or at their limit";
     DEADLINES = Counter "tidegate_upstream_deadlines" "Deadlines that ran out, by what was waited for";
 
+    // The database.
+    STORE_HEALTHY = Gauge "tidegate_store_healthy" "1 while what is written to it is kept";
+    STORE_COMMITS = Counter "tidegate_store_commits" "Commits, each of them synced";
+    STORE_OPERATIONS = Counter "tidegate_store_operations" "Writes asked for; many go into one commit";
+    STORE_REFUSED = Counter "tidegate_store_refused" "Writes refused, because too many waited";
+    STATE_FREE = Gauge "tidegate_state_free_bytes" "Free on the disk of the state directory";
+
     // Clients.
     CONNECTIONS_OPEN = Gauge "tidegate_connections_open" "Connections that clients hold open";
     CONNECTIONS_ACCEPTED = Counter "tidegate_connections_accepted" "Connections accepted from clients";
@@ -165,6 +184,29 @@ names! {
     ACCEPT_ERRORS = Counter "tidegate_accept_errors" "Failures to accept a connection";
     GATE_REFUSALS = Counter "tidegate_gate_refusals" "Requests turned away as malformed or too large";
     REFUSALS = Counter "tidegate_refusals" "Answers that upstream did not give: whose fault, and why";
+
+    // Calls that are answered later, and streams that can be taken up again.
+    TASKS = Gauge "tidegate_tasks" "Tasks that are known, by state";
+    TASKS_SUBMITTED = Counter "tidegate_tasks_submitted" "Tasks taken on";
+    TASKS_ENDED = Counter "tidegate_tasks_ended" "Tasks that are over, by their end";
+    TASK_RETRIES = Counter "tidegate_task_retries"
+        "Attempts at a task that were followed by another, by why";
+    TASKS_REFUSED = Counter "tidegate_tasks_refused" "Calls that were not taken on as tasks, by why";
+    TASK_SUBMIT = Histogram "tidegate_task_submit_seconds"
+        "Until a task was on the disk and could be answered 202";
+    TASK_WAIT = Histogram "tidegate_task_queue_wait_seconds"
+        "From a task's making to its first attempt";
+    TASK_OLDEST = Gauge "tidegate_task_oldest_queued_seconds"
+        "Age of the oldest task that waits for a place to run; 0 for none";
+    TASK_BYTES = Gauge "tidegate_task_kept_bytes"
+        "Requests of tasks that are not over, and answers of those that are";
+    WEBHOOKS_SENT = Counter "tidegate_webhooks_sent" "Messages about tasks that were taken";
+    WEBHOOKS_FAILED = Counter "tidegate_webhooks_failed"
+        "Attempts to send such a message that did not arrive, or were not wanted";
+    WEBHOOKS_GIVEN_UP = Counter "tidegate_webhooks_given_up" "Messages that nobody took";
+    WEBHOOKS_WAITING = Gauge "tidegate_webhooks_waiting" "Messages that are still to be taken";
+    STREAMS_KEPT = Gauge "tidegate_streams_kept" "Streams that can be taken up again";
+    STREAMS_RESUMED = Counter "tidegate_streams_resumed" "Times that a stream was taken up again";
 
     // Memory.
     MEMORY_HELD = Gauge "tidegate_memory_held_bytes"
@@ -189,6 +231,13 @@ names! {
     LOG_LINES = Counter "tidegate_log_lines" "Log lines handed over";
     LOG_DROPPED = Counter "tidegate_log_dropped_lines"
         "Log lines lost because their reader did not keep up";
+    USAGE_RECORDS = Counter "tidegate_usage_records" "Usage records handed over";
+    USAGE_DROPPED = Counter "tidegate_usage_dropped_records"
+        "Usage records lost: their reader did not keep up, or the disk is full";
+    TELEMETRY_SENT = Counter "tidegate_telemetry_sent"
+        "Spans, and data points of metrics, that the collector has taken";
+    TELEMETRY_DROPPED = Counter "tidegate_telemetry_dropped"
+        "Spans, and data points of metrics, that it has not: there was no room, or it would not";
     MODEL_NAMES = Gauge "tidegate_model_labels" "Model names that have a label of their own";
     BUILD = Info "tidegate_build" "What runs here";
 

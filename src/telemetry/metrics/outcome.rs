@@ -14,6 +14,8 @@ pub enum Outcome {
     /// We said no.
     Refused,
     ClientGone,
+    /// An operator ended it.
+    Cancelled,
     Deadline(Deadline),
 }
 
@@ -41,6 +43,7 @@ impl Outcome {
             Self::UpstreamBroken => "upstream_broken",
             Self::Refused => "refused",
             Self::ClientGone => "client_gone",
+            Self::Cancelled => "cancelled",
             Self::Deadline(Deadline::Queue) => "deadline_queue",
             Self::Deadline(Deadline::Connect) => "deadline_connect",
             Self::Deadline(Deadline::FirstByte) => "deadline_first_byte",

@@ -6,126 +6,56 @@
 mod agents;
 mod cache;
 mod memory;
+mod out;
 mod pools;
+mod store;
+mod tasks;
+mod text;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{
-    DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, NoLabelSet,
-};
-
-use super::histogram::Histogram;
-use super::names::{self, Name};
+use self::out::Labels;
+use self::out::Out;
+pub(in crate::telemetry) use self::out::{Families, Number};
+pub(in crate::telemetry) use self::text::Text;
+use super::names;
 use super::process::Process;
 use super::tally::{Series, Tally};
-use super::{Shared, TargetKey, Usage};
+use super::{ListenerUse, Shared, TargetKey, Usage};
 use crate::telemetry::view::LaneView;
 
-/// The one collector of the registry.
-#[derive(Debug)]
-pub(super) struct Scrape(pub(super) Arc<Shared>);
-
-type Labels<'a, const N: usize> = [(&'static str, &'a str); N];
-
-impl Collector for Scrape {
-    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let mut out = Out(encoder);
-        let sums = Sums::of(&self.0);
-        sums.encode_routes(&mut out)?;
-        sums.encode_models(&mut out)?;
-        agents::encode_agents(&mut out, &self.0)?;
-        agents::encode_limits(&mut out, &self.0)?;
-        cache::encode_calls(&mut out, &sums)?;
-        if let Some(figures) = self.0.cache.read() {
-            cache::encode_figures(&mut out, &figures)?;
-        }
-        let pools: Vec<_> = {
-            let pools = self.0.pools.lock();
-            pools.iter().map(|(name, pool)| (Arc::clone(name), Arc::clone(pool))).collect()
-        };
-        pools::encode(&mut out, &pools)?;
-        encode_lanes(&mut out, &self.0.lanes.lock())?;
-        encode_clients(&mut out, &self.0)?;
-        memory::encode_memory(&mut out, &self.0)?;
-        encode_ourselves(&mut out, &self.0)?;
-        encode_process(&mut out, &Process::read(), self.0.started_at)
+/// Says everything that is counted, family by family.
+pub(in crate::telemetry) fn encode(shared: &Shared, to: &mut dyn Families) -> fmt::Result {
+    let mut out = Out(to);
+    let sums = Sums::of(shared);
+    sums.encode_routes(&mut out)?;
+    sums.encode_models(&mut out)?;
+    agents::encode_agents(&mut out, shared)?;
+    agents::encode_runs(&mut out, shared)?;
+    agents::encode_limits(&mut out, shared)?;
+    cache::encode_calls(&mut out, &sums)?;
+    if let Some(figures) = shared.cache.read() {
+        cache::encode_figures(&mut out, &figures)?;
     }
-}
-
-/// Writes families.
-struct Out<'a>(DescriptorEncoder<'a>);
-
-impl Out<'_> {
-    fn counters<'l, const N: usize, V: EncodeCounterValue>(
-        &mut self,
-        name: &Name,
-        rows: impl IntoIterator<Item = (Labels<'l, N>, V)>,
-    ) -> fmt::Result {
-        let (base, unit) = name.split();
-        let mut rows = rows.into_iter().peekable();
-        if rows.peek().is_none() {
-            return Ok(());
-        }
-        let mut family = self.0.encode_descriptor(base, name.help, unit.as_ref(), name.kind)?;
-        for (labels, value) in rows {
-            // Without labels there must be no braces.
-            if N == 0 {
-                family.encode_counter::<NoLabelSet, _, u64>(&value, None)?;
-            } else {
-                let mut row = family.encode_family(&labels)?;
-                row.encode_counter::<NoLabelSet, _, u64>(&value, None)?;
-            }
-        }
-        Ok(())
+    let pools: Vec<_> = {
+        let pools = shared.pools.lock();
+        pools.iter().map(|(name, pool)| (Arc::clone(name), Arc::clone(pool))).collect()
+    };
+    pools::encode(&mut out, &pools)?;
+    encode_lanes(&mut out, &shared.lanes.lock())?;
+    if let Some((counts, view)) = shared.tasks.read() {
+        tasks::encode(&mut out, counts, &view)?;
     }
-
-    fn gauges<'l, const N: usize, V: EncodeGaugeValue>(
-        &mut self,
-        name: &Name,
-        rows: impl IntoIterator<Item = (Labels<'l, N>, V)>,
-    ) -> fmt::Result {
-        let (base, unit) = name.split();
-        let mut rows = rows.into_iter().peekable();
-        if rows.peek().is_none() {
-            return Ok(());
-        }
-        let mut family = self.0.encode_descriptor(base, name.help, unit.as_ref(), name.kind)?;
-        for (labels, value) in rows {
-            if N == 0 {
-                family.encode_gauge(&value)?;
-            } else {
-                family.encode_family(&labels)?.encode_gauge(&value)?;
-            }
-        }
-        Ok(())
+    if let Some(view) = shared.store.read() {
+        store::encode(&mut out, &view)?;
     }
-
-    /// Histograms without a value are left out.
-    fn histograms<'l, 'h, const N: usize>(
-        &mut self,
-        name: &Name,
-        rows: impl IntoIterator<Item = (Labels<'l, N>, &'h Histogram)>,
-    ) -> fmt::Result {
-        let (base, unit) = name.split();
-        let mut rows = rows.into_iter().filter(|(_, row)| row.count() > 0).peekable();
-        if rows.peek().is_none() {
-            return Ok(());
-        }
-        let mut family = self.0.encode_descriptor(base, name.help, unit.as_ref(), name.kind)?;
-        for (labels, row) in rows {
-            family.encode_family(&labels)?.encode_histogram::<NoLabelSet>(
-                row.sum(),
-                row.count(),
-                &row.buckets(),
-                None,
-            )?;
-        }
-        Ok(())
-    }
+    encode_clients(&mut out, shared)?;
+    memory::encode_memory(&mut out, shared)?;
+    encode_ourselves(&mut out, shared)?;
+    encode_process(&mut out, &Process::read(), shared.started_at)
 }
 
 /// All targets, summed by the labels of the families.
@@ -308,7 +238,6 @@ fn encode_clients(out: &mut Out<'_>, shared: &Shared) -> fmt::Result {
     out.gauges(&names::CONNECTIONS_OPEN, [([], shared.connections_open.load(now))])?;
     out.counters(&names::CONNECTIONS_ACCEPTED, [([], shared.connections_accepted.load(now))])?;
     out.counters(&names::CONNECTIONS_REFUSED, reason(shared.connections_refused.read()))?;
-    out.counters(&names::ACCEPT_ERRORS, reason(shared.accept_errors.read()))?;
     out.counters(&names::GATE_REFUSALS, reason(shared.gate_refusals.read()))?;
     let refusals = shared.refusals.read().into_iter();
     out.counters(
@@ -326,19 +255,34 @@ fn encode_ourselves(out: &mut Out<'_>, shared: &Shared) -> fmt::Result {
     out.gauges(&names::RELOAD_OK, [([], ok)])?;
     out.gauges(&names::RELOAD_AT, [([], shared.reload_success_at.load(now))])?;
     out.gauges(&names::DRAIN_STAGE, [([], shared.drain_stage.load(now))])?;
-    let certificates = shared.certificates.lock().clone();
-    out.gauges(
-        &names::CERTIFICATE,
-        certificates.iter().map(|(listener, at)| ([("listener", listener.as_str())], *at)),
-    )?;
+    if let Some(listeners) = shared.listeners.read() {
+        encode_listeners(out, &listeners)?;
+    }
     let logs = [("access", &shared.access_lines), ("events", &shared.event_lines)];
     let written = logs.map(|(log, lines)| ([("log", log)], lines.written.load(now)));
     out.counters(&names::LOG_LINES, written)?;
     let dropped = logs.map(|(log, lines)| ([("log", log)], lines.dropped.load(now)));
     out.counters(&names::LOG_DROPPED, dropped)?;
-    let build = &names::BUILD;
-    let labels = [("version", env!("CARGO_PKG_VERSION"))];
-    out.0.encode_descriptor(build.full, build.help, None, build.kind)?.encode_info(&labels)
+    let records = &shared.usage_lines;
+    out.counters(&names::USAGE_RECORDS, [([], records.written.load(now))])?;
+    out.counters(&names::USAGE_DROPPED, [([], records.dropped.load(now))])?;
+    if shared.signals.on.load(now) {
+        let signals = [("traces", &shared.signals.traces), ("metrics", &shared.signals.metrics)];
+        let sent = signals.map(|(signal, of)| ([("signal", signal)], of.sent.load(now)));
+        out.counters(&names::TELEMETRY_SENT, sent)?;
+        let dropped = signals.map(|(signal, of)| ([("signal", signal)], of.dropped.load(now)));
+        out.counters(&names::TELEMETRY_DROPPED, dropped)?;
+    }
+    out.info(&names::BUILD, [("version", env!("CARGO_PKG_VERSION"))])
+}
+
+fn encode_listeners(out: &mut Out<'_>, all: &[ListenerUse]) -> fmt::Result {
+    let aborted: u64 = all.iter().map(|one| one.aborted).sum();
+    let exhausted: u64 = all.iter().map(|one| one.exhausted).sum();
+    let faults = [("aborted", aborted), ("exhausted", exhausted)];
+    out.counters(&names::ACCEPT_ERRORS, faults.map(|(why, times)| ([("reason", why)], times)))?;
+    let dated = all.iter().filter_map(|one| Some(([("listener", &*one.name)], one.not_after?)));
+    out.gauges(&names::CERTIFICATE, dated)
 }
 
 fn encode_process(out: &mut Out<'_>, process: &Process, started_at: f64) -> fmt::Result {

@@ -58,15 +58,16 @@ impl Tally {
     pub(super) fn add(&mut self, call: &Finished<'_>, names: &ModelNames) {
         self.count_code(call.status, call.outcome, 1);
         self.finished += 1;
-        self.duration.observe_time(call.duration);
+        let seen = call.seen.as_ref();
+        self.duration.observe_seen(call.duration, seen);
         if let Some(time) = call.first_byte {
-            self.first_byte.observe_time(time);
+            self.first_byte.observe_seen(time, seen);
         }
         if let Some(time) = call.first_token {
-            self.first_token.observe_time(time);
+            self.first_token.observe_seen(time, seen);
         }
-        self.overhead.observe_time(call.overhead);
-        self.queued.observe_time(call.queued);
+        self.overhead.observe_seen(call.overhead, seen);
+        self.queued.observe_seen(call.queued, seen);
         if let (Some(predicted), Some(usage)) = (call.held.predicted_tokens, &call.usage) {
             self.drift.observe(predicted.abs_diff(usage.input.saturating_add(usage.output)));
         }
@@ -74,8 +75,9 @@ impl Tally {
         self.response_bytes += call.response_bytes;
         self.content_events += call.content_events;
         self.kept.add(call);
-        // A call that we refused was no inference.
-        if !call.operation.is_empty() && call.outcome != Outcome::Refused {
+        // A call that we refused was no inference, unless that was after it had cost something.
+        let refused = call.outcome == Outcome::Refused && call.held.spend() == 0;
+        if !call.operation.is_empty() && !refused {
             self.models.add(call, names);
         }
     }

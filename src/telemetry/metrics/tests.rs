@@ -4,6 +4,7 @@ use super::*;
 
 mod agents;
 mod cache;
+mod tasks;
 
 fn call(model: &str) -> Finished<'_> {
     Finished {
@@ -25,6 +26,7 @@ fn call(model: &str) -> Finished<'_> {
         who: Who::default(),
         held: Held::default(),
         kept: Kept::default(),
+        seen: None,
     }
 }
 
@@ -287,13 +289,18 @@ fn the_colder_counters() {
     metrics.connection_opened();
     metrics.connection_closed();
     metrics.connection_refused("limit");
-    metrics.accept_failed("emfile");
     metrics.gate_refused("te_and_cl");
     metrics.refused("agent", "too_large");
     metrics.refused("agent", "too_large");
     metrics.reloaded(false);
     metrics.drain_stage(2);
-    metrics.certificate("0.0.0.0:8443", 1_800_000_000);
+    let listener = |aborted, not_after| ListenerUse {
+        name: "https://0.0.0.0:8443".to_owned(),
+        aborted,
+        exhausted: 1,
+        not_after,
+    };
+    metrics.watch_listeners(move || vec![listener(0, None), listener(4, Some(1_800_000_000))]);
     let pool = metrics.pool("u");
     pool.open.store(3, Ordering::Relaxed);
     pool.dial_failed.add(["refused"]);
@@ -303,14 +310,14 @@ fn the_colder_counters() {
     assert_eq!(at("tidegate_connections_open", &[]), Some(1.0));
     assert_eq!(at("tidegate_connections_accepted_total", &[]), Some(2.0));
     assert_eq!(at("tidegate_connections_refused_total", &[("reason", "limit")]), Some(1.0));
-    assert_eq!(at("tidegate_accept_errors_total", &[("reason", "emfile")]), Some(1.0));
+    assert_eq!(at("tidegate_accept_errors_total", &[("reason", "exhausted")]), Some(2.0));
     assert_eq!(at("tidegate_gate_refusals_total", &[("reason", "te_and_cl")]), Some(1.0));
     let refusal = [("source", "agent"), ("reason", "too_large")];
     assert_eq!(at("tidegate_refusals_total", &refusal), Some(2.0));
     assert_eq!(at("tidegate_config_last_reload_successful", &[]), Some(0.0));
     assert_eq!(at("tidegate_config_reloads_total", &[("result", "failed")]), Some(1.0));
     assert_eq!(at("tidegate_drain_stage", &[]), Some(2.0));
-    let listener = [("listener", "0.0.0.0:8443")];
+    let listener = [("listener", "https://0.0.0.0:8443")];
     let name = "tidegate_tls_certificate_not_after_timestamp_seconds";
     assert_eq!(at(name, &listener), Some(1.8e9));
     assert_eq!(at("tidegate_pool_connections_open", &[("upstream", "u")]), Some(3.0));

@@ -98,8 +98,24 @@ pub struct AlikeView {
     pub quarantined: u64,
     /// Of these, by an operator's word.
     pub reported: u64,
+    /// Of the policy: `shadow`, `on`; empty before the first look.
+    pub mode: String,
+    /// What other thresholds would have come to, ascending.
+    pub curve: Vec<RungView>,
     /// Why nothing was found by likeness, and how often.
     pub reasons: BTreeMap<String, u64>,
+}
+
+/// Hits by likeness at a threshold or above it.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RungView {
+    pub threshold: f64,
+    /// Given or not.
+    pub would: u64,
+    pub compared: u64,
+    /// Share of them that is right.
+    pub precision: ShareView,
 }
 
 /// A share of one, and its interval.

@@ -13,6 +13,7 @@ use crate::pipeline::record::Trace;
 use crate::pipeline::refusal::Refusal;
 use crate::pipeline::reply::Sent;
 use crate::route::Aim;
+use crate::telemetry::trace::CallTrace;
 use crate::upstream::visit::{Spread, Visit};
 use crate::upstream::{PoolKey, keys};
 
@@ -30,6 +31,8 @@ pub struct Spare {
     pub to: Prepared<'static>,
     pub head: request::Parts,
     pub call: Call,
+    /// Where its attempt is written down, if the call is sampled.
+    pub spans: Option<Rc<CallTrace>>,
     pub first: Rc<Side>,
     pub side: Rc<Side>,
 }
@@ -47,6 +50,8 @@ pub struct Won {
     pub sent: Sent,
     pub lease: Lease,
     pub aim: Aim,
+    /// Its attempt, of a sampled call.
+    pub span: Option<usize>,
 }
 
 impl Spare {
@@ -77,18 +82,21 @@ impl Spare {
 
 impl Second {
     pub async fn send(self, going: Going<'_>) -> Result<Box<Won>, Box<Failed>> {
-        let Self { spare: Spare { mut to, mut head, mut call, first, side }, lease, tried } = self;
+        let Self { spare: Spare { mut to, mut head, mut call, spans, first, side }, lease, tried } =
+            self;
         let (aim, from) = (to.aim.clone(), first.target.get());
         aim.upstream().shared.gauges.retried("hedge");
         let mut unsettled = Unsettled { lease: None, side: Rc::clone(&side) };
         let lease = unsettled.lease.insert(lease);
-        let mut trace = Trace::default();
+        let mut trace = Trace { spans, ..Trace::default() };
         let mut run = Run::new(going, lease, &mut trace, &mut to, &mut head, &mut call);
         run.tried.addresses = tried;
         run.tried.targets = if aim.at == from { 0 } else { bit(from) };
         run.beside = Some(side);
         run.dress();
         let mut sent = run.attempt().await;
+        run.trace_ends(&sent);
+        aim.upstream().shared.gauges.attempts.add([super::verdict(&sent)]);
         // the first one has failed, so that a slow stream is better than none
         if let Err(failed) = &mut sent
             && failed.why == Why::Slow
@@ -100,10 +108,13 @@ impl Second {
             run.set_key_aside(failed, Instant::now());
             run.lease.step_aside(is_given_up(failed.why));
         }
+        let span = run.tried.span;
         drop(run);
         let lost = || Failed::refused(Why::Final, Refusal::lost(), None);
+        // where it has failed, what it has cost is told with the end of its lease
+        let sent = sent?;
         let lease = unsettled.lease.take().ok_or_else(lost)?;
-        Ok(Box::new(Won { sent: sent?, lease, aim }))
+        Ok(Box::new(Won { sent, lease, aim, span }))
     }
 }
 
@@ -119,6 +130,9 @@ impl Drop for Unsettled {
             && self.side.progress.get().is_unsent()
         {
             lease.unanswered(true);
+        }
+        if let Some(lease) = &mut self.lease {
+            self.side.sunk.set(lease.sink());
         }
     }
 }

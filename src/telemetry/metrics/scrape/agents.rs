@@ -1,5 +1,6 @@
 //! The families of agents and of limits.
 use std::fmt;
+use std::time::Instant;
 
 use super::{Labels, Out, Shared, dollars, token_types};
 use crate::telemetry::metrics::{AgentTotals, names};
@@ -35,6 +36,15 @@ pub(super) fn encode_agents(out: &mut Out<'_>, shared: &Shared) -> fmt::Result {
     out.gauges(&names::AGENT_NAMES, [([], shared.agents.len() as u64)])
 }
 
+pub(super) fn encode_runs(out: &mut Out<'_>, shared: &Shared) -> fmt::Result {
+    let (on, ended) = shared.runs.read(Instant::now());
+    out.gauges(&names::AGENT_RUNS, [([], on)])?;
+    let times = ended
+        .iter()
+        .map(|((agent, team), times)| ([("agent", &**agent), ("team", &**team)], times));
+    out.histograms(&names::AGENT_RUN, times)
+}
+
 fn labels(one: &AgentTotals) -> Labels<'_, 2> {
     [("agent", &one.agent), ("team", &one.team)]
 }
@@ -52,6 +62,11 @@ pub(super) fn encode_limits(out: &mut Out<'_>, shared: &Shared) -> fmt::Result {
         ([("policy", &**policy), ("measure", *measure), ("mode", *mode)], *count)
     });
     out.counters(&names::LIMIT_REFUSALS, rows)?;
+    let fullest = shared.fullest.read().unwrap_or_default();
+    let fullest = fullest.iter().map(|one| {
+        ([("policy", &*one.policy), ("measure", one.measure), ("mode", one.mode)], one.ratio)
+    });
+    out.gauges(&names::LIMIT_USED, fullest)?;
     let runaways = shared.runaways.read().into_iter();
     let runaways = runaways.map(|([action], count)| ([("action", action)], count));
     out.counters(&names::RUNAWAY, runaways)

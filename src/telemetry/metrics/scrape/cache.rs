@@ -62,7 +62,7 @@ fn encode_alike(out: &mut Out<'_>, all: &[CachePolicyView]) -> fmt::Result {
     out.gauges(&names::CACHE_QUESTIONS, plain(|alike| alike.questions))?;
     out.counters(&names::ALIKE_LOOKS, plain(|alike| alike.looks))?;
     let by = |out: &mut Out<'_>,
-              name: &Name,
+              name: &'static Name,
               label: &'static str,
               pick: &dyn Fn(&AlikeView) -> Vec<(&'static str, u64)>| {
         let rows: Vec<_> = views()

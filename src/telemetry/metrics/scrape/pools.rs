@@ -47,6 +47,10 @@ pub(super) fn encode(out: &mut Out<'_>, pools: &Pools) -> fmt::Result {
     out.counters(&names::DIAL_FAILED, by(pools, "reason", |pool| pool.dial_failed.read()))?;
     out.counters(&names::REUSED, rows(pools, |pool| pool.reused.load(now)))?;
     out.counters(&names::RETIRED, by(pools, "reason", |pool| pool.retired.read()))?;
+    let slots = rows(pools, |pool| pool.slots.load(now)).filter(|(_, slots)| *slots > 0);
+    out.gauges(&names::UPSTREAM_SLOTS, slots)?;
+    out.counters(&names::ATTEMPTS, by(pools, "verdict", |pool| pool.attempts.read()))?;
+    out.counters(&names::HEDGES, by(pools, "result", |pool| pool.hedges.read()))?;
     out.counters(&names::RETRIED, by(pools, "why", PoolGauges::retries))?;
     out.gauges(&names::BREAKER, rows(pools, |pool| pool.breaker.load(now)))?;
     out.counters(&names::OPENED, by(pools, "why", |pool| pool.opened.read()))?;
