@@ -1,11 +1,11 @@
 //! The admin door: health, metrics and state, on a listener, thread and runtime of its own, so
 //! that it answers while the workers are busy.
 //!
-//! Only safe methods, and nothing here changes anything, but for `/keys` (`admin/keys.rs`) and what is
-//! below `/cache/` (`admin/cache.rs`), which ask for a proof (`admin/proof.rs`). It takes few
-//! connections, short heads and no other bodies. A browser that was tricked into naming us (DNS
-//! rebinding) is refused by `Host`; there is no CORS. It knows the rest of the program only through
-//! [`Doors`].
+//! What strangers can reach asks for a proof, and so does what changes something (`admin/proof.rs`):
+//! `/keys` (`admin/keys.rs`), `/tasks` (`admin/tasks.rs`), what is below `/cache/` (`admin/cache.rs`).
+//! It takes few connections, short heads and no other bodies. A browser that was tricked into naming us
+//! (DNS rebinding) is refused by `Host`; there is no CORS. It knows the rest of the program only
+//! through [`Doors`].
 use std::fmt;
 use std::future::Future;
 use std::io;
@@ -14,30 +14,44 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
+use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
 use crate::cache::Cache;
-use crate::store::{Store, Token};
+use crate::io::Stream;
+use crate::store::Store;
+use crate::tasks::Tasks;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::view::CacheView;
 
 mod body;
 mod cache;
+mod calls;
 mod keys;
+mod live;
+mod page;
 mod proof;
 mod respond;
 mod serve;
+mod tasks;
 #[cfg(test)]
 mod tests;
+
+pub use self::proof::Guard;
+pub use self::tasks::rows as task_rows;
 
 /// A boxed future, as trait objects need it.
 pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
+/// Makes a connection that was accepted a safe one.
+pub type Handshake = Box<dyn Fn(TcpStream) -> BoxFuture<io::Result<Stream>> + Send>;
+
 /// A bound listener, not yet of any runtime.
-#[derive(Debug)]
 pub enum Listener {
     Tcp(std::net::TcpListener),
+    Tls(std::net::TcpListener, Handshake),
     Unix(std::os::unix::net::UnixListener),
 }
 
@@ -52,6 +66,11 @@ pub struct Doors {
     pub cache: Option<CacheDoor>,
     /// `None`: no keys are kept, and there is no such path.
     pub keys: Option<KeysDoor>,
+    /// `None`: there are no tasks, and there is no such path.
+    pub tasks: Option<TasksDoor>,
+    /// `None`: the page is served, and has nothing to show.
+    pub page: Option<PageDoor>,
+    pub guard: Guard,
     /// Names by which `Host` may call us, besides `localhost` and addresses.
     pub hosts: Vec<String>,
 }
@@ -63,10 +82,38 @@ pub struct CacheDoor {
     pub cache: Arc<Cache>,
 }
 
-/// Stored keys, for who shows the token.
+/// Ends the call of an id; whether it was there.
+pub type Cancel = Box<dyn Fn(&str) -> BoxFuture<bool> + Send + Sync>;
+
+/// What the page shows, and what it may do.
+pub struct PageDoor {
+    /// How often `tick` is called.
+    pub every: Duration,
+    pub tick: Box<dyn Fn() + Send + Sync>,
+    /// The points of the last minutes.
+    pub history: Box<dyn Fn() -> Frame + Send + Sync>,
+    /// Everything now.
+    pub now: Box<dyn Fn() -> BoxFuture<Frame> + Send + Sync>,
+    /// The policy in force, without its secrets.
+    pub policy: Box<dyn Fn() -> String + Send + Sync>,
+    pub cancel: Cancel,
+}
+
+/// One event for the page: JSON in one line, and the number of the last point in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frame {
+    pub text: String,
+    pub point: u64,
+}
+
+/// Stored keys, for who shows a token.
 pub struct KeysDoor {
-    pub token: Token,
     pub store: Arc<Store>,
+}
+
+/// Everybody's tasks, for who shows a token.
+pub struct TasksDoor {
+    pub tasks: Arc<Tasks>,
 }
 
 /// Whether new calls should come here.
@@ -89,7 +136,7 @@ pub fn spawn(listeners: Vec<Listener>, doors: Doors) -> io::Result<AdminHandle> 
     let mut addrs = Vec::new();
     for listener in &listeners {
         match listener {
-            Listener::Tcp(tcp) => {
+            Listener::Tcp(tcp) | Listener::Tls(tcp, _) => {
                 tcp.set_nonblocking(true)?;
                 addrs.push(tcp.local_addr()?);
             }

@@ -1,7 +1,7 @@
 //! The composition root: puts the parts together in order, and hands back what runs.
 //!
 //! ```text
-//! policy → metrics → simulators → store → snapshot → sockets → access log → workers → admin
+//! policy → metrics → simulators → store → snapshot → sockets → logs → workers → admin
 //! ```
 //!
 //! Each worker is a thread with a runtime of its own (`app/worker.rs`); the admin listener has
@@ -9,12 +9,19 @@
 //! is in `app/life.rs`.
 mod agents;
 mod cache;
+mod calls;
 mod checks;
 mod crew;
-mod descriptors;
+pub mod descriptors;
+mod door;
+mod entrance;
 mod keep;
 mod life;
+mod live;
+mod shown;
 mod state;
+mod tasks;
+mod upstreams;
 mod worker;
 
 use std::net::SocketAddr;
@@ -28,22 +35,27 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use self::crew::Crew;
 use self::descriptors::Descriptors;
+use self::door::Door;
+use self::entrance::Entrance;
 pub use self::life::run;
-use self::worker::{Entrance, Message};
+use self::shown::Shown;
+use self::worker::Message;
 use crate::admin::{self, AdminHandle};
+use crate::collector::{self, Collector};
 use crate::config::{Config, Loaded, Source};
 use crate::drain::{self, Stage, Trigger};
 use crate::io::pem::TlsSetupError;
 use crate::listen::inherited::InheritError;
 use crate::listen::notify::Notifier;
-use crate::listen::socket::{self, BindError, Bound, Inherited};
+use crate::listen::socket::{self, BindError, Inherited};
 use crate::listen::tls::ServerTls;
 use crate::pipeline::shared::Hubs;
 use crate::simulate::{self, Simulator};
 use crate::snapshot::{Lasting, Live, SetupError, Snapshot};
-use crate::store::{Store, StoreError};
-use crate::telemetry::access::AccessLog;
+use crate::store::{Store, StoreError, Token};
+use crate::telemetry::logs::{Logs, LogsError};
 use crate::telemetry::metrics::Metrics;
+use crate::webhook;
 
 /// What is needed to serve, and to load the policy again later.
 pub struct Start {
@@ -68,6 +80,16 @@ pub enum StartError {
     Bind(#[from] BindError),
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error(transparent)]
+    Collector(#[from] collector::StartError),
+    #[error(transparent)]
+    Webhooks(#[from] webhook::SetupError),
+    #[error(transparent)]
+    Logs(#[from] LogsError),
+    #[error(
+        "admin: {at} can be reached from other machines, and asks for nothing; expected {expected}"
+    )]
+    OpenDoor { at: String, expected: String },
     #[error("{what}: {source}")]
     System { what: &'static str, source: std::io::Error },
 }
@@ -83,13 +105,19 @@ const STORE_PATIENCE: Duration = Duration::from_secs(2);
 /// For the store to write what waits, at the end.
 const STORE_END: Duration = Duration::from_secs(5);
 
+/// For each log to be written, at the end; a blocked pipe is not waited for longer.
+const LOGS_END: Duration = Duration::from_secs(1);
+
 /// A sidecar that serves.
 pub struct Running {
     /// Where agents connect, in the order of the policy; `None` for a Unix socket.
     pub addrs: Vec<Option<SocketAddr>>,
     /// The same for people.
     pub listening: Vec<String>,
+    /// `None` for a Unix socket too.
     pub admin: Option<SocketAddr>,
+    /// Where operators look, for people: `http://127.0.0.1:8081`.
+    pub looked_at: Option<String>,
     pub metrics: Arc<Metrics>,
     trigger: Trigger,
     live: Arc<Live>,
@@ -97,10 +125,12 @@ pub struct Running {
     entrances: Arc<[Entrance]>,
     workers: Vec<JoinHandle<()>>,
     crew: Arc<Crew>,
-    log: AccessLog,
+    logs: Logs,
+    offload: Option<tasks::Offload>,
     admin_handle: Option<AdminHandle>,
+    collector: Option<Collector>,
     /// Keeps a Unix socket's file for as long as it is served.
-    _admin_bound: Option<Bound>,
+    door: Option<Door>,
 }
 
 /// What a reload needs again, and what outlives every policy.
@@ -114,15 +144,12 @@ struct Shared {
 
 /// Starts everything; returns when all sockets listen.
 pub fn start(start: Start) -> Result<Running, StartError> {
-    let telemetry = &start.loaded.config.telemetry;
-    let lines = start.metrics.access_lines();
-    let log = AccessLog::start(telemetry.access_log, telemetry.form, lines)
-        .map_err(StartError::system("the access log cannot be started"))?;
-    start_logging_to(start, log)
+    let logs = Logs::start(&start.loaded.config.telemetry, &start.metrics)?;
+    start_logging_to(start, logs)
 }
 
-/// The same with an access log of the caller's, whatever the policy says of one.
-pub fn start_logging_to(start: Start, log: AccessLog) -> Result<Running, StartError> {
+/// The same with logs of the caller's, whatever the policy says of them.
+pub fn start_logging_to(start: Start, logs: Logs) -> Result<Running, StartError> {
     let Start { source, loaded, workers, metrics } = start;
     let mut config = loaded.config;
     let workers = workers.unwrap_or_else(processors);
@@ -133,45 +160,53 @@ pub fn start_logging_to(start: Start, log: AccessLog) -> Result<Running, StartEr
     let simulator = simulator_for(&config)?;
     point_to(&mut config, simulator.as_ref());
     let store = open_store(&config)?;
-    let keys = keys_door(store.as_ref())?;
+    let token = store.as_ref().map(|store| store.new_token()).transpose()?;
     let lasting = lasting(store)?;
+    let offload = tasks::open(&config, &lasting)?;
     let snapshot = Snapshot::prepare(config, &lasting, &metrics, &environment)?;
-    let (entrances, admin_bound) = bind(&snapshot.config)?;
+    let (entrances, door) = bind(&snapshot.config)?;
     let (trigger, drain) = drain::pair();
     let live = Arc::new(Live::new(snapshot));
     let shared = Arc::new(Shared { source, lasting, simulator, health: state::Health::default() });
 
     let crew = Arc::new(Crew::new(workers, descriptors));
     let hubs = Arc::new(Hubs::new(Arc::clone(&live.pressure)));
-    metrics.watch_pressure(&live.pressure);
+    watch(&metrics, &live, &shared, &entrances, door.as_ref());
     let (kept, flying) = (Arc::clone(&live.cache), Arc::clone(&hubs));
     metrics.watch_cache(move || cache::holds(&kept, &flying));
+    let shown = Shown { offload: offload.clone(), streams: Arc::default() };
+    shown.watch(&metrics);
+    let otlp = live.load().config.telemetry.otlp.clone();
+    let collector = otlp.map(|otlp| Collector::start(&otlp, &metrics, &environment)).transpose()?;
     let threads = worker::spawn_all(&worker::Parts {
         live: Arc::clone(&live),
         metrics: Arc::clone(&metrics),
-        log: log.clone(),
+        logs: logs.clone(),
         drain: drain.clone(),
         entrances: Arc::clone(&entrances),
         crew: Arc::clone(&crew),
         hubs: Arc::clone(&hubs),
+        streams: Arc::clone(&shown.streams),
+        offload: offload.clone(),
+        traces: collector.as_ref().and_then(|collector| collector.traces.clone()),
     })
     .map_err(StartError::system("a worker thread cannot be started"))?;
 
-    let admin = admin_bound.as_ref().and_then(|bound| bound.addr);
-    let parts = state::Parts { shared: &shared, live: &live, metrics: &metrics, drain: &drain };
-    let doors = parts.doors(&crew, &hubs, keys);
-    let admin_handle = match &admin_bound {
-        Some(bound) => Some(
-            admin_door(bound)
-                .and_then(|door| admin::spawn(vec![door], doors))
-                .map_err(StartError::system("the admin listener cannot be started"))?,
-        ),
-        _ => None,
+    let parts = state::Parts {
+        shared: &shared,
+        live: &live,
+        metrics: &metrics,
+        drain: &drain,
+        shown: &shown,
+        listen: entrances.iter().map(Entrance::called).collect(),
     };
+    let admin_handle = door.as_ref().map(|door| serve(door, &parts, (&crew, &hubs), token));
+    let admin_handle = admin_handle.transpose()?;
     Ok(Running {
         addrs: entrances.iter().map(|entrance| entrance.bound.addr).collect(),
         listening: entrances.iter().map(Entrance::shown).collect(),
-        admin,
+        admin: door.as_ref().and_then(|door| door.bound.addr),
+        looked_at: door.as_ref().map(Door::shown),
         metrics,
         trigger,
         live,
@@ -179,10 +214,34 @@ pub fn start_logging_to(start: Start, log: AccessLog) -> Result<Running, StartEr
         entrances,
         workers: threads,
         crew,
-        log,
+        logs,
+        offload,
         admin_handle,
-        _admin_bound: admin_bound,
+        door,
+        collector,
     })
+}
+
+/// Where metrics find what others keep.
+fn watch(
+    metrics: &Metrics,
+    live: &Live,
+    shared: &Shared,
+    entrances: &Arc<[Entrance]>,
+    door: Option<&Door>,
+) {
+    metrics.watch_pressure(&live.pressure);
+    let limits = Arc::clone(&live.limits);
+    metrics.watch_limits(move || agents::used(&limits));
+    let doors = Arc::clone(entrances);
+    let admin = door.map(Door::watched);
+    metrics.watch_listeners(move || {
+        let all = doors.iter().map(Entrance::view);
+        all.chain(admin.as_ref().map(|view| view())).collect()
+    });
+    if let Some(store) = shared.lasting.store.clone() {
+        metrics.watch_store(move || state::store(&store));
+    }
 }
 
 impl Running {
@@ -209,7 +268,15 @@ impl Running {
                 tracing::error!("the store could not be written to its end");
             }
         }
-        self.log.close(Duration::from_secs(1));
+        if !self.logs.close(LOGS_END) {
+            tracing::error!("the logs could not be written to their end");
+        }
+        // last: nothing that is to be kept waits for it
+        if let Some(collector) = self.collector
+            && !collector.close(collector::END)
+        {
+            tracing::warn!("the collector did not take all traces and metrics at the end");
+        }
     }
 
     /// Where state is kept, in words.
@@ -235,13 +302,6 @@ fn open_store(config: &Config) -> Result<Option<Arc<Store>>, StoreError> {
     config.state.as_deref().map(open).transpose()
 }
 
-fn keys_door(store: Option<&Arc<Store>>) -> Result<Option<admin::KeysDoor>, StoreError> {
-    let door = |store: &Arc<Store>| {
-        store.new_token().map(|token| admin::KeysDoor { token, store: Arc::clone(store) })
-    };
-    store.map(door).transpose()
-}
-
 /// What outlives every policy, with what the store has kept of the last run.
 fn lasting(store: Option<Arc<Store>>) -> Result<Lasting, StoreError> {
     let lasting = Lasting::new(store);
@@ -256,21 +316,26 @@ fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, NonZero::get)
 }
 
-fn admin_door(bound: &Bound) -> std::io::Result<admin::Listener> {
-    let socket = bound.duplicate()?;
-    Ok(if bound.addr.is_some() {
-        admin::Listener::Tcp(socket.into())
-    } else {
-        admin::Listener::Unix(socket.into())
-    })
+/// Opens the operators' door.
+fn serve(
+    door: &Door,
+    parts: &state::Parts<'_>,
+    (crew, hubs): (&Arc<Crew>, &Arc<Hubs>),
+    token: Option<Token>,
+) -> Result<AdminHandle, StartError> {
+    let doors = parts.doors(crew, hubs, door.guard(token));
+    let listener = door.listener();
+    listener
+        .and_then(|listener| admin::spawn(vec![listener], doors))
+        .map_err(StartError::system("the admin listener cannot be started"))
 }
 
 /// The sockets of the policy, those of the admin listener apart.
-fn bind(config: &Config) -> Result<(Arc<[Entrance]>, Option<Bound>), StartError> {
+fn bind(config: &Config) -> Result<(Arc<[Entrance]>, Option<Door>), StartError> {
     let mut inherited = Inherited::from_env()?;
     // named ones first: an unnamed `systemd:` takes all that are left
     let admin = match &config.admin {
-        Some(admin) => socket::bind(&admin.at, &mut inherited)?.into_iter().next(),
+        Some(admin) => Door::bind(admin, &mut inherited, config.state.is_some())?,
         None => None,
     };
     let mut entrances = Vec::new();

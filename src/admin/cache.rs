@@ -21,10 +21,9 @@ use serde_json::{Map, Value, json};
 
 use super::CacheDoor;
 use super::body;
-use super::proof::{self, Peer};
+use super::proof::Guard;
 use super::respond::{Body, JSON, answer, error, line};
 use crate::cache::{Alike, Filter};
-use crate::store::Token;
 use crate::units;
 
 const PATH: &str = "/cache";
@@ -59,8 +58,7 @@ pub(super) fn is_path(path: &str) -> bool {
 
 pub(super) async fn respond(
     door: &CacheDoor,
-    token: Option<&Token>,
-    peer: Peer,
+    guard: &Guard,
     request: Request<Incoming>,
 ) -> Response<Body> {
     let path = request.uri().path();
@@ -74,7 +72,7 @@ pub(super) async fn respond(
     if request.method() != Method::POST {
         return answer(StatusCode::OK, JSON, line(&json!((door.view)())));
     }
-    if let Err(unproven) = proof::demand(token, peer, &request) {
+    if let Err(unproven) = guard.may_act_here(&request) {
         return unproven.answer();
     }
     let done = if path == PURGE { purge(door, request).await } else { wrong(door, request).await };

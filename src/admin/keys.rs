@@ -1,7 +1,7 @@
 //! `/keys`: the stored keys, for those who can read the directory of the store.
 //!
-//! Without the token that stands there (`admin/proof.rs`) there is nothing to learn here. A key itself never comes this way: who makes one sends its
-//! keyed hash. A change is answered when it is on the disk; times are Unix seconds.
+//! Without a token (`admin/proof.rs`) there is nothing to learn here, for a page neither. A key itself
+//! never comes this way: who makes one sends its keyed hash. A change is answered when it is on the disk; times are Unix seconds.
 //!
 //! - `GET /keys`: `{"keys": [...]}`
 //! - `POST /keys` with a [`NewRecord`]: 201, 409 when there is such an id
@@ -13,7 +13,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use serde_json::json;
 
-use super::proof::{self, Peer};
+use super::proof::Guard;
 use super::respond::{Body, JSON, answer, error, line};
 use super::{KeysDoor, body};
 use crate::store::{KeyBook, KeyError, KeyRecord, KeyView, NewRecord};
@@ -26,10 +26,10 @@ pub(super) fn is_path(path: &str) -> bool {
 
 pub(super) async fn respond(
     door: &KeysDoor,
-    peer: Peer,
+    guard: &Guard,
     request: Request<Incoming>,
 ) -> Response<Body> {
-    if let Err(unproven) = proof::demand(Some(&door.token), peer, &request) {
+    if let Err(unproven) = guard.proven(&request) {
         return unproven.answer();
     }
     let book = door.store.keys();

@@ -1,6 +1,9 @@
 //! What the admin door answers.
+use std::convert::Infallible;
 use std::fmt::Write;
 use std::net::IpAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,42 +11,98 @@ use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, RETRY_AFTER, X_CONT
 use http::uri::Authority;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
-use hyper::body::Incoming;
+use hyper::body::{Frame, Incoming, SizeHint};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
+use super::live::Feed;
 use super::proof::Peer;
-use super::{Doors, cache, keys};
+use super::{Doors, cache, calls, keys, live, page, tasks};
 
-pub(super) type Body = Full<Bytes>;
+/// A whole answer, or events for as long as somebody reads them.
+pub(super) enum Body {
+    Whole(Full<Bytes>),
+    Live(live::Stream),
+}
+
+impl hyper::body::Body for Body {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        match self.get_mut() {
+            Self::Whole(body) => Pin::new(body).poll_frame(cx),
+            Self::Live(stream) => stream.poll(cx).map(|event| event.map(|it| Ok(Frame::data(it)))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self, Self::Whole(body) if body.is_end_stream())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(body) => body.size_hint(),
+            Self::Live(_) => SizeHint::default(),
+        }
+    }
+}
 
 pub(super) const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-const PATHS: [&str; 5] = ["/livez", "/readyz", "/healthz", "/metrics", "/state"];
+const PATHS: [&str; 8] =
+    ["/", "/livez", "/readyz", "/healthz", "/metrics", "/state", "/live", "/config"];
+/// Without a proof: they hold no data.
+const OPEN: [&str; 3] = ["/livez", "/readyz", "/healthz"];
 /// For the state to be gathered.
 const STATE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// But over a Unix socket, `Host` must name us.
 pub(super) async fn respond(
     doors: &Doors,
+    feed: &Feed,
     request: Request<Incoming>,
     peer: Peer,
 ) -> Response<Body> {
-    if peer != Peer::Unix && !names_us(&request, &doors.hosts) {
+    let guard = &doors.guard;
+    // who shows a token was not tricked into coming
+    if peer != Peer::Unix && !guard.demanded && !names_us(&request, &doors.hosts) {
         let message = "the Host header must be an address or a configured name";
         return error(StatusCode::FORBIDDEN, "host_not_allowed", message);
+    }
+    // they hold no data, and a browser sends no token when it opens a page
+    if let Some(file) = page::find(request.uri().path()) {
+        return safe(request.method()).unwrap_or_else(|| page::answer(file, request.headers()));
+    }
+    if guard.demanded
+        && !OPEN.contains(&request.uri().path())
+        && let Err(unproven) = guard.proven(&request)
+    {
+        return unproven.answer();
     }
     if let Some(door) = &doors.keys
         && keys::is_path(request.uri().path())
     {
-        return keys::respond(door, peer, request).await;
+        return keys::respond(door, guard, request).await;
+    }
+    if let Some(door) = &doors.tasks
+        && tasks::is_path(request.uri().path())
+    {
+        return tasks::respond(door, guard, request).await;
     }
     if let Some(door) = &doors.cache
         && cache::is_path(request.uri().path())
     {
-        let token = doors.keys.as_ref().map(|keys| &keys.token);
-        return cache::respond(door, token, peer, request).await;
+        return cache::respond(door, guard, request).await;
+    }
+    if let Some(door) = &doors.page
+        && calls::is_path(request.uri().path())
+    {
+        return calls::respond(door, guard, &request).await;
     }
     let path = request.uri().path();
     if !PATHS.contains(&path) {
@@ -51,18 +110,34 @@ pub(super) async fn respond(
             json!({"error": {"code": "not_found", "message": "no such path", "paths": PATHS}});
         return answer(StatusCode::NOT_FOUND, JSON, line(&body));
     }
-    if request.method() != Method::GET && request.method() != Method::HEAD {
-        let message = "only GET and HEAD";
-        let mut refused = error(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message);
-        refused.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+    if let Some(refused) = safe(request.method()) {
         return refused;
     }
-    match path {
-        "/metrics" => metrics(doors),
-        "/state" => state(doors).await,
-        "/readyz" => ready(doors, request.uri().query()),
-        _ => live(doors),
+    match (path, &doors.page) {
+        ("/metrics", _) => metrics(doors),
+        ("/state", _) => state(doors).await,
+        ("/readyz", _) => {
+            let tells = !guard.demanded || guard.knows(&request);
+            ready(doors, request.uri().query(), tells)
+        }
+        ("/live", Some(door)) => live::respond(feed, door, request.method()),
+        ("/config", Some(door)) => answer(StatusCode::OK, TEXT, (door.policy)()),
+        ("/live" | "/config", None) => {
+            error(StatusCode::NOT_FOUND, "not_found", "there is no page here")
+        }
+        _ => alive(doors),
     }
+}
+
+/// `None`: the method only looks.
+fn safe(method: &Method) -> Option<Response<Body>> {
+    if method == Method::GET || method == Method::HEAD {
+        return None;
+    }
+    let message = "only GET and HEAD";
+    let mut refused = error(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message);
+    refused.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+    Some(refused)
 }
 
 /// All places are taken.
@@ -72,7 +147,7 @@ pub(super) fn busy() -> Response<Body> {
     refused
 }
 
-fn live(doors: &Doors) -> Response<Body> {
+fn alive(doors: &Doors) -> Response<Body> {
     if (doors.live)() {
         answer(StatusCode::OK, TEXT, "ok\n")
     } else {
@@ -80,9 +155,13 @@ fn live(doors: &Doors) -> Response<Body> {
     }
 }
 
-/// One line, then one for each thing to know; `?verbose` gives JSON.
-fn ready(doors: &Doors, query: Option<&str>) -> Response<Body> {
-    let readiness = (doors.ready)();
+/// One line, then one for each thing to know; `?verbose` gives JSON. `tells`: why, too, which may show
+/// pieces of the policy.
+fn ready(doors: &Doors, query: Option<&str>, tells: bool) -> Response<Body> {
+    let mut readiness = (doors.ready)();
+    if !tells {
+        readiness.why.clear();
+    }
     let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let mut words = query.unwrap_or_default().split('&');
     if words.any(|word| word.split('=').next() == Some("verbose")) {
@@ -123,7 +202,7 @@ pub(super) fn answer(
     content_type: &'static str,
     body: impl Into<Bytes>,
 ) -> Response<Body> {
-    let mut response = Response::new(Full::new(body.into()));
+    let mut response = Response::new(Body::Whole(Full::new(body.into())));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));

@@ -1,6 +1,8 @@
 //! The admin door's connections: HTTP/1.1 with every bound explicit.
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::future::ready;
 use std::io;
 use std::rc::Rc;
 use std::sync::mpsc::SyncSender;
@@ -12,22 +14,23 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::oneshot;
-use tokio::task::spawn_local;
-use tokio::time::{sleep, timeout};
+use tokio::task::{AbortHandle, spawn_local};
+use tokio::time::{MissedTickBehavior, sleep, timeout};
 use tower::ServiceExt;
 use tower::limit::ConcurrencyLimit;
 use tower::load_shed::LoadShed;
 
+use super::live::{self, Feed};
 use super::proof::Peer;
 use super::respond::{self, Body};
 use super::{Doors, Listener};
 
 /// Requests answered at once; more are told to come back.
 const MAX_REQUESTS: usize = 64;
-/// Connections held; more are closed unanswered.
+/// Connections held; for one more the oldest is closed, so that who holds them all keeps nobody out.
 const MAX_CONNECTIONS: usize = 128;
 /// For a head to arrive. hyper counts it from the last answer, so idle connections end with it.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(20);
@@ -64,13 +67,16 @@ pub(super) fn run(
 
 fn start(listeners: Vec<Listener>, doors: Doors) -> io::Result<()> {
     let doors = Rc::new(doors);
-    let open = Rc::new(Cell::new(0));
+    let feed = Rc::new(Feed::default());
+    spawn_local(live::run(Rc::clone(&feed), Rc::clone(&doors)));
+    spawn_local(tick(Rc::clone(&doors)));
+    let open = Rc::new(Open::default());
     // One limit for all connections: clones share the semaphore.
     let answers = {
-        let doors = Rc::clone(&doors);
+        let (doors, feed) = (Rc::clone(&doors), Rc::clone(&feed));
         tower::service_fn(move |(request, peer): (Request<Incoming>, Peer)| {
-            let doors = Rc::clone(&doors);
-            async move { Ok::<_, Infallible>(respond::respond(&doors, request, peer).await) }
+            let (doors, feed) = (Rc::clone(&doors), Rc::clone(&feed));
+            async move { Ok::<_, Infallible>(respond::respond(&doors, &feed, request, peer).await) }
         })
     };
     let door = Door { open, answers: LoadShed::new(ConcurrencyLimit::new(answers, MAX_REQUESTS)) };
@@ -80,19 +86,20 @@ fn start(listeners: Vec<Listener>, doors: Doors) -> io::Result<()> {
             Listener::Tcp(listener) => {
                 let listener = TcpListener::from_std(listener)?;
                 spawn_local(async move {
-                    let next = async || {
-                        let (stream, from) = listener.accept().await?;
-                        stream.set_nodelay(true)?;
-                        let near = from.ip().to_canonical().is_loopback();
-                        Ok((stream, if near { Peer::Loopback } else { Peer::Remote }))
-                    };
-                    door.accept(next).await;
+                    door.accept(async || Ok(ready(Ok(tcp(&listener).await?))), Peer::Tcp).await;
+                });
+            }
+            Listener::Tls(listener, shake) => {
+                let listener = TcpListener::from_std(listener)?;
+                spawn_local(async move {
+                    door.accept(async || Ok(shake(tcp(&listener).await?)), Peer::Tcp).await;
                 });
             }
             Listener::Unix(listener) => {
                 let listener = UnixListener::from_std(listener)?;
                 spawn_local(async move {
-                    door.accept(async || Ok((listener.accept().await?.0, Peer::Unix))).await;
+                    let next = async || Ok(ready(Ok(listener.accept().await?.0)));
+                    door.accept(next, Peer::Unix).await;
                 });
             }
         }
@@ -100,18 +107,64 @@ fn start(listeners: Vec<Listener>, doors: Doors) -> io::Result<()> {
     Ok(())
 }
 
+/// Has the page's history grow.
+async fn tick(doors: Rc<Doors>) {
+    let Some(page) = &doors.page else { return };
+    let mut each = tokio::time::interval(page.every);
+    // a look that was missed is not made up for: its point is longer
+    each.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // the first is at once
+    each.tick().await;
+    loop {
+        each.tick().await;
+        (page.tick)();
+    }
+}
+
+async fn tcp(listener: &TcpListener) -> io::Result<TcpStream> {
+    let (stream, _) = listener.accept().await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
 #[derive(Clone)]
 struct Door<S> {
-    open: Rc<Cell<usize>>,
+    open: Rc<Open>,
     answers: S,
 }
 
-/// Counts an open connection while it lives.
-struct Counted(Rc<Cell<usize>>);
+/// The open connections, the oldest first.
+#[derive(Default)]
+struct Open {
+    next: Cell<u64>,
+    all: RefCell<VecDeque<(u64, AbortHandle)>>,
+}
 
-impl Drop for Counted {
+impl Open {
+    /// Serves one more; a number of its own takes it out of the list at its end.
+    fn spawn(self: &Rc<Self>, connection: impl Future<Output = ()> + 'static) {
+        let number = self.next.replace(self.next.get() + 1);
+        let here = Listed(Rc::clone(self), number);
+        let task = spawn_local(async move {
+            connection.await;
+            drop(here);
+        });
+        let mut all = self.all.borrow_mut();
+        let oldest = if all.len() < MAX_CONNECTIONS { None } else { all.pop_front() };
+        all.push_back((number, task.abort_handle()));
+        drop(all);
+        if let Some((_, oldest)) = oldest {
+            oldest.abort();
+        }
+    }
+}
+
+/// A connection while it lives.
+struct Listed(Rc<Open>, u64);
+
+impl Drop for Listed {
     fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
+        self.0.all.borrow_mut().retain(|(number, _)| *number != self.1);
     }
 }
 
@@ -119,20 +172,20 @@ impl<S> Door<S>
 where
     S: tower::Service<(Request<Incoming>, Peer), Response = Response<Body>> + Clone + 'static,
 {
-    async fn accept<I>(&self, mut next: impl AsyncFnMut() -> io::Result<(I, Peer)>)
+    /// `next`: a connection, which may have to be made ready first.
+    async fn accept<F, I>(&self, mut next: impl AsyncFnMut() -> io::Result<F>, peer: Peer)
     where
+        F: Future<Output = io::Result<I>> + 'static,
         I: AsyncRead + AsyncWrite + Unpin + 'static,
     {
         loop {
             match next().await {
-                Ok(_) if self.open.get() >= MAX_CONNECTIONS => {}
-                Ok((io, peer)) => {
-                    self.open.set(self.open.get() + 1);
-                    let counted = Counted(Rc::clone(&self.open));
-                    let connection = connection(io, self.answers.clone(), peer);
-                    spawn_local(async move {
-                        connection.await;
-                        drop(counted);
+                Ok(io) => {
+                    let answers = self.answers.clone();
+                    self.open.spawn(async move {
+                        if let Ok(io) = io.await {
+                            connection(io, answers, peer).await;
+                        }
                     });
                 }
                 Err(_) => sleep(ACCEPT_PAUSE).await,

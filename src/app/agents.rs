@@ -6,10 +6,10 @@ use std::sync::atomic::Ordering::Relaxed;
 use crate::config::{Measure, Per};
 use crate::identity::Class;
 use crate::limits::Limits;
-use crate::limits::book::{LaneLine, LimitLine, QueueLine};
+use crate::limits::book::{Book, LaneLine, LimitLine, QueueLine};
 use crate::limits::pace::State;
 use crate::snapshot::Snapshot;
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{LimitUse, Metrics};
 use crate::telemetry::view::{AgentView, AgentsView, LaneView, LimitView, PaceView, QueueView};
 
 const MILLION: u64 = 1_000_000;
@@ -112,6 +112,14 @@ fn lane(line: &LaneLine) -> LaneView {
     }
 }
 
+/// How full each limit is, for the metrics.
+pub fn used(limits: &Limits) -> Vec<LimitUse> {
+    let fullest = limits.with(Book::fullest).into_iter();
+    fullest
+        .map(|((policy, measure, mode), ratio)| LimitUse { policy, measure, mode, ratio })
+        .collect()
+}
+
 /// Puts queues and lanes into the gauges.
 pub fn show_queues(limits: &Limits, snapshot: &Snapshot, metrics: &Metrics) {
     let (queues, lanes, now) = limits.with(|book, now| (book.queues(now), book.lanes(), now.at));
@@ -122,6 +130,8 @@ pub fn show_queues(limits: &Limits, snapshot: &Snapshot, metrics: &Metrics) {
         for (class, waiting) in Class::ALL.into_iter().zip(queue.waiting) {
             gauges.queued(class).store(i64::try_from(waiting).unwrap_or(i64::MAX), Relaxed);
         }
+        let slots = queue.slots.map_or(0, |slots| i64::try_from(slots).unwrap_or(i64::MAX));
+        gauges.slots.store(slots, Relaxed);
         let paused = |pace: &&State| pace.paused_until.is_some_and(|until| until > now);
         let held_back = queue.paces.iter().filter(paused).count();
         gauges.paused.store(i64::try_from(held_back).unwrap_or(i64::MAX), Relaxed);

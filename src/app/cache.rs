@@ -1,12 +1,13 @@
 //! The cache, as `/cache`, `/state` and `/metrics` show it: what it holds, and what it made of calls.
 use std::collections::BTreeMap;
 
-use crate::cache::alike::{Interval, PolicyFigures};
+use crate::cache::alike::{Interval, PolicyFigures, Rung};
 use crate::cache::{Cache, DiskFigures, MemoryFigures, SpaceFigures};
+use crate::config::SemanticMode;
 use crate::pipeline::shared::Hubs;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::view::{
-    AlikeView, CachePolicyView, CacheView, DiskView, MemoryView, ShareView,
+    AlikeView, CachePolicyView, CacheView, DiskView, MemoryView, RungView, ShareView,
 };
 
 /// Everything.
@@ -70,7 +71,6 @@ fn alike(figures: &PolicyFigures) -> AlikeView {
     let learnt = &figures.learnt;
     let counts = learnt.counts;
     let reasons = learnt.reasons.iter().map(|(why, count)| ((*why).to_owned(), *count));
-    let Interval { estimate, low, high } = learnt.wrong;
     AlikeView {
         partitions: figures.partitions as u64,
         questions: figures.questions as u64,
@@ -84,16 +84,32 @@ fn alike(figures: &PolicyFigures) -> AlikeView {
         disagreed: counts.disagreed,
         unsure: counts.unsure,
         forgone_nano: counts.forgone_nano,
-        precision: ShareView {
-            estimate: estimate.map(|wrong| 1.0 - wrong),
-            low: 1.0 - high,
-            high: 1.0 - low,
-        },
+        precision: right(learnt.wrong),
+        mode: learnt.mode.map_or("", mode).to_owned(),
+        curve: learnt.curve.iter().map(rung).collect(),
         threshold: learnt.threshold.filter(|least| least.is_finite()),
         stopped: learnt.threshold.is_some_and(f64::is_infinite),
         rises: counts.rises,
         quarantined: counts.quarantined,
         reported: counts.reported,
         reasons: reasons.collect(),
+    }
+}
+
+fn rung(rung: &Rung) -> RungView {
+    let Rung { threshold, would, compared, wrong } = *rung;
+    RungView { threshold, would, compared, precision: right(wrong) }
+}
+
+/// The share that is right, of the share that is wrong.
+fn right(Interval { estimate, low, high }: Interval) -> ShareView {
+    ShareView { estimate: estimate.map(|wrong| 1.0 - wrong), low: 1.0 - high, high: 1.0 - low }
+}
+
+fn mode(mode: SemanticMode) -> &'static str {
+    match mode {
+        SemanticMode::Off => "off",
+        SemanticMode::Shadow => "shadow",
+        SemanticMode::On => "on",
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! SIGTERM or SIGINT: readiness fails, the delay passes while everything is still served, then no
 //! new work is taken and running work has the drain's time to finish. A second signal ends at once.
+//! SIGUSR1: log files are opened anew under their names; also while it drains.
 //! SIGHUP or a changed file: the policy is read and prepared off to the side and put in force with
 //! one swap; a policy with faults changes nothing and is said in the log, a metric and `/readyz`.
 use std::sync::Arc;
@@ -16,6 +17,10 @@ use crate::drain::Stage;
 use crate::listen::notify::Notifier;
 use crate::reload::{Cause, Watch};
 use crate::snapshot::Snapshot;
+use crate::telemetry::logs::Logs;
+
+/// For calls of connections that were accepted just before their socket was left to the next process.
+const SETTLE: Duration = Duration::from_millis(500);
 
 /// Serves until told to end. `started` runs once all sockets listen.
 pub fn run(start: Start, started: impl FnOnce(&Running)) -> Result<(), StartError> {
@@ -39,6 +44,7 @@ pub fn run(start: Start, started: impl FnOnce(&Running)) -> Result<(), StartErro
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    reopen: Signal,
 }
 
 impl Signals {
@@ -46,13 +52,18 @@ impl Signals {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            reopen: signal(SignalKind::user_defined1())?,
         })
     }
 
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+    /// Returns when told to end. Log files are opened anew meanwhile, when that is asked for.
+    async fn end(&mut self, logs: &Logs) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.reopen.recv() => logs.reopen(),
+            }
         }
     }
 }
@@ -65,20 +76,20 @@ struct Life {
 
 impl Life {
     async fn live(mut self, mut watch: Watch, mut signals: Signals) {
-        let crew = Arc::clone(&self.running.crew);
+        let (crew, logs) = (Arc::clone(&self.running.crew), self.running.logs.clone());
         let notifier = std::mem::take(&mut self.notifier);
         let watchdog = notifier.watchdog(|| crew.alive());
         let living = async {
             loop {
                 tokio::select! {
-                    () = signals.next() => break,
+                    () = signals.end(&logs) => break,
                     cause = watch.next() => self.reload(&cause, &mut watch, &notifier).await,
                 }
             }
             notifier.stopping("finishing running calls");
             tokio::select! {
                 () = self.drain() => {}
-                () = signals.next() => tracing::warn!("told twice: ending at once"),
+                () = signals.end(&logs) => tracing::warn!("told twice: ending at once"),
             }
         };
         tokio::select! {
@@ -94,6 +105,11 @@ impl Life {
         self.enter(Stage::Leaving);
         tracing::info!(delay = ?server.drain_delay, "shutting down: readiness fails from now on");
         tokio::time::sleep(server.drain_delay).await;
+        let entrances = &self.running.entrances;
+        // who has just come in on a socket that the next process has, too, makes its call yet
+        if entrances.iter().filter(|entrance| entrance.bound.let_go()).count() > 0 {
+            tokio::time::sleep(SETTLE).await;
+        }
         self.enter(Stage::Draining);
         self.running.entrances.iter().for_each(|entrance| entrance.bound.refuse());
         tracing::info!(running = trigger.held(), "no new calls are taken");
@@ -119,6 +135,9 @@ impl Life {
                 watch.set_files(loaded.files);
                 self.digest = loaded.digest;
                 self.running.crew.descriptors.check(snapshot.config.server.max_connections);
+                if let Some(offload) = &self.running.offload {
+                    offload.follow(&snapshot.config);
+                }
                 self.running.live.swap(snapshot);
                 tracing::info!("the new policy is in force");
                 self.done(None);
@@ -143,9 +162,11 @@ impl Life {
         let shared = Arc::clone(&self.running.shared);
         let metrics = Arc::clone(&self.running.metrics);
         let entrances = Arc::clone(&self.running.entrances);
+        let door = self.running.door.as_ref().and_then(|door| door.tls.clone());
         let (before, digest) = (self.running.live.load(), self.digest.clone());
         let preparing = tokio::task::spawn_blocking(move || {
-            for tls in entrances.iter().filter_map(|entrance| entrance.tls.as_ref()) {
+            let served = entrances.iter().filter_map(|entrance| entrance.tls.as_ref());
+            for tls in served.chain(&door) {
                 tls.reload().map_err(|error| format!("tls: {error}"))?;
             }
             let loaded = shared.source.load().map_err(|faults| faults.to_string())?;

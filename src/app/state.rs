@@ -1,29 +1,20 @@
 //! What the admin listener shows: readiness, liveness, and the state of everything as JSON.
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use tokio::sync::oneshot;
 
 use super::crew::Crew;
-use super::worker::Message;
-use super::{Shared, agents, cache};
-use crate::admin::{CacheDoor, Doors, KeysDoor, Readiness};
+use super::shown::Shown;
+use super::{Shared, agents, cache, calls, live, upstreams};
+use crate::admin::{CacheDoor, Doors, Guard, KeysDoor, Readiness};
 use crate::drain::{Drain, Stage};
-use crate::flight::Seen;
-use crate::limits::Limits;
 use crate::pipeline::shared::Hubs;
 use crate::pressure::Level;
 use crate::snapshot::Live;
 use crate::store::Store;
 use crate::telemetry::metrics::Metrics;
-use crate::upstream::Upstream;
-use crate::upstream::breaker::Status;
-
-/// How long a worker may take to say what it has in flight.
-const PATIENCE: Duration = Duration::from_secs(1);
+use crate::telemetry::view::{OffloadView, StoreView};
 
 /// What went wrong since the start, and is not over.
 #[derive(Debug, Default)]
@@ -44,11 +35,15 @@ pub struct Parts<'p> {
     pub live: &'p Arc<Live>,
     pub metrics: &'p Arc<Metrics>,
     pub drain: &'p Drain,
+    pub shown: &'p Shown,
+    /// Where agents call, for people.
+    pub listen: Vec<String>,
 }
 
 impl Parts<'_> {
-    pub fn doors(&self, crew: &Arc<Crew>, hubs: &Arc<Hubs>, keys: Option<KeysDoor>) -> Doors {
-        let Self { shared, live, metrics, drain } = *self;
+    pub fn doors(&self, crew: &Arc<Crew>, hubs: &Arc<Hubs>, guard: Guard) -> Doors {
+        let Self { shared, live, metrics, drain, shown, listen } = self;
+        let (shared, live, metrics, drain, shown) = (*shared, *live, *metrics, *drain, *shown);
         let ready = {
             let (shared, drain, crew) = (Arc::clone(shared), drain.clone(), Arc::clone(crew));
             move || readiness(&shared, &drain, &crew)
@@ -66,20 +61,39 @@ impl Parts<'_> {
             let (live, drain, crew) = (Arc::clone(live), drain.clone(), Arc::clone(crew));
             let (metrics, shared, cache) =
                 (Arc::clone(metrics), Arc::clone(shared), Arc::clone(&cache));
+            let shown = shown.clone();
             move || -> crate::admin::BoxFuture<Value> {
                 let (metrics, live) = (Arc::clone(&metrics), Arc::clone(&live));
                 let state = state(metrics, live, drain.clone(), Arc::clone(&crew));
                 let store = shared.lasting.store.as_deref().map(store);
                 let cache = cache();
+                let OffloadView { tasks, webhooks, streams } = shown.view();
                 Box::pin(async move {
                     let mut state = state.await;
                     state["store"] = json!(store);
                     state["cache"] = json!(cache);
+                    state["tasks"] = json!(tasks);
+                    state["webhooks"] = json!(webhooks);
+                    state["streams"] = json!(streams);
                     state
                 })
             }
         };
+        let page = live::Source {
+            live: Arc::clone(live),
+            metrics: Arc::clone(metrics),
+            shared: Arc::clone(shared),
+            crew: Arc::clone(crew),
+            hubs: Arc::clone(hubs),
+            drain: drain.clone(),
+            shown: shown.clone(),
+            listen: listen.as_slice().into(),
+            actions: guard.actions(),
+            // without a proof, only where the page may end them
+            shows_tasks: guard.demanded || guard.actions,
+        };
         Doors {
+            page: Some(live::door(page)),
             metrics: Arc::clone(metrics),
             ready: Box::new(ready),
             live: Box::new(alive),
@@ -88,13 +102,24 @@ impl Parts<'_> {
                 view: Box::new(move || cache()),
                 cache: Arc::clone(&live.cache),
             }),
-            keys,
+            tasks: shown.door(),
+            keys: keys(shared.lasting.store.as_ref()),
+            guard,
             hosts: Vec::new(),
         }
     }
 }
 
-fn readiness(shared: &Shared, drain: &Drain, crew: &Crew) -> Readiness {
+fn keys(store: Option<&Arc<Store>>) -> Option<KeysDoor> {
+    store.map(|store| KeysDoor { store: Arc::clone(store) })
+}
+
+/// `serving`, `leaving`, `draining`, `ending`
+pub fn stage(drain: &Drain) -> String {
+    format!("{:?}", drain.stage()).to_lowercase()
+}
+
+pub fn readiness(shared: &Shared, drain: &Drain, crew: &Crew) -> Readiness {
     let mut why = Vec::new();
     let mut ready = true;
     if drain.stage() > Stage::Serving {
@@ -123,11 +148,11 @@ fn readiness(shared: &Shared, drain: &Drain, crew: &Crew) -> Readiness {
 
 async fn state(metrics: Arc<Metrics>, live: Arc<Live>, drain: Drain, crew: Arc<Crew>) -> Value {
     let snapshot = live.load();
-    let calls = in_flight(&crew).await;
+    let calls = calls::in_flight(&crew).await;
     let view = agents::view(&live.limits, &metrics);
     json!({
         "version": env!("CARGO_PKG_VERSION"),
-        "stage": format!("{:?}", drain.stage()).to_lowercase(),
+        "stage": stage(&drain),
         "workers": crew.len(),
         "connections": crew.connections(),
         "memory": {
@@ -139,8 +164,8 @@ async fn state(metrics: Arc<Metrics>, live: Arc<Live>, drain: Drain, crew: Arc<C
             "limit": crew.descriptors.limit,
             "connections": snapshot.config.server.max_connections.min(crew.descriptors.connections),
         },
-        "upstreams": snapshot.upstreams.iter().map(|one| upstream(one)).collect::<Vec<_>>(),
-        "calls": calls.iter().map(call).collect::<Vec<_>>(),
+        "upstreams": upstreams::view(&snapshot, &view.queues),
+        "calls": calls,
         "agents": view.agents,
         "queues": view.queues,
         "lanes": view.lanes,
@@ -148,119 +173,14 @@ async fn state(metrics: Arc<Metrics>, live: Arc<Live>, drain: Drain, crew: Arc<C
     })
 }
 
-fn store(store: &Store) -> Value {
+pub fn store(store: &Store) -> StoreView {
     let figures = store.figures();
-    json!({
-        "directory": store.directory().display().to_string(),
-        "healthy": store.healthy(),
-        "commits": figures.commits,
-        "operations": figures.operations,
-        "refused": figures.refused,
-    })
-}
-
-fn upstream(upstream: &Upstream) -> Value {
-    let now = Instant::now();
-    let gauges = &upstream.shared.gauges;
-    let seen = upstream.addresses.iter().zip(upstream.roster.seen(now));
-    let addresses: Vec<_> = seen
-        .map(|(address, seen)| {
-            json!({
-                "host": seen.address,
-                "tls": address.origin.tls,
-                "in_flight": seen.busy,
-                "state": seen.state,
-                "left_ms": seen.left.map(millis),
-                "latency_ms": seen.latency.map(millis),
-            })
-        })
-        .collect();
-    let breaker = upstream.roster.breaker(now);
-    let left = if let Status::Open(left) = breaker { Some(millis(left)) } else { None };
-    json!({
-        "name": &*upstream.config.name,
-        "in_flight": gauges.in_flight.load(Relaxed),
-        "waiting": gauges.waiting.load(Relaxed),
-        "concurrency": upstream.config.concurrency,
-        "pool": {
-            "open": gauges.open.load(Relaxed),
-            "idle": gauges.idle.load(Relaxed),
-            "dialled": gauges.dialled.load(Relaxed),
-            "reused": gauges.reused.load(Relaxed),
-            "retried": gauges.retried.load(Relaxed),
-        },
-        "breaker": { "state": breaker.as_str(), "left_ms": left },
-        "retries_left": upstream.retries_left(now),
-        "keys": { "held": upstream.keys.len(), "aside": upstream.keys_aside(now) },
-        "addresses": addresses,
-    })
-}
-
-fn millis(time: Duration) -> u64 {
-    time.as_millis() as u64
-}
-
-fn call(seen: &Report) -> Value {
-    json!({
-        "request_id": seen.request_id,
-        "upstream": seen.upstream.as_deref(),
-        "operation": seen.operation,
-        "model": seen.model,
-        "agent": seen.agent.as_deref(),
-        "position": seen.position,
-        "stage": seen.stage,
-        "age_ms": seen.age.as_millis() as u64,
-        "bytes": seen.bytes,
-    })
-}
-
-/// One call, as it can leave its worker's thread.
-pub struct Report {
-    request_id: String,
-    upstream: Option<Arc<str>>,
-    operation: &'static str,
-    model: Option<String>,
-    agent: Option<Arc<str>>,
-    /// Calls before it in its agent's line.
-    position: Option<usize>,
-    stage: &'static str,
-    age: Duration,
-    bytes: u64,
-}
-
-impl Report {
-    pub fn of(seen: Seen, limits: &Limits) -> Self {
-        let in_line = seen.about.in_line;
-        let position = in_line.and_then(|call| limits.with(|book, _| book.position(call)));
-        Self {
-            position,
-            agent: seen.about.agent,
-            request_id: seen.about.request_id.as_str().to_owned(),
-            upstream: seen.about.upstream,
-            operation: seen.about.operation,
-            model: seen.about.model.as_deref().map(str::to_owned),
-            stage: seen.stage.as_str(),
-            age: seen.age,
-            bytes: seen.bytes,
-        }
+    StoreView {
+        directory: store.directory().display().to_string(),
+        healthy: store.healthy(),
+        commits: figures.commits,
+        operations: figures.operations,
+        refused: figures.refused,
+        free_bytes: figures.free,
     }
-}
-
-async fn in_flight(crew: &Crew) -> Vec<Report> {
-    let asked: Vec<_> = crew
-        .mailboxes()
-        .into_iter()
-        .filter_map(|mailbox| {
-            let (answer, receiver) = oneshot::channel();
-            mailbox.send(Message::Report(answer)).ok().map(|()| receiver)
-        })
-        .collect();
-    let mut all = Vec::new();
-    for receiver in asked {
-        if let Ok(Ok(mut calls)) = tokio::time::timeout(PATIENCE, receiver).await {
-            all.append(&mut calls);
-        }
-    }
-    all.sort_by_key(|call| std::cmp::Reverse(call.age));
-    all
 }

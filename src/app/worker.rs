@@ -17,22 +17,26 @@ use tokio::runtime::LocalRuntime;
 use tokio::sync::{mpsc, oneshot};
 
 use super::agents::show_queues;
+use super::calls;
 use super::checks::Checks;
 use super::crew::Crew;
-use super::state::Report;
+use super::entrance::Entrance;
+use super::tasks::{Offload, now_ms};
 use crate::drain::{Drain, Stage};
 use crate::flight::TICK;
 use crate::io::Stream;
 use crate::listen::Door;
 use crate::listen::connection::Bounds;
-use crate::listen::socket::{Bound, Peer};
-use crate::listen::tls::ServerTls;
+use crate::listen::socket::Peer;
 use crate::pipeline::Place;
+use crate::pipeline::resume::Streams;
 use crate::pipeline::shared::Hubs;
 use crate::pipeline::worker::Worker;
 use crate::snapshot::{Live, Snapshot};
-use crate::telemetry::access::AccessLog;
+use crate::telemetry::logs::Logs;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::otlp::Settings;
+use crate::telemetry::view::CallView;
 use crate::upstream::call::warm;
 
 /// How often idle connections are looked at.
@@ -45,32 +49,19 @@ const QUIET: Duration = Duration::from_millis(400);
 /// The longest that an idle connection is kept where memory is short.
 const IDLE_UNDER_PRESSURE: Duration = Duration::from_secs(5);
 
-/// A listening socket, and the certificate behind it.
-pub struct Entrance {
-    pub bound: Bound,
-    pub tls: Option<Arc<ServerTls>>,
-}
-
-impl Entrance {
-    /// `http://127.0.0.1:8080`, `unix:/run/tidegate.sock`
-    pub fn shown(&self) -> String {
-        match (self.bound.addr, &self.tls) {
-            (Some(addr), None) => format!("http://{addr}"),
-            (Some(addr), Some(_)) => format!("https://{addr}"),
-            (None, _) => self.bound.at.clone(),
-        }
-    }
-}
-
 /// What every worker needs.
 pub struct Parts {
     pub live: Arc<Live>,
     pub metrics: Arc<Metrics>,
-    pub log: AccessLog,
+    pub logs: Logs,
     pub drain: Drain,
     pub entrances: Arc<[Entrance]>,
     pub crew: Arc<Crew>,
     pub hubs: Arc<Hubs>,
+    pub streams: Arc<Streams>,
+    pub offload: Option<Offload>,
+    /// Where spans go; `None`: no call is traced.
+    pub traces: Option<Settings>,
 }
 
 /// To a worker, from others.
@@ -78,7 +69,9 @@ pub enum Message {
     /// A connection that another worker accepted at this entrance.
     Connection { entrance: usize, socket: Socket, peer: Peer },
     /// What is in flight?
-    Report(oneshot::Sender<Vec<Report>>),
+    Report(oneshot::Sender<Vec<CallView>>),
+    /// Ends the call of that id; whether it was here.
+    Cancel(Arc<str>, oneshot::Sender<bool>),
 }
 
 /// A connection between two runtimes.
@@ -97,11 +90,14 @@ pub fn spawn_all(parts: &Parts) -> io::Result<Vec<JoinHandle<()>>> {
             me,
             live: Arc::clone(&parts.live),
             metrics: Arc::clone(&parts.metrics),
-            log: parts.log.clone(),
+            logs: parts.logs.clone(),
             drain: parts.drain.clone(),
             entrances: Arc::clone(&parts.entrances),
             crew: Arc::clone(&parts.crew),
             hubs: Arc::clone(&parts.hubs),
+            streams: Arc::clone(&parts.streams),
+            offload: parts.offload.clone(),
+            traces: parts.traces.clone(),
         };
         let thread = std::thread::Builder::new()
             .name(format!("worker-{me}"))
@@ -115,11 +111,14 @@ struct Seat {
     me: usize,
     live: Arc<Live>,
     metrics: Arc<Metrics>,
-    log: AccessLog,
+    logs: Logs,
     drain: Drain,
     entrances: Arc<[Entrance]>,
     crew: Arc<Crew>,
     hubs: Arc<Hubs>,
+    streams: Arc<Streams>,
+    offload: Option<Offload>,
+    traces: Option<Settings>,
 }
 
 /// One worker on its own thread.
@@ -152,13 +151,14 @@ impl Seat {
             Err(error) => return tracing::error!(%error, "a worker has no runtime"),
         };
         runtime.block_on(async move {
+            let tasks = self.offload.as_ref().map(|offload| Arc::clone(&offload.tasks));
             let worker = Rc::new(Worker::new(
                 Arc::clone(&self.live),
                 Arc::clone(&self.metrics),
-                self.log.lines(),
+                self.logs.lines(),
                 self.drain.clone(),
                 self.crew.len(),
-                Arc::clone(&self.hubs),
+                (Arc::clone(&self.hubs), Arc::clone(&self.streams), tasks, self.traces.clone()),
             ));
             let max_headers = worker.snapshot().config.server.max_headers;
             let max_head = worker.snapshot().config.server.max_head;
@@ -176,6 +176,9 @@ impl Shift {
         }
         tokio::task::spawn_local(Rc::clone(&self).receive(messages));
         tokio::task::spawn_local(Rc::clone(&self).sweep());
+        if let Some(offload) = &self.seat.offload {
+            offload.begin(&self.worker, self.seat.me == 0);
+        }
         self.seat.drain.reached(Stage::Draining).await;
         self.door.connections.nudge_all();
         self.seat.drain.reached(Stage::Ending).await;
@@ -185,7 +188,7 @@ impl Shift {
         while !self.door.connections.is_empty() && Instant::now() < deadline {
             tokio::task::yield_now().await;
         }
-        self.worker.lines.borrow_mut().flush();
+        self.worker.flush();
     }
 
     async fn accept(self: Rc<Self>, at: usize) {
@@ -200,6 +203,7 @@ impl Shift {
                 // first: the sockets are closed right after the stage is reached
                 biased;
                 () = drain.reached(Stage::Draining) => return,
+                () = entrances[at].bound.is_let_go() => return,
                 // those who come now wait in the kernel's queue
                 () = tokio::time::sleep(Duration::from_millis(20)), if full => continue,
                 accepted = listener.accept(), if !full => accepted,
@@ -238,9 +242,12 @@ impl Shift {
             match message {
                 Message::Report(to) => {
                     let list = self.worker.flights.list().into_iter();
-                    let report = |seen| Report::of(seen, &self.worker.limits);
+                    let report = |seen| calls::seen(seen, &self.worker.limits);
                     // nobody may be waiting any more
                     let _ = to.send(list.map(report).collect());
+                }
+                Message::Cancel(id, to) => {
+                    let _ = to.send(self.worker.flights.cancel(&id));
                 }
                 Message::Connection { entrance, socket, peer } => {
                     let stream = match socket {
@@ -303,6 +310,9 @@ impl Shift {
                 self.beat();
                 self.door.connections.sweep(now, &self.bounds(&snapshot));
                 worker.pools.sweep();
+                if let Some(tasks) = worker.tasks.as_ref().filter(|_| self.seat.me == 0) {
+                    tasks.sweep(now_ms());
+                }
                 if self.seat.me == 0 {
                     checks.follow(&snapshot, &worker.pools);
                 }
@@ -317,13 +327,13 @@ impl Shift {
                 show_queues(&worker.limits, &worker.snapshot(), &worker.metrics);
             }
             if worker.flights.is_empty() {
-                worker.lines.borrow_mut().flush();
+                worker.flush();
                 tokio::select! {
                     () = worker.flights.sleep() => {}
                     () = tokio::time::sleep(QUIET) => continue,
                 }
             }
-            worker.lines.borrow_mut().flush_if_due(unix_ms());
+            worker.flush_if_due(now_ms());
             tokio::time::sleep(TICK).await;
         }
     }
@@ -376,9 +386,4 @@ impl Shift {
             }
         }
     }
-}
-
-fn unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    since.map_or(0, |since| since.as_millis() as u64)
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::admin::tests::ask;
-use crate::admin::{self, AdminHandle, Doors, KeysDoor, Listener, Readiness};
+use crate::admin::{self, AdminHandle, Doors, Listener, Readiness};
 use crate::cache::{Author, Cache, Entry, Key};
 use crate::config;
 use crate::store::Store;
@@ -26,8 +26,9 @@ impl Admin {
     fn start(with_store: bool) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let store = with_store.then(|| Arc::new(Store::open(directory.path()).unwrap()));
-        let keys = store.map(|store| KeysDoor { token: store.new_token().unwrap(), store });
-        let token = keys.as_ref().map(|keys| keys.token.expose().to_owned());
+        let kept = store.as_ref().map(|store| store.new_token().unwrap());
+        let token = kept.as_ref().map(|token| token.expose().to_owned());
+        let guard = Guard { tokens: kept.into_iter().collect(), ..Guard::default() };
         let cache = Arc::new(Cache::new([7; 32], None));
         let rule = config::Cache::default();
         cache.spaces.apply(&[("one".into(), &rule), ("two".into(), &rule)]);
@@ -41,7 +42,10 @@ impl Admin {
             live: Box::new(|| true),
             state: Box::new(|| Box::pin(async { Value::Null })),
             cache: Some(door),
-            keys,
+            keys: None,
+            guard,
+            tasks: None,
+            page: None,
             hosts: Vec::new(),
         };
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();

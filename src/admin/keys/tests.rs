@@ -27,7 +27,8 @@ impl Admin {
         let token = store.as_ref().map(|store| store.new_token().unwrap());
         let expose = |token: &crate::store::Token| token.expose().to_owned();
         let said = token.as_ref().map(expose).unwrap_or_default();
-        let keys = token.zip(store.clone()).map(|(token, store)| KeysDoor { token, store });
+        let keys = store.clone().map(|store| KeysDoor { store });
+        let guard = Guard { tokens: token.into_iter().collect(), ..Guard::default() };
         let doors = Doors {
             metrics: Arc::default(),
             ready: Box::new(|| Readiness { ready: true, why: Vec::new() }),
@@ -35,6 +36,9 @@ impl Admin {
             state: Box::new(|| Box::pin(async { Value::Null })),
             cache: None,
             keys,
+            tasks: None,
+            guard,
+            page: None,
             hosts: Vec::new(),
         };
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
