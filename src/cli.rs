@@ -7,10 +7,15 @@
 mod agents;
 mod cache;
 mod cells;
+mod doctor;
+mod health;
 mod instance;
 mod keys;
+mod man;
 mod semantic;
 mod start;
+mod tasks;
+mod top;
 
 use std::io::{self, Write as _};
 use std::path::PathBuf;
@@ -22,7 +27,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::app;
-use crate::config::{self, Address, Config, Faults, LogForm, Overrides, Source};
+use crate::config::{self, Address, Config, Faults, LogForm, Overrides, Secret, Source};
 
 /// The policy file is wrong.
 const BAD_POLICY: u8 = 1;
@@ -74,13 +79,26 @@ enum Command {
     Run(Run),
     /// Say what is wrong with a policy file, all of it at once
     Check(Check),
+    /// Look whether this machine is ready for a policy, and say what to do
+    Doctor(doctor::Options),
+    /// Say by the exit code whether a running instance is well
+    Health(health::Options),
     /// Print the JSON Schema of the policy file
-    Schema,
+    Schema {
+        /// As a page for people
+        #[arg(long)]
+        markdown: bool,
+    },
     /// Show who calls a running instance, and what each agent uses
     Agents(agents::Options),
+    /// Watch a running instance: calls, tokens, money, limits, upstreams
+    Top(top::Options),
     /// Show what a running instance keeps of answers, and take them out
     #[command(subcommand)]
     Cache(cache::Cache),
+    /// Show the tasks of a running instance, cancel them, and wait for them
+    #[command(subcommand)]
+    Tasks(tasks::Tasks),
     /// Make, list and revoke the keys of agents
     #[command(subcommand)]
     Keys(keys::Keys),
@@ -93,6 +111,8 @@ enum Command {
     Demo(crate::demo::Options),
     /// Print a completion script for a shell
     Completions { shell: Shell },
+    /// Print the manual, for `man -l -`
+    Man(man::Options),
     /// Print the version
     Version {
         /// As JSON
@@ -162,6 +182,11 @@ fn admin(text: &str) -> Result<Admin, String> {
         .map_err(|expected| format!("expected off, or {expected}"))
 }
 
+/// What the admin listener asks for: of the environment, since everybody can read a command line.
+fn admin_token() -> Option<Secret> {
+    std::env::var("TIDEGATE_ADMIN_TOKEN").ok().filter(|token| !token.is_empty()).map(Secret::new)
+}
+
 fn level(text: &str) -> Result<String, &'static str> {
     let wrong =
         "expected off, error, warn, info, debug, trace or a filter like tidegate=debug,warn";
@@ -199,14 +224,20 @@ fn parse_and_run() -> ExitCode {
         None => run(cli.run),
         Some(Command::Run(args)) => run(args),
         Some(Command::Check(args)) => check(args),
+        Some(Command::Doctor(args)) => doctor::run(&args),
+        Some(Command::Health(args)) => health::run(&args),
         Some(Command::Agents(args)) => agents::run(&args),
-        Some(Command::Schema) => say(&format!("{:#}\n", config::schema())),
+        Some(Command::Top(args)) => top::run(&args),
+        Some(Command::Schema { markdown: false }) => say(&format!("{:#}\n", config::schema())),
+        Some(Command::Schema { markdown: true }) => say(&config::reference()),
         Some(Command::Cache(command)) => cache::run(&command),
+        Some(Command::Tasks(command)) => tasks::run(&command),
         Some(Command::Keys(command)) => keys::run(&command),
         Some(Command::Semantic(command)) => semantic::run(&command),
         Some(Command::Simulate(args)) => start::simulate(&args),
         Some(Command::Demo(args)) => start::demo(&args),
         Some(Command::Completions { shell }) => completions(shell),
+        Some(Command::Man(options)) => man::run(&options),
         Some(Command::Version { json }) => version(json),
     }
 }
@@ -217,6 +248,7 @@ fn run(args: Run) -> ExitCode {
         overrides: Overrides {
             listen: args.listen,
             admin: args.admin.map(|Admin(at)| at),
+            admin_token: admin_token(),
             level: args.log,
             form: args.log_form,
         },
@@ -233,7 +265,8 @@ fn run(args: Run) -> ExitCode {
 }
 
 fn check(args: Check) -> ExitCode {
-    let source = Source { path: args.config, overrides: Overrides::default() };
+    let overrides = Overrides { admin_token: admin_token(), ..Overrides::default() };
+    let source = Source { path: args.config, overrides };
     let config = match source.load() {
         Ok(loaded) => loaded.config,
         Err(faults) => return refuse(&faults),

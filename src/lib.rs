@@ -10,10 +10,11 @@
 //! - 2 [`telemetry`] metrics, access log, tracing; [`store`] what outlives the process
 //! - 3 [`upstream`] connections to backends; [`route`] which call goes where; [`agents`] who calls;
 //!   [`limits`] who may use how much, and who goes next; [`cache`] answers given a second time,
-//!   and calls that share one
+//!   and calls that share one; [`tasks`] calls that are made in the background
 //! - 4 [`snapshot`] one consistent view of the configuration
 //! - 5 [`pipeline`] the path of a request: read this one first
-//! - 6 [`reload`] a new policy without a restart
+//! - 6 [`reload`] a new policy without a restart; [`webhook`] telling of the ends of tasks;
+//!   [`collector`] sending traces and metrics
 //! - 7 [`listen`], [`admin`] the two doors; [`simulate`] a backend that needs no key
 //! - 8 [`app`] puts the parts together
 //! - 9 [`cli`] what a person starts; [`demo`] the whole in one minute
@@ -23,6 +24,7 @@ pub mod app;
 pub mod cache;
 pub mod cli;
 pub mod clock;
+pub mod collector;
 pub mod config;
 pub mod demo;
 pub mod drain;
@@ -41,7 +43,10 @@ pub mod simulate;
 pub mod snapshot;
 pub mod store;
 pub mod sync;
+pub mod tasks;
 pub mod telemetry;
 pub mod units;
 pub mod upstream;
+pub mod webhook;
 pub mod wire;
+pub mod work;

@@ -15,7 +15,7 @@ use tokio::runtime::LocalRuntime;
 
 use self::ask::{AskError, Told, ask};
 use self::table::Table;
-use super::instance::{Lost, Which, show};
+use super::instance::{Instance, Lost, Which, show};
 use crate::config::Address;
 use crate::units;
 
@@ -37,7 +37,7 @@ pub(super) struct Options {
     rows: usize,
 }
 
-fn interval(text: &str) -> Result<Duration, String> {
+pub(super) fn interval(text: &str) -> Result<Duration, String> {
     let least = Duration::from_millis(100);
     match units::duration(text) {
         Ok(time) if time >= least => Ok(time),
@@ -47,25 +47,26 @@ fn interval(text: &str) -> Result<Duration, String> {
 }
 
 pub(super) fn run(options: &Options) -> ExitCode {
-    let at = match options.which.address() {
-        Ok(at) => at,
+    let instance = match options.which.to_look() {
+        Ok(instance) => instance,
         Err(lost) => return lost.end("tidegate agents"),
     };
     let runtime = LocalRuntime::new().map_err(|error| error.to_string());
-    match runtime.and_then(|runtime| runtime.block_on(watch(&at, options))) {
+    match runtime.and_then(|runtime| runtime.block_on(watch(&instance, options))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => Lost::Why(why).end("tidegate agents"),
     }
 }
 
 /// Asks and shows until told to end. The error is a sentence.
-async fn watch(at: &Address, options: &Options) -> Result<(), String> {
+async fn watch(instance: &Instance, options: &Options) -> Result<(), String> {
+    let at = &instance.at;
     let drawn = io::stdout().is_terminal() && !options.once && !options.json;
     let rows = if drawn && options.rows > 0 { options.rows } else { usize::MAX };
     let mut table = Table::new(show(at), rows);
     let mut answered = false;
     loop {
-        let text = match ask(at).await {
+        let text = match ask(instance).await {
             Ok(told) => {
                 answered = true;
                 if options.json { told.line() } else { table.of(&told.view, Instant::now()) }
@@ -104,6 +105,10 @@ fn explain(at: &Address, error: &AskError) -> String {
         ),
         AskError::Silent => format!("{at} does not answer in time"),
         AskError::Stranger => format!("what answers at {at} is no admin listener of Tidegate"),
+        AskError::Refused(401) => format!(
+            "the instance at {at} asks for its token: set TIDEGATE_ADMIN_TOKEN, or say with --config \
+             which policy file names its `token` or its `state`"
+        ),
         AskError::Refused(status) => format!("{at} answers with status {status}"),
         AskError::NoAgents => format!("the instance at {at} does not tell about agents"),
     }

@@ -12,10 +12,13 @@ use clap::{Args, Subcommand};
 use serde::Deserialize as _;
 use serde_json::{Map, Value};
 
-use super::instance::{self, Instance, Lost, Which};
-use super::{BAD_USAGE, CANNOT_START, say, tell};
+use super::instance::{self, Failure, Which};
+use super::{BAD_USAGE, say};
 use crate::telemetry::view::CacheView;
 use crate::units;
+
+/// What an instance tells about.
+const ABOUT: &str = "a cache";
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Cache {
@@ -89,19 +92,6 @@ fn duration(text: &str) -> Result<Duration, String> {
     units::duration(text).map_err(|fault| format!("expected {fault}"))
 }
 
-/// Why a command did not do what it is for.
-enum Failure {
-    Lost(Lost),
-    /// An exit code and a text for stderr.
-    Said(u8, String),
-}
-
-impl From<Lost> for Failure {
-    fn from(lost: Lost) -> Self {
-        Self::Lost(lost)
-    }
-}
-
 pub(super) fn run(command: &Cache) -> ExitCode {
     let done = match command {
         Cache::Stats(stats) => stats.run(),
@@ -110,22 +100,18 @@ pub(super) fn run(command: &Cache) -> ExitCode {
     };
     match done {
         Ok(text) => say(&text),
-        Err(Failure::Lost(lost)) => lost.end("tidegate cache"),
-        Err(Failure::Said(code, text)) => {
-            tell(&format!("tidegate cache: {text}\n"));
-            ExitCode::from(code)
-        }
+        Err(failure) => failure.end("tidegate cache"),
     }
 }
 
 impl Stats {
     fn run(&self) -> Result<String, Failure> {
-        let instance = Instance { at: self.which.address()?, token: None };
-        let told = ask(&instance, "GET", "/cache", "")?;
+        let instance = self.which.to_look()?;
+        let told = instance.told("GET", "/cache", "", ABOUT)?;
         if self.json {
             return Ok(format!("{told}\n"));
         }
-        let view = CacheView::deserialize(&told).map_err(|_| stranger(&instance))?;
+        let view = CacheView::deserialize(&told).map_err(|_| instance.stranger(ABOUT))?;
         Ok(show::stats(&instance::show(&instance.at), &view))
     }
 }
@@ -133,7 +119,7 @@ impl Stats {
 impl Purge {
     fn run(&self) -> Result<String, Failure> {
         let instance = self.which.with_proof()?;
-        let told = ask(&instance, "POST", "/cache/purge", &self.what.body().to_string())?;
+        let told = instance.told("POST", "/cache/purge", &self.what.body().to_string(), ABOUT)?;
         if self.json {
             return Ok(format!("{told}\n"));
         }
@@ -174,7 +160,7 @@ impl Wrong {
     fn run(&self) -> Result<String, Failure> {
         let instance = self.which.with_proof()?;
         let body = serde_json::json!({ "entry": self.entry, "wrong": true });
-        let told = ask(&instance, "POST", "/cache/feedback", &body.to_string())?;
+        let told = instance.told("POST", "/cache/feedback", &body.to_string(), ABOUT)?;
         match told["entries"].as_u64() {
             Some(0) => {
                 let why = "no answer of that key is found by questions in other words";
@@ -183,44 +169,7 @@ impl Wrong {
             Some(entries) => {
                 Ok(format!("no longer given to questions in other words: {entries}\n"))
             }
-            None => Err(stranger(&instance)),
+            None => Err(instance.stranger(ABOUT)),
         }
     }
-}
-
-/// What it told, if it did what it was asked for.
-fn ask(instance: &Instance, method: &str, path: &str, body: &str) -> Result<Value, Failure> {
-    let at = instance::show(&instance.at);
-    let answer = instance.ask(method, path, body).map_err(|error| {
-        let text = format!(
-            "nobody answers at {at}: {error}. Is it running, and is this its admin listener? \
-             --admin says another address"
-        );
-        Failure::Said(CANNOT_START, text)
-    })?;
-    let (status, told) = answer.ok_or_else(|| stranger(instance))?;
-    let said = || told["error"]["message"].as_str().unwrap_or("no reason is given").to_owned();
-    match status {
-        200..300 => Ok(told),
-        400 => Err(Failure::Said(BAD_USAGE, said())),
-        401 if instance.token.is_none() => {
-            let text = format!(
-                "the instance at {at} keeps a store, and asks for its token: say with --config \
-                 which policy file names its `state`"
-            );
-            Err(Failure::Said(CANNOT_START, text))
-        }
-        401 => {
-            let text = format!("the instance at {at} has another store than the policy file names");
-            Err(Failure::Said(CANNOT_START, text))
-        }
-        404 => Err(stranger(instance)),
-        _ => Err(Failure::Said(CANNOT_START, said())),
-    }
-}
-
-fn stranger(instance: &Instance) -> Failure {
-    let at = instance::show(&instance.at);
-    let text = format!("what answers at {at} is no Tidegate that tells about a cache");
-    Failure::Said(CANNOT_START, text)
 }

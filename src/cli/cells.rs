@@ -1,4 +1,5 @@
-//! Cells of tables, and tables of cells: what `tidegate agents` and `tidegate cache` print.
+//! Cells of tables, and tables of cells: what `tidegate agents`, `tidegate cache` and
+//! `tidegate tasks` print.
 //!
 //! Figures are short and never more than they are. Names may be a client's own word: they are cut,
 //! and no character of them moves a cursor.

@@ -12,8 +12,8 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::Value;
 
-use super::{Admin, CANNOT_START, admin, refuse, tell};
-use crate::config::{Address, Faults, Overrides, Source};
+use super::{Admin, BAD_USAGE, CANNOT_START, admin, admin_token, refuse, tell};
+use crate::config::{Address, Faults, Overrides, Reach, Source, is_far};
 use crate::store::{self, Token};
 
 /// To connect, and for each read and write.
@@ -39,6 +39,34 @@ pub(super) enum Lost {
     Why(String),
 }
 
+/// Why a command did not do what it is for.
+pub(super) enum Failure {
+    Lost(Lost),
+    /// Nobody answers; a sentence.
+    Nobody(String),
+    /// An exit code and a text for stderr.
+    Said(u8, String),
+}
+
+impl From<Lost> for Failure {
+    fn from(lost: Lost) -> Self {
+        Self::Lost(lost)
+    }
+}
+
+impl Failure {
+    /// Says so, for the command of that name; what it is ended with.
+    pub(super) fn end(self, command: &str) -> ExitCode {
+        let (code, text) = match self {
+            Self::Lost(lost) => return lost.end(command),
+            Self::Nobody(text) => (CANNOT_START, text),
+            Self::Said(code, text) => (code, text),
+        };
+        tell(&format!("{command}: {text}\n"));
+        ExitCode::from(code)
+    }
+}
+
 /// Where to ask, and with what proof.
 pub(super) struct Instance {
     pub at: Address,
@@ -59,33 +87,51 @@ impl Lost {
 }
 
 impl Which {
-    /// Without a proof: what everybody may see.
-    pub(super) fn address(&self) -> Result<Address, Lost> {
-        let at = match &self.admin {
-            Some(Admin(at)) => at.clone(),
-            None => self.policy()?.0,
+    /// With the proof it asks for: `TIDEGATE_ADMIN_TOKEN`, or what the policy file names: `token`, or
+    /// the token of its store. `needed`: a store that cannot be read is a fault.
+    fn find(&self, needed: bool) -> Result<Instance, Lost> {
+        let policy = match (&self.admin, &self.config) {
+            (Some(_), None) => None,
+            _ => Some(self.policy()?),
         };
-        reachable(at).map_err(Lost::Why)
-    }
-
-    /// With the token of its store, if the policy file says where that is.
-    pub(super) fn with_proof(&self) -> Result<Instance, Lost> {
-        let (by_policy, state) = match (&self.admin, &self.config) {
-            (Some(_), None) => (None, None),
-            _ => self.policy()?,
-        };
+        let admin = policy.as_ref().and_then(|config| config.admin.clone());
+        if self.admin.is_none() && admin.as_ref().is_some_and(|admin| admin.tls.is_some()) {
+            let why = "the admin listener speaks TLS, and this command does not: ask it with curl";
+            return Err(Lost::Why(why.to_owned()));
+        }
+        let by_policy = admin.as_ref().map(|admin| admin.at.clone());
         let at = self.admin.as_ref().map_or(by_policy, |Admin(at)| at.clone());
         let at = reachable(at).map_err(Lost::Why)?;
-        let token = state.filter(|state| store::exists(state));
-        let token = token.as_deref().map(store::read_token).transpose();
-        Ok(Instance { at, token: token.map_err(|error| Lost::Why(error.to_string()))? })
+        let own = admin_token().or_else(|| admin.and_then(|admin| admin.token));
+        if let Some(own) = own {
+            return Ok(Instance { at, token: Some(Token::of(own.expose())) });
+        }
+        // what a listener on this machine does not ask for is not shown to whoever has taken its port
+        if !needed && !matches!(at, Address::Tcp(at) if is_far(at.ip())) {
+            return Ok(Instance { at, token: None });
+        }
+        let state = policy.and_then(|config| config.state).filter(|state| store::exists(state));
+        let token = match state.as_deref().map(store::read_token).transpose() {
+            Err(error) if needed => return Err(Lost::Why(error.to_string())),
+            token => token.unwrap_or_default(),
+        };
+        Ok(Instance { at, token })
     }
 
-    /// Its admin listener, and the directory of its state.
-    fn policy(&self) -> Result<(Option<Address>, Option<PathBuf>), Lost> {
+    /// For what everybody may see, where the instance does not ask for more.
+    pub(super) fn to_look(&self) -> Result<Instance, Lost> {
+        self.find(false)
+    }
+
+    /// For what asks for a proof everywhere.
+    pub(super) fn with_proof(&self) -> Result<Instance, Lost> {
+        self.find(true)
+    }
+
+    /// Where it is: the rest of the policy is not looked at.
+    fn policy(&self) -> Result<Reach, Lost> {
         let source = Source { path: self.config.clone(), overrides: Overrides::default() };
-        let config = source.load().map_err(Lost::Policy)?.config;
-        Ok((config.admin.map(|admin| admin.at), config.state))
+        source.reach().map_err(Lost::Policy)
     }
 }
 
@@ -97,6 +143,17 @@ impl Instance {
         path: &str,
         body: &str,
     ) -> io::Result<Option<(u16, Value)>> {
+        Ok(parse(&self.exchange(method, path, body)?))
+    }
+
+    /// Status and text of a page; `None` where it is none of a Tidegate's.
+    pub(super) fn text(&self, path: &str) -> io::Result<Option<(u16, String)>> {
+        let answer = self.exchange("GET", path, "")?;
+        let text = |body: &[u8]| String::from_utf8_lossy(body).into_owned();
+        Ok(split(&answer).map(|(status, body)| (status, text(body))))
+    }
+
+    fn exchange(&self, method: &str, path: &str, body: &str) -> io::Result<Vec<u8>> {
         let proof = self.token.as_ref().map_or_else(String::new, |token| {
             format!("authorization: Bearer {}\r\n", token.expose())
         });
@@ -105,7 +162,7 @@ impl Instance {
              content-length: {}\r\n\r\n{body}",
             body.len()
         );
-        let answer = match &self.at {
+        match &self.at {
             Address::Tcp(at) => {
                 let stream = TcpStream::connect_timeout(&near(*at), PATIENCE)?;
                 stream.set_read_timeout(Some(PATIENCE))?;
@@ -119,8 +176,53 @@ impl Instance {
                 talk(stream, &request)
             }
             Address::Inherited(_) => Err(io::ErrorKind::AddrNotAvailable.into()),
-        };
-        Ok(parse(&answer?))
+        }
+    }
+}
+
+impl Instance {
+    /// What it told, if it did what it was asked for. `about`: what it should know of (`a cache`).
+    pub(super) fn told(
+        &self,
+        method: &str,
+        path: &str,
+        body: &str,
+        about: &str,
+    ) -> Result<Value, Failure> {
+        let at = show(&self.at);
+        let answer = self.ask(method, path, body).map_err(|error| {
+            Failure::Nobody(format!(
+                "nobody answers at {at}: {error}. Is it running, and is this its admin listener? \
+                 --admin says another address"
+            ))
+        })?;
+        let (status, told) = answer.ok_or_else(|| self.stranger(about))?;
+        let said = || told["error"]["message"].as_str().unwrap_or("no reason is given").to_owned();
+        match status {
+            200..300 => Ok(told),
+            // one of ours knows what it was asked about
+            404 if told["error"]["code"] != "unknown_task" => Err(self.stranger(about)),
+            400 | 404 => Err(Failure::Said(BAD_USAGE, said())),
+            401 if self.token.is_none() => {
+                let text = format!(
+                    "the instance at {at} asks for its token: set TIDEGATE_ADMIN_TOKEN, or say with \
+                     --config which policy file names its `token` or its `state`"
+                );
+                Err(Failure::Said(CANNOT_START, text))
+            }
+            401 => {
+                let text =
+                    format!("the instance at {at} has another token or store than was named");
+                Err(Failure::Said(CANNOT_START, text))
+            }
+            _ => Err(Failure::Said(CANNOT_START, said())),
+        }
+    }
+
+    pub(super) fn stranger(&self, about: &str) -> Failure {
+        let at = show(&self.at);
+        let text = format!("what answers at {at} is no Tidegate that tells about {about}");
+        Failure::Said(CANNOT_START, text)
     }
 }
 
@@ -165,11 +267,16 @@ fn talk(mut stream: impl Read + Write, request: &str) -> io::Result<Vec<u8>> {
 }
 
 /// Status and body; the connection's end ends the body.
-fn parse(answer: &[u8]) -> Option<(u16, Value)> {
+fn split(answer: &[u8]) -> Option<(u16, &[u8])> {
     let head = memchr::memmem::find(answer, b"\r\n\r\n")?;
     let line = answer.strip_prefix(b"HTTP/1.1 ")?.get(..3)?;
     let status = std::str::from_utf8(line).ok()?.parse().ok()?;
-    Some((status, serde_json::from_slice(&answer[head + 4..]).ok()?))
+    Some((status, &answer[head + 4..]))
+}
+
+fn parse(answer: &[u8]) -> Option<(u16, Value)> {
+    let (status, body) = split(answer)?;
+    Some((status, serde_json::from_slice(body).ok()?))
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use jiff::tz::TimeZone;
 
 use self::ask::Instance;
 use super::{BAD_USAGE, CANNOT_START, NO_STORE, refuse, say, tell};
-use crate::config::{Config, Overrides, Source};
+use crate::config::{Overrides, Reach, Source};
 use crate::store::{
     self, Ack, KeyError, KeyHmac, KeyRecord, KeyView, NewKey, NewRecord, Pepper, Store, StoreError,
 };
@@ -127,11 +127,11 @@ pub(super) fn run(command: &Keys) -> ExitCode {
         | Keys::Revoke(Revoke { policy, .. }) => policy,
     };
     let source = Source { path: policy.config.clone(), overrides: Overrides::default() };
-    let config = match source.load() {
-        Ok(loaded) => loaded.config,
+    let reach = match source.reach() {
+        Ok(reach) => reach,
         Err(faults) => return refuse(&faults),
     };
-    match act(&config, command) {
+    match act(&reach, command) {
         Ok(said) => {
             let code = say(&said.out);
             tell(&said.err);
@@ -144,20 +144,20 @@ pub(super) fn run(command: &Keys) -> ExitCode {
     }
 }
 
-fn act(config: &Config, command: &Keys) -> Result<Said, Failure> {
-    match (command, &config.state) {
-        (Keys::New(new), Some(state)) => store_new(config, state, new),
-        (Keys::New(new), None) => print_new(config, new),
+fn act(reach: &Reach, command: &Keys) -> Result<Said, Failure> {
+    match (command, &reach.state) {
+        (Keys::New(new), Some(state)) => store_new(reach, state, new),
+        (Keys::New(new), None) => print_new(reach, new),
         (_, None) => Err(Failure::usage(
             "the policy sets no `state`: all keys stand in the policy file, under `agents.keys`",
         )),
         (Keys::List(_), Some(state)) => {
-            let keys = reach_kept(config, state)?.map_or(Ok(Vec::new()), Book::list)?;
+            let keys = reach_kept(reach, state)?.map_or(Ok(Vec::new()), Book::list)?;
             Ok(Said { out: show::table(&keys), err: String::new() })
         }
         (Keys::Revoke(Revoke { id, .. }), Some(state)) => {
             let unknown = || KeyError::Unknown { id: id.clone() };
-            let view = reach_kept(config, state)?.ok_or_else(unknown)?.revoke(id)?;
+            let view = reach_kept(reach, state)?.ok_or_else(unknown)?.revoke(id)?;
             let err = format!("revoked {} of {}\n", view.id, view.agent);
             Ok(Said { out: String::new(), err })
         }
@@ -165,10 +165,10 @@ fn act(config: &Config, command: &Keys) -> Result<Said, Failure> {
 }
 
 /// For the store.
-fn store_new(config: &Config, state: &Path, new: &New) -> Result<Said, Failure> {
+fn store_new(reach: &Reach, state: &Path, new: &New) -> Result<Said, Failure> {
     // before a directory is made for it
     record(new, &NewKey::generate().map_err(Failure::cannot)?, &[]).check()?;
-    let book = Book::reach(config, state)?;
+    let book = Book::reach(reach, state)?;
     let (key, id) = book.add(new)?;
     let directory = state.display();
     let err = format!("stored as {id} in {directory}; the key is not shown again\n");
@@ -176,10 +176,10 @@ fn store_new(config: &Config, state: &Path, new: &New) -> Result<Said, Failure> 
 }
 
 /// For the policy file.
-fn print_new(config: &Config, new: &New) -> Result<Said, Failure> {
+fn print_new(reach: &Reach, new: &New) -> Result<Said, Failure> {
     let key = NewKey::generate().map_err(Failure::cannot)?;
     record(new, &key, &[]).check()?;
-    let hash = match &config.agents.pepper {
+    let hash = match &reach.pepper {
         Some(pepper) => show::Hash::Hmac(key.hmac(pepper.expose().as_bytes())),
         None => show::Hash::Sha256(key.sha256()),
     };
@@ -209,16 +209,16 @@ enum Book {
 }
 
 /// As [`Book::reach`]; `None`, and nothing is made, where there is no store yet.
-fn reach_kept(config: &Config, state: &Path) -> Result<Option<Book>, Failure> {
-    if store::exists(state) { Book::reach(config, state).map(Some) } else { Ok(None) }
+fn reach_kept(reach: &Reach, state: &Path) -> Result<Option<Book>, Failure> {
+    if store::exists(state) { Book::reach(reach, state).map(Some) } else { Ok(None) }
 }
 
 impl Book {
-    fn reach(config: &Config, state: &Path) -> Result<Self, Failure> {
+    fn reach(reach: &Reach, state: &Path) -> Result<Self, Failure> {
         match Store::open_patiently(state, BRIEFLY) {
             Ok(store) => Ok(Self::Own(Box::new(store))),
             Err(StoreError::InUse { .. }) => {
-                let instance = Instance::find(config, state).map_err(Failure::cannot)?;
+                let instance = Instance::find(reach, state).map_err(Failure::cannot)?;
                 let pepper = store::read_pepper(state).map_err(Failure::cannot)?;
                 Ok(Self::Running { instance, pepper })
             }

@@ -34,7 +34,7 @@ pub(super) enum Semantic {
 
 const EXAMPLE: &str = "\
 A line of the file is one pair; label 1 says that one answer may serve both:
-  {\"a\":\"How do I pay?\",\"b\":\"how can i pay\",\"label\":1,\"category\":\"manners\"}
+  {\"a\":\"How do I reset my password?\",\"b\":\"how can i reset my password\",\"label\":1,\"category\":\"manners\"}
 a and b may be lists of messages, {\"role\":…,\"content\":…}: then all but the last must be equal.
 A file that ends in .tsv has columns named label, category, a and b.
 
@@ -112,4 +112,18 @@ fn features(pairs: &[Pair]) -> ExitCode {
         let _ = writeln!(out, "{label}\t{category}\t{veto}\t{values}\t{a}\t{b}");
     }
     say(&out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pair_of_the_help_is_served() {
+        let line = EXAMPLE.lines().find(|line| line.starts_with("  {")).unwrap();
+        let report = Report::of(&pairs::read(line, Form::Json).unwrap_or_default()).json();
+        let points = report["categories"][0]["points"].as_array().unwrap();
+        let shipped = points.iter().find(|point| point["shipped"] == true).unwrap();
+        assert_eq!(shipped["hits"], 1, "{report:#}");
+    }
 }

@@ -23,10 +23,9 @@ pub(super) fn serve(start: Start) -> ExitCode {
 
 /// What a person who started it by hand wants to know, and scripts can wait for.
 fn announce(running: &Running) {
-    let admin = running.admin.map(|admin| format!("http://{admin}"));
     tracing::info!(
         listen = running.listening.join(" "),
-        admin = admin.as_deref().unwrap_or("off"),
+        admin = running.looked_at.as_deref().unwrap_or("off"),
         state = running.state(),
         version = env!("CARGO_PKG_VERSION"),
         "serving"

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
+use crate::cli::instance::Instance;
 use crate::config::Address;
 use crate::io::Stream;
 use crate::telemetry::view::AgentsView;
@@ -40,8 +41,8 @@ pub(super) struct Told {
     pub view: AgentsView,
 }
 
-pub(super) async fn ask(at: &Address) -> Result<Told, AskError> {
-    let body = timeout(PATIENCE, exchange(at)).await.map_err(|_| AskError::Silent)??;
+pub(super) async fn ask(instance: &Instance) -> Result<Told, AskError> {
+    let body = timeout(PATIENCE, exchange(instance)).await.map_err(|_| AskError::Silent)??;
     let mut state: Value = serde_json::from_slice(&body).map_err(|_| AskError::Stranger)?;
     let agents = state.get_mut("agents").map(Value::take).ok_or(AskError::NoAgents)?;
     // an older instance knows nothing of some of them
@@ -51,7 +52,7 @@ pub(super) async fn ask(at: &Address) -> Result<Told, AskError> {
     Ok(Told { json, view })
 }
 
-async fn exchange(at: &Address) -> Result<Vec<u8>, AskError> {
+async fn exchange(Instance { at, token }: &Instance) -> Result<Vec<u8>, AskError> {
     let io = connect(at).await.map_err(AskError::Nobody)?;
     let mut connection = Connection::new(io);
     let mut headers = HeaderMap::new();
@@ -61,6 +62,10 @@ async fn exchange(at: &Address) -> Result<Vec<u8>, AskError> {
         _ => None,
     };
     headers.insert(header::HOST, host.unwrap_or(HeaderValue::from_static("localhost")));
+    if let Some(token) = token {
+        let proof = HeaderValue::from_str(&format!("Bearer {}", token.expose()));
+        headers.extend(proof.ok().map(|proof| (header::AUTHORIZATION, proof)));
+    }
     headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     let mut body = Outgoing::whole(Bytes::new());
     let head = connection

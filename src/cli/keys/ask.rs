@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::Failure;
 use crate::cli::instance;
-use crate::config::{Address, Config};
+use crate::config::{Address, Reach};
 use crate::store::{self, KeyView, NewRecord};
 
 /// A running one, and the token of its store.
@@ -19,9 +19,9 @@ struct Listed {
 
 impl Instance {
     /// By the policy's admin address. The text says why it cannot be asked.
-    pub(super) fn find(config: &Config, state: &Path) -> Result<Self, String> {
+    pub(super) fn find(reach: &Reach, state: &Path) -> Result<Self, String> {
         let held = format!("another process has {} open", state.display());
-        let at = match config.admin.as_ref().map(|admin| &admin.at) {
+        let at = match reach.admin.as_ref().map(|admin| &admin.at) {
             Some(Address::Tcp(at)) if at.port() == 0 => {
                 Err("the policy's `admin` has no port to ask it at")
             }

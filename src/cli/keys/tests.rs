@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::app::{self, Running, Start};
-use crate::config::{self, AccessLog, Address, Listen, Loaded, Secret};
+use crate::config::{self, Address, Admin, Config, Listen, Loaded, LogTo, Secret};
 
 fn new(agent: &str) -> New {
     New {
@@ -30,9 +30,9 @@ fn keeping(directory: &Path) -> Config {
     let free = SocketAddr::from(([127, 0, 0, 1], 0));
     let mut config = config::without_file();
     config.listen = vec![at(free)];
-    config.admin = Some(at(free));
+    config.admin = Some(Admin::at(Address::Tcp(free)));
     config.state = Some(directory.join("state"));
-    config.telemetry.access_log = AccessLog::Off;
+    config.telemetry.access_log = LogTo::Off;
     config
 }
 
@@ -41,12 +41,12 @@ fn running(mut config: Config) -> (Running, Config) {
     let loaded = Loaded { config: config.clone(), files: Vec::new(), digest: String::new() };
     let (source, metrics) = (Source::default(), Arc::default());
     let running = app::start(Start { source, loaded, workers: Some(1), metrics }).unwrap();
-    config.admin = running.admin.map(at);
+    config.admin = running.admin.map(|addr| Admin::at(Address::Tcp(addr)));
     (running, config)
 }
 
 fn said(config: &Config, command: &Keys) -> Said {
-    act(config, command).unwrap()
+    act(&Reach::from(config), command).unwrap()
 }
 
 fn list(config: &Config) -> String {
@@ -54,7 +54,7 @@ fn list(config: &Config) -> String {
 }
 
 fn revoke(config: &Config, id: &str) -> Result<Said, Failure> {
-    act(config, &Keys::Revoke(Revoke { id: id.to_owned(), policy: policy() }))
+    act(&Reach::from(config), &Keys::Revoke(Revoke { id: id.to_owned(), policy: policy() }))
 }
 
 /// Makes, lists and revokes; the store must hold what was made.
@@ -126,11 +126,11 @@ fn a_running_instance_is_asked() {
     let state = config.state.clone().unwrap();
     let token = std::fs::read_to_string(state.join("admin.token")).unwrap();
     std::fs::write(state.join("admin.token"), "another").unwrap();
-    let Failure(code, text) = act(&config, &Keys::New(new("x"))).unwrap_err();
+    let Failure(code, text) = act(&Reach::from(&config), &Keys::New(new("x"))).unwrap_err();
     assert!(code == CANNOT_START && text.contains("does not know the token"), "{text}");
     std::fs::write(state.join("admin.token"), token).unwrap();
     let off = Config { admin: None, ..config.clone() };
-    let Failure(code, text) = act(&off, &Keys::New(new("x"))).unwrap_err();
+    let Failure(code, text) = act(&Reach::from(&off), &Keys::New(new("x"))).unwrap_err();
     assert!(code == CANNOT_START && text.contains("stop it first"), "{text}");
     running.stop();
     let store = Store::open(&state).unwrap();
@@ -167,7 +167,8 @@ fn without_a_store_the_line_for_the_policy_file_is_said() {
     let mac = hmac(made.out.trim_ascii_end(), b"a pepper");
     assert!(made.err.ends_with(&line("hmac", &hex(&mac))), "{}", made.err);
     assert!(!made.err.contains("a pepper"));
-    let Failure(code, text) = act(&config, &Keys::List(List { policy: policy() })).unwrap_err();
+    let Failure(code, text) =
+        act(&Reach::from(&config), &Keys::List(List { policy: policy() })).unwrap_err();
     assert!(code == BAD_USAGE && text.contains("agents.keys"), "{text}");
 }
 
@@ -176,14 +177,14 @@ fn what_makes_no_sense_makes_no_key() {
     let directory = tempfile::tempdir().unwrap();
     let config = keeping(directory.path());
     for wrong in [New { team: Some("a b".to_owned()), ..new("a") }, new("")] {
-        let Failure(code, _) = act(&config, &Keys::New(wrong)).unwrap_err();
+        let Failure(code, _) = act(&Reach::from(&config), &Keys::New(wrong)).unwrap_err();
         assert_eq!(code, BAD_USAGE);
     }
     assert!(!directory.path().join("state").exists());
     let file = directory.path().join("file");
     std::fs::write(&file, "").unwrap();
     let config = Config { state: Some(file.clone()), ..config };
-    let Failure(code, text) = act(&config, &Keys::New(new("a"))).unwrap_err();
+    let Failure(code, text) = act(&Reach::from(&config), &Keys::New(new("a"))).unwrap_err();
     assert!(code == NO_STORE && text.contains(&file.display().to_string()), "{text}");
 }
 
@@ -200,7 +201,7 @@ fn a_store_that_another_has_open_is_no_start() {
     assert!(matches!(error, app::StartError::Store(StoreError::InUse { .. })), "{error:?}");
     assert!(error.to_string().contains(&state.display().to_string()), "{error}");
     // without an instance there is nobody to ask
-    let Failure(code, text) = act(&config, &Keys::New(new("x"))).unwrap_err();
+    let Failure(code, text) = act(&Reach::from(&config), &Keys::New(new("x"))).unwrap_err();
     assert!(code == CANNOT_START && text.contains("has no port to ask it at"), "{text}");
     assert!(store.close(PATIENCE));
     let (running, config) = running(config);
