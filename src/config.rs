@@ -4,6 +4,7 @@
 //! keys, and the JSON Schema is made from it.
 //!
 //! Values here are checked and complete: no defaults are left to decide, no reference dangles.
+mod admin;
 mod agents;
 mod cache;
 mod fault;
@@ -13,18 +14,23 @@ mod keys;
 mod known;
 mod listen;
 mod load;
+mod otlp;
 mod policies;
 mod prices;
 mod read;
+mod reference;
 mod resilience;
 mod routes;
 mod schema;
+mod secret;
 mod show;
+mod tasks;
 mod upstream;
 mod url;
 mod validate;
 mod vendors;
 mod warnings;
+mod webhooks;
 
 #[cfg(test)]
 mod tests;
@@ -36,24 +42,30 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 
+pub use admin::{Admin, is_far, open_to_strangers, remedy};
 pub use agents::{Access, AgentKey, Agents, Certificate, KeyHash, Network, Peer};
 pub use cache::{Cache, Embedder, Mode as SemanticMode, Replay, Scope, Semantic};
 pub use fault::{Fault, Faults};
 pub use listen::address;
-pub use load::{Loaded, Overrides, Source, load, parse, without_file};
+pub use load::{Loaded, Overrides, Reach, Source, load, parse, without_file};
+pub use otlp::{Otlp, OtlpProtocol};
 pub use policies::{
     CacheRule, Calendar, Limit, Matcher, Measure, Mode, Per, Policy, Queue, Runaway, RunawayAction,
     TokenWeights, Window,
 };
 pub use prices::{Price, Prices};
+pub use reference::reference;
 pub use resilience::{
     Balance, Breaker, Exhausted, Goal, HealthCheck, Hedge, Retry, Route, Timeouts, WebSocket,
 };
 pub use schema::schema;
+pub use secret::Secret;
 pub use show::redacted;
+pub use tasks::{Offload, TaskEnd, Tasks};
 pub use url::proxy;
 pub use validate::is_level;
 pub use warnings::{Warning, warnings};
+pub use webhooks::{SigningSecret, Webhook};
 
 use crate::wire::Dialect;
 
@@ -62,13 +74,15 @@ use crate::wire::Dialect;
 pub struct Config {
     pub listen: Vec<Listen>,
     /// `None`: no admin listener.
-    pub admin: Option<Listen>,
+    pub admin: Option<Admin>,
     pub server: Server,
     /// In the order of the file; routes refer to them by index.
     pub upstreams: Vec<Upstream>,
     pub routes: Vec<Route>,
-    /// Where budgets and keys are kept. `None`: in memory only.
+    /// Where budgets, keys and tasks are kept. `None`: in memory only.
     pub state: Option<PathBuf>,
+    /// `None`: no call becomes a task. There only with `state`.
+    pub tasks: Option<Tasks>,
     pub agents: Agents,
     pub prices: Prices,
     pub policies: Vec<Policy>,
@@ -153,6 +167,9 @@ pub struct Upstream {
     pub dialect: Dialect,
     /// OpenTelemetry's `gen_ai.provider.name`.
     pub provider: Arc<str>,
+    /// It makes responses with `background: true` itself. Where the file does not say so, by its hosts:
+    /// a name says nothing of who answers.
+    pub background: bool,
     /// At least one.
     pub urls: Vec<Origin>,
     /// What a bare SDK path (`/chat/completions`) is given in front: `/v1`, `/v1beta`, or nothing.
@@ -216,6 +233,7 @@ impl Upstream {
             name: Arc::from(name),
             dialect: Dialect::OpenAi,
             provider: Arc::from(name),
+            background: false,
             urls: Vec::new(),
             api_prefix: Arc::from("/v1"),
             keys: Vec::new(),
@@ -310,12 +328,23 @@ pub struct Telemetry {
     /// A filter as `RUST_LOG` takes it: `info`, `tidegate=debug,warn`.
     pub level: String,
     pub form: LogForm,
-    pub access_log: AccessLog,
+    /// A line a call.
+    pub access_log: LogTo,
+    /// A record for each call that used something, for whoever bills.
+    pub usage: LogTo,
+    /// `None`: nothing is sent.
+    pub otlp: Option<Otlp>,
 }
 
 impl Default for Telemetry {
     fn default() -> Self {
-        Self { level: "info".to_owned(), form: LogForm::Auto, access_log: AccessLog::Stdout }
+        Self {
+            level: "info".to_owned(),
+            form: LogForm::Auto,
+            access_log: LogTo::Stdout,
+            usage: LogTo::Off,
+            otlp: None,
+        }
     }
 }
 
@@ -327,30 +356,12 @@ pub enum LogForm {
     Text,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AccessLog {
+/// Where lines go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LogTo {
     Off,
     Stdout,
     Stderr,
-}
-
-/// A value that must never be seen: no Debug, no Display, no Serialize shows it.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(Arc<str>);
-
-impl Secret {
-    pub fn new(value: impl Into<Arc<str>>) -> Self {
-        Self(value.into())
-    }
-
-    /// The value itself; for the request that is about to be sent, and nothing else.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Secret(…)")
-    }
+    /// Appended to; opened anew at SIGUSR1.
+    File(PathBuf),
 }

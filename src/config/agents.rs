@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use http::HeaderName;
 
-pub(super) use read::agents;
+pub(super) use read::{agents, pepper};
 
 use super::Secret;
 use crate::identity::Rung;

@@ -49,7 +49,8 @@ impl<'n> Expanded<'n> {
 
 /// A known beginning, a user before a host, or a long run of letters with digits among them.
 fn may_be_credential(text: &str) -> bool {
-    const BEGINNINGS: [&str; 8] = ["tgk_", "sk-", "sk_", "gsk_", "xai-", "AIza", "hf_", "Bearer "];
+    const BEGINNINGS: [&str; 9] =
+        ["tgk_", "whsec_", "sk-", "sk_", "gsk_", "xai-", "AIza", "hf_", "Bearer "];
     let of_word = |c: char| c.is_ascii_alphanumeric() || "-_+=".contains(c);
     let long = |run: &str| run.len() >= 20 && run.contains(|c: char| c.is_ascii_digit());
     text.contains('@')

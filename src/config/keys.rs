@@ -5,18 +5,22 @@
 
 mod agents;
 mod cache;
+mod otlp;
 mod policies;
 mod resilience;
 mod route;
+mod tasks;
 mod upstream;
 
 pub(super) use agents::{ACCESS, AGENT_KEY, AGENTS, CERTIFICATE, PEER, RUNGS, STATE};
 pub(super) use cache::{CACHE, EMBEDDER, MODES, REPLAYS, SCOPES, SEMANTIC};
+pub(super) use otlp::{OTLP, PROTOCOLS};
 pub(super) use policies::{
     ACTIONS, CLASSES, LIMITS, MATCH, PERS, POLICY, PRICE, QUEUE, RUNAWAY, TOKEN_WEIGHTS,
 };
 pub(super) use resilience::{BALANCES, BREAKER, HEALTH, HEDGE, RETRY, WEBSOCKET};
 pub(super) use route::{EXHAUSTED, GOAL, ROUTE};
+pub(super) use tasks::{ENDS, OFFLOADS, PER_AGENT, TASKS, WEBHOOK};
 pub(super) use upstream::{POOL, TIMEOUTS, UPSTREAM, UPSTREAM_TLS};
 
 /// A mapping with a fixed set of keys.
@@ -64,6 +68,8 @@ pub(super) enum Shape {
     Secret,
     /// Path of a file that must be there.
     File,
+    /// Path of a file, told from a word by how it begins.
+    LogFile,
     Section(&'static Section),
     /// Names of the user's own, each with a value of this shape.
     Names(&'static Shape),
@@ -94,15 +100,18 @@ const fn optional(name: &'static str, shape: &'static Shape, doc: &'static str) 
 
 pub(super) const DIALECTS: &[&str] = &["openai", "anthropic", "gemini", "ollama", "http"];
 pub(super) const CLIENT_AUTH: &[&str] = &["optional", "required"];
+pub(super) const SWITCH: &[&str] = &["off", "on"];
 pub(super) const HTTP2: &[&str] = &["auto", "never", "always"];
+pub(super) const BACKGROUNDS: &[&str] = &["auto", "on", "off"];
 pub(super) const PACINGS: &[&str] = &["auto", "latency", "off"];
 pub(super) const LOG_FORMS: &[&str] = &["auto", "json", "text"];
-pub(super) const ACCESS_LOGS: &[&str] = &["off", "stdout", "stderr"];
+pub(super) const LOGS: &[&str] = &["off", "stdout", "stderr"];
 pub(super) const BUILTINS: &[&str] = &["simulator"];
 
 const ADDRESS: Shape = Shape::Text("127.0.0.1:8080, unix:/path, systemd: or systemd:NAME");
 const DIRECTORY: Shape = Shape::Text("path of a directory");
 const GLOB: Shape = Shape::Text("a glob like gpt-*");
+const LOG: Shape = Shape::AnyOf(&[&Shape::Word(LOGS), &Shape::LogFile]);
 const URL: Shape = Shape::Text("http://host[:port][/path], https://… or unix:/path");
 const LISTENER: Shape = Shape::AnyOf(&[&ADDRESS, &Shape::Section(&LISTEN)]);
 
@@ -119,14 +128,20 @@ pub(super) static ROOT: Section = Section {
             "admin",
             &Shape::AnyOf(&[&ADDRESS, &Shape::Section(&ADMIN)]),
             "127.0.0.1:8081",
-            "Health, metrics and state, or `off`. It asks no one who they are: open it beyond \
-             loopback only where the network is trusted, as for the probes of Kubernetes.",
+            "The page, health, metrics and state, or `off`. Open to all on loopback and on a Unix \
+             socket; elsewhere it needs `token`, client certificates or `state`.",
         ),
         optional("server", &Shape::Section(&SERVER), "Bounds on what a client may do."),
         optional(
             "state",
             &Shape::AnyOf(&[&DIRECTORY, &Shape::Section(&STATE)]),
-            "Where budgets and keys outlive the process. Without it: in memory only.",
+            "Where budgets, keys and tasks outlive the process. Without it: in memory only, and no tasks.",
+        ),
+        optional(
+            "tasks",
+            &Shape::AnyOf(&[&cache::OFF, &Shape::Section(&TASKS)]),
+            "Calls that are answered at once and made in the background; or `off`, as without \
+             `state`.",
         ),
         optional(
             "upstreams",
@@ -164,7 +179,7 @@ pub(super) static ROOT: Section = Section {
         optional("telemetry", &Shape::Section(&TELEMETRY), "What is logged, and how."),
     ],
     required: &[],
-    later: &["tasks"],
+    later: &[],
 };
 
 pub(super) static LISTEN: Section = Section {
@@ -179,9 +194,23 @@ pub(super) static LISTEN: Section = Section {
 
 pub(super) static ADMIN: Section = Section {
     title: "The admin listener",
-    keys: &[optional("at", &ADDRESS, "The address.")],
+    keys: &[
+        optional("at", &ADDRESS, "The address."),
+        optional(
+            "tls",
+            &Shape::Section(&LISTEN_TLS),
+            "Serve TLS here. With `client_ca`, a certificate is the proof that is asked for.",
+        ),
+        optional(
+            "token",
+            &Shape::Secret,
+            "Asked of everybody as `Authorization: Bearer`, but for /livez, /readyz and /healthz. \
+             16 characters at least; TIDEGATE_ADMIN_TOKEN wins over it.",
+        ),
+        key("actions", &Shape::Word(SWITCH), "off", "Whether the page may end calls and tasks."),
+    ],
     required: &["at"],
-    later: &["tls"],
+    later: &[],
 };
 
 pub(super) static LISTEN_TLS: Section = Section {
@@ -276,8 +305,26 @@ pub(super) static TELEMETRY: Section = Section {
             "What goes to the log on stderr.",
         ),
         key("form", &Shape::Word(LOG_FORMS), "auto", "auto: text on a terminal, JSON elsewhere."),
-        key("access_log", &Shape::Word(ACCESS_LOGS), "stdout", "One line a request."),
+        key(
+            "access_log",
+            &LOG,
+            "stdout",
+            "One line a request. A file is appended to, and opened anew at SIGUSR1.",
+        ),
+        key(
+            "usage",
+            &LOG,
+            "off",
+            "One JSON line for each call that was sent to a backend or spared, for billing: tokens \
+             and billionths of a dollar as whole numbers.",
+        ),
+        optional(
+            "otlp",
+            &Shape::AnyOf(&[&cache::OFF, &URL, &Shape::Section(&OTLP)]),
+            "The OpenTelemetry collector that traces and metrics are sent to. Without it the \
+             standard variables (OTEL_EXPORTER_OTLP_ENDPOINT, …) say where to; `off`: nowhere.",
+        ),
     ],
     required: &[],
-    later: &["otlp", "traces", "metrics"],
+    later: &[],
 };

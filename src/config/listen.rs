@@ -1,8 +1,8 @@
-//! Addresses we listen on: `listen`, `admin`, and that no two of them clash.
+//! Addresses we listen on: `listen`, and that no two of them clash; `admin` is in `config/admin.rs`.
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::file::{Kind, Place};
-use super::keys::{ADMIN, CLIENT_AUTH, LISTEN, LISTEN_TLS};
+use super::keys::{CLIENT_AUTH, LISTEN, LISTEN_TLS};
 use super::read::{At, Reader};
 use super::url::socket_path;
 use super::{Address, Listen, ListenTls};
@@ -91,7 +91,7 @@ fn listener<'r>(reader: &'r Reader<'r>, at: &At<'_>) -> Option<Placed> {
     Some(placed(Listen { at: address, tls }))
 }
 
-fn listen_tls<'r>(reader: &'r Reader<'r>, at: &At<'_>) -> Option<ListenTls> {
+pub(super) fn listen_tls<'r>(reader: &'r Reader<'r>, at: &At<'_>) -> Option<ListenTls> {
     let fields = reader.section(at, &LISTEN_TLS)?;
     let cert = fields.needed("cert", "`cert` and `key`, both");
     let key = fields.needed("key", "`cert` and `key`, both");
@@ -105,19 +105,9 @@ fn listen_tls<'r>(reader: &'r Reader<'r>, at: &At<'_>) -> Option<ListenTls> {
     Some(ListenTls { cert: cert?, key: key?, client_ca, client_required: auth != Some(0) })
 }
 
-/// `admin`: an address, or `off`.
-pub(super) fn admin<'r>(reader: &'r Reader<'r>, at: &At<'_>) -> Option<Placed> {
-    if matches!(&at.node.kind, Kind::Text(text) if text == "off") {
-        return None;
-    }
-    let address = if matches!(at.node.kind, Kind::Map(_)) {
-        let fields = reader.section(at, &ADMIN)?;
-        address_at(reader, &fields.needed("at", "the key `at` with an address")?, ONE_OR_OFF)
-    } else {
-        address_at(reader, at, ONE_OR_OFF)
-    };
-    let listen = Listen { at: address?, tls: None };
-    Some(Placed { listen, place: at.node.place, path: at.path.clone() })
+/// Where the admin listener is.
+pub(super) fn admin_address(reader: &Reader<'_>, at: &At<'_>) -> Option<Address> {
+    address_at(reader, at, ONE_OR_OFF)
 }
 
 /// No two listeners may want the same socket.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::fault::Faults;
 use super::listen::clash;
 use super::read::{ReadFile, Reader, World};
-use super::{Address, Config, Listen, LogForm, file, validate};
+use super::{Address, Admin, Config, Listen, LogForm, Otlp, Secret, file, otlp, validate};
 use crate::units::show_size;
 
 /// Largest policy file that is read.
@@ -22,6 +22,25 @@ pub struct Loaded {
     pub files: Vec<PathBuf>,
     /// 16 hexadecimal digits over the content of all files: equal means that nothing changed.
     pub digest: String,
+}
+
+/// What a command needs to find an instance and its store: the rest of the policy is not looked
+/// at, nor are the variables that it names.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reach {
+    /// As in [`Config`].
+    pub admin: Option<Admin>,
+    /// As in [`Config`].
+    pub state: Option<PathBuf>,
+    /// That of `agents`; read only without `state`, whose store has one of its own.
+    pub pepper: Option<Secret>,
+}
+
+impl From<&Config> for Reach {
+    fn from(config: &Config) -> Self {
+        let (admin, state) = (config.admin.clone(), config.state.clone());
+        Self { admin, state, pepper: config.agents.pepper.clone() }
+    }
 }
 
 /// Where the configuration comes from, each time it is loaded.
@@ -39,18 +58,38 @@ pub struct Overrides {
     pub listen: Vec<Address>,
     /// `Some(None)`: no admin listener.
     pub admin: Option<Option<Address>>,
+    /// What the admin listener asks for.
+    pub admin_token: Option<Secret>,
     pub level: Option<String>,
     pub form: Option<LogForm>,
 }
 
 impl Source {
     pub fn load(&self) -> Result<Loaded, Faults> {
-        let mut loaded = match &self.path {
-            Some(path) => load(path)?,
-            None => Loaded { config: without_file(), files: Vec::new(), digest: digest(b"", &[]) },
+        let mut loaded = if let Some(path) = &self.path {
+            load(path)?
+        } else {
+            let mut config = without_file();
+            config.telemetry.otlp = of_environment()?;
+            Loaded { config, files: Vec::new(), digest: digest(b"", &[]) }
         };
         self.overrides.apply(&mut loaded.config)?;
+        if let Some(admin) = &loaded.config.admin {
+            let name = self.path.as_ref().map(|path| path.display().to_string());
+            let name = name.as_deref().unwrap_or("command line");
+            admin.check(name, loaded.config.state.is_some())?;
+        }
         Ok(loaded)
+    }
+
+    /// Where the instance of this policy is found. A variable of an upstream may be unset here: who
+    /// asks an instance need not have its keys.
+    pub fn reach(&self) -> Result<Reach, Faults> {
+        let Some(path) = &self.path else { return Ok(Reach::from(&without_file())) };
+        let (name, text) = read_text(path)?;
+        let env = |name: &str| std::env::var(name).ok();
+        let reader = Reader::new(&name, world(&env, &read_bounded, path));
+        validate::reach(&reader, &file::parse(&name, &text)?)
     }
 }
 
@@ -61,7 +100,11 @@ impl Overrides {
             config.listen = self.listen.iter().map(plain).collect();
         }
         if let Some(admin) = &self.admin {
-            config.admin = admin.clone().map(|at| Listen { at, tls: None });
+            let before = config.admin.take();
+            config.admin = admin.clone().map(|at| moved(before, at));
+        }
+        if let (Some(admin), Some(token)) = (&mut config.admin, &self.admin_token) {
+            admin.token = Some(token.clone());
         }
         if let Some(level) = &self.level {
             config.telemetry.level.clone_from(level);
@@ -69,8 +112,8 @@ impl Overrides {
         if let Some(form) = self.form {
             config.telemetry.form = form;
         }
-        let all: Vec<&Address> =
-            config.listen.iter().chain(&config.admin).map(|listen| &listen.at).collect();
+        let listen = config.listen.iter().map(|listen| &listen.at);
+        let all: Vec<&Address> = listen.chain(config.admin.iter().map(|admin| &admin.at)).collect();
         let twice = all.iter().enumerate().any(|(i, at)| all[..i].iter().any(|b| clash(at, b)));
         if twice {
             let found = "an address that two listeners take".to_owned();
@@ -81,17 +124,25 @@ impl Overrides {
     }
 }
 
+/// The same door elsewhere. A Unix socket has no TLS.
+fn moved(before: Option<Admin>, at: Address) -> Admin {
+    let mut admin = before.unwrap_or_else(|| Admin::at(at.clone()));
+    if matches!(at, Address::Unix(_)) {
+        admin.tls = None;
+    }
+    Admin { at, ..admin }
+}
+
+fn of_environment() -> Result<Option<Otlp>, Faults> {
+    otlp::of_environment(&|name| std::env::var(name).ok()).map_err(|unread| {
+        let found = format!("the variable {} of another form", unread.variable);
+        Faults::whole("environment", found, unread.expected)
+    })
+}
+
 /// Reads a policy file, with the variables of this process.
 pub fn load(path: &Path) -> Result<Loaded, Faults> {
-    let name = path.display().to_string();
-    let whole = |found: String, expected: &str| Faults::whole(&name, found, expected);
-    let bytes = read_bounded(path, LARGEST).map_err(|error| {
-        whole(format!("a file that cannot be read: {error}"), "a policy file of 1 MiB at most")
-    })?;
-    let text = String::from_utf8(bytes).map_err(|error| {
-        let at = error.utf8_error().valid_up_to();
-        whole(format!("a byte that is not UTF-8, at offset {at}"), "a policy file in UTF-8")
-    })?;
+    let (name, text) = read_text(path)?;
     let env = |name: &str| std::env::var(name).ok();
     let reader = Reader::new(&name, world(&env, &read_bounded, path));
     let config = validate::root(&reader, &file::parse(&name, &text)?)?;
@@ -101,6 +152,20 @@ pub fn load(path: &Path) -> Result<Loaded, Faults> {
     let mut files: Vec<PathBuf> = files.collect();
     files.dedup();
     Ok(Loaded { config, files, digest })
+}
+
+/// The file's name, as faults say it, and its text.
+fn read_text(path: &Path) -> Result<(String, String), Faults> {
+    let name = path.display().to_string();
+    let whole = |found: String, expected: &str| Faults::whole(&name, found, expected);
+    let bytes = read_bounded(path, LARGEST).map_err(|error| {
+        whole(format!("a file that cannot be read: {error}"), "a policy file of 1 MiB at most")
+    })?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        whole(format!("a byte that is not UTF-8, at offset {at}"), "a policy file in UTF-8")
+    })?;
+    Ok((name, text))
 }
 
 /// Reads the text of a policy file. `name` is its path: it stands in the faults, and relative

@@ -34,6 +34,9 @@ pub struct Policy {
     pub runaway: Option<Runaway>,
     /// `None`: another policy decides.
     pub cache: Option<CacheRule>,
+    /// How long a stream can be taken up again after its client was lost; zero: not at all.
+    /// `None`: another policy decides.
+    pub resume: Option<Duration>,
     /// A hard money budget may end a stream that would go past it.
     pub cut_streams: bool,
     /// An IANA name, for calendar budgets.
@@ -298,6 +301,7 @@ impl Default for Policy {
             queue: None,
             runaway: None,
             cache: None,
+            resume: None,
             cut_streams: false,
             time_zone: Arc::from("UTC"),
         }

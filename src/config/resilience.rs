@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use http::HeaderName;
 
+use super::Offload;
 use crate::identity::Class;
 use crate::wire::Dialect;
 
@@ -33,6 +34,8 @@ pub struct Route {
     /// Most calls at once, with a queue of their own. `None`: no lane of its own.
     pub concurrency: Option<usize>,
     pub on_exhausted: Exhausted,
+    /// Whether its calls become tasks; of no meaning without `tasks`.
+    pub offload: Offload,
     /// How logs and metrics call it.
     pub name: Arc<str>,
 }
@@ -69,6 +72,7 @@ impl Route {
             models: Vec::new(),
             concurrency: None,
             on_exhausted: Exhausted::Refuse,
+            offload: Offload::Offered,
             name: Arc::from(name),
         }
     }

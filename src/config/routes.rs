@@ -7,9 +7,9 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use super::file::{Kind, Node};
-use super::keys::{CLASSES, ROUTE};
+use super::keys::{CLASSES, OFFLOADS, ROUTE};
 use super::read::{At, Reader};
-use super::{Exhausted, Route, Upstream};
+use super::{Exhausted, Offload, Route, Upstream};
 use crate::identity::Class;
 use crate::wire::Dialect;
 use goals::Backends;
@@ -56,17 +56,19 @@ pub(super) fn some_wait(node: &Node) -> bool {
         })
 }
 
-/// Reads `routes`; `names` are the upstreams as written, also those that are at fault.
+/// Reads `routes`; `names` are the upstreams as written, also those that are at fault, and `tasks`
+/// says whether calls can become such.
 pub(super) fn routes(
     reader: &Reader<'_>,
     at: &At<'_>,
     upstreams: &[Upstream],
     names: &[&str],
+    tasks: bool,
 ) -> Vec<Route> {
     let backends = Backends { sound: upstreams, names };
     let mut routes: Vec<Route> = Vec::new();
     for item in reader.list(at, "a list of rules like { path: /v1, to: openai }") {
-        let Some(route) = route(reader, &item, &backends) else { continue };
+        let Some(route) = route(reader, &item, &backends, tasks) else { continue };
         if let Some(earlier) = routes.iter().find(|earlier| matching::shadows(earlier, &route)) {
             let found =
                 format!("a rule that is never reached: `{}` takes all its calls", earlier.name);
@@ -81,7 +83,12 @@ pub(super) fn routes(
     routes
 }
 
-fn route<'r>(reader: &'r Reader<'r>, at: &At<'_>, backends: &Backends<'_>) -> Option<Route> {
+fn route<'r>(
+    reader: &'r Reader<'r>,
+    at: &At<'_>,
+    backends: &Backends<'_>,
+    tasks: bool,
+) -> Option<Route> {
     let fields = reader.section(at, &ROUTE)?;
     let path = fields.maybe("path", matching::path);
     let model =
@@ -100,6 +107,7 @@ fn route<'r>(reader: &'r Reader<'r>, at: &At<'_>, backends: &Backends<'_>) -> Op
         model,
         concurrency: concurrency.map(|places| places as usize),
         on_exhausted: fields.read("on_exhausted", Exhausted::Refuse, goals::exhausted),
+        offload: fields.read("async", Offload::Offered, |r, at| offload(r, at, tasks)),
         ..Route::new("", 0)
     };
     // the rest was read for its faults
@@ -109,6 +117,16 @@ fn route<'r>(reader: &'r Reader<'r>, at: &At<'_>, backends: &Backends<'_>) -> Op
     route.path = if fields.get("path").is_some() { path? } else { route.path };
     route.name = name.unwrap_or_else(|| own_name(&route));
     Some(route)
+}
+
+/// `tasks`: there are such.
+fn offload(reader: &Reader<'_>, at: &At<'_>, tasks: bool) -> Option<Offload> {
+    let offload = reader.choice(at, OFFLOADS, &Offload::ALL)?;
+    if offload == Offload::Always && !tasks {
+        let expected = "`state` at the root, like `state: ./tidegate-data`, and no `tasks: off`";
+        reader.wrong(at, "`async: always` without tasks", expected);
+    }
+    Some(offload)
 }
 
 /// What the rule asks for, in few words.

@@ -94,6 +94,7 @@ fn shape(shape: &Shape) -> Map<String, Value> {
             json!({ "type": "string", "minLength": 1, "title": "${NAME} or file:/path" })
         }
         Shape::File => json!({ "type": "string", "minLength": 1, "title": "path of a PEM file" }),
+        Shape::LogFile => pattern(r"(\.\.?)?/.+", "/path or ./path of a file"),
         Shape::Section(inner) => return section(inner),
         Shape::Names(value) => json!({
             "type": "object",

@@ -4,21 +4,26 @@
 //! the secrets, which stand as `<redacted>`, and the hashes of keys, which are cut short.
 mod agents;
 mod cache;
+mod otlp;
 mod policies;
 mod resilience;
 mod route;
+mod tasks;
 mod upstream;
 
 use std::fmt::{self, Display, Write as _};
 use std::time::Duration;
 
 use agents::write_agents;
+use otlp::write_otlp;
 use policies::{write_policies, write_prices};
 use route::write_route;
+use tasks::write_tasks;
 use upstream::write_upstream;
 
 use super::{
-    AccessLog, Address, Config, Exhausted, Host, Listen, LogForm, Origin, Pacing, Server, Upstream,
+    Address, Admin, Config, Exhausted, Host, Listen, ListenTls, LogForm, LogTo, Origin, Pacing,
+    Server, Upstream,
 };
 use crate::units::{show_duration, show_size};
 use crate::wire::Dialect;
@@ -38,13 +43,14 @@ fn write_config(out: &mut String, config: &Config) -> fmt::Result {
         write_listen(out, listen)?;
     }
     match &config.admin {
-        Some(admin) => writeln!(out, "admin: {}", quoted(&admin.at))?,
+        Some(admin) => write_admin(out, admin)?,
         None => writeln!(out, "admin: off")?,
     }
     write_server(out, &config.server)?;
     if let Some(dir) = &config.state {
         writeln!(out, "state:\n  dir: {}", quoted(dir.display()))?;
     }
+    write_tasks(out, config.tasks.as_ref())?;
     writeln!(out, "upstreams:")?;
     for upstream in &config.upstreams {
         write_upstream(out, upstream, waits(config, upstream))?;
@@ -63,12 +69,18 @@ fn write_config(out: &mut String, config: &Config) -> fmt::Result {
         LogForm::Json => "json",
         LogForm::Text => "text",
     };
-    let access = match telemetry.access_log {
-        AccessLog::Off => "off",
-        AccessLog::Stdout => "stdout",
-        AccessLog::Stderr => "stderr",
-    };
-    writeln!(out, "  form: {form}\n  access_log: {access}")
+    let (access, usage) = (log_to(&telemetry.access_log), log_to(&telemetry.usage));
+    writeln!(out, "  form: {form}\n  access_log: {access}\n  usage: {usage}")?;
+    write_otlp(out, telemetry.otlp.as_ref())
+}
+
+fn log_to(to: &LogTo) -> String {
+    match to {
+        LogTo::Off => "off".to_owned(),
+        LogTo::Stdout => "stdout".to_owned(),
+        LogTo::Stderr => "stderr".to_owned(),
+        LogTo::File(path) => quoted(path.display()),
+    }
 }
 
 /// Whether a call may wait for this upstream: `timeouts.queue` says how long.
@@ -83,14 +95,27 @@ fn waits(config: &Config, upstream: &Upstream) -> bool {
 
 fn write_listen(out: &mut String, listen: &Listen) -> fmt::Result {
     writeln!(out, "  - at: {}", quoted(&listen.at))?;
-    let Some(tls) = &listen.tls else { return Ok(()) };
-    writeln!(out, "    tls:")?;
-    writeln!(out, "      cert: {}", quoted(tls.cert.display()))?;
-    writeln!(out, "      key: {}", quoted(tls.key.display()))?;
+    write_tls(out, "    ", listen.tls.as_ref())
+}
+
+fn write_admin(out: &mut String, admin: &Admin) -> fmt::Result {
+    writeln!(out, "admin:\n  at: {}", quoted(&admin.at))?;
+    write_tls(out, "  ", admin.tls.as_ref())?;
+    if admin.token.is_some() {
+        writeln!(out, "  token: {REDACTED}")?;
+    }
+    writeln!(out, "  actions: {}", if admin.actions { "on" } else { "off" })
+}
+
+fn write_tls(out: &mut String, indent: &str, tls: Option<&ListenTls>) -> fmt::Result {
+    let Some(tls) = tls else { return Ok(()) };
+    writeln!(out, "{indent}tls:")?;
+    writeln!(out, "{indent}  cert: {}", quoted(tls.cert.display()))?;
+    writeln!(out, "{indent}  key: {}", quoted(tls.key.display()))?;
     if let Some(ca) = &tls.client_ca {
         let auth = if tls.client_required { "required" } else { "optional" };
-        writeln!(out, "      client_ca: {}", quoted(ca.display()))?;
-        writeln!(out, "      client_auth: {auth}")?;
+        writeln!(out, "{indent}  client_ca: {}", quoted(ca.display()))?;
+        writeln!(out, "{indent}  client_auth: {auth}")?;
     }
     Ok(())
 }

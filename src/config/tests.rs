@@ -9,12 +9,20 @@ use serde_json::Value;
 use super::file::{Kind, Node};
 use super::keys::{ROOT, Section, Shape};
 use super::*;
+use crate::io::base64;
 
 const EXAMPLE: &str = include_str!("../../config.example.yaml");
 const SCHEMA: &str = include_str!("../../packaging/config.schema.json");
+const REFERENCE: &str = include_str!("../../docs/policy.md");
 
-#[expect(clippy::unnecessary_wraps, reason = "stands in for the environment")]
 fn any_variable(name: &str) -> Option<String> {
+    // these say something without being named
+    if name.starts_with("OTEL_") {
+        return None;
+    }
+    if name.starts_with("OPS_SECRET") {
+        return Some(format!("whsec_{}", base64::encode(format!("{name:-^48}").as_bytes())));
+    }
     // no two keys of an upstream may be alike
     Some(format!("some-value-of-{name}"))
 }
@@ -30,7 +38,8 @@ fn parse_here(text: &str) -> Result<Config, Faults> {
 
 /// The example with the settings that are commented out, and without those they stand in for.
 fn example_in_full() -> String {
-    let lines = EXAMPLE.lines().filter(|line| !line.starts_with("listen: "));
+    let short = ["listen: ", "admin: "];
+    let lines = EXAMPLE.lines().filter(|line| !short.iter().any(|short| line.starts_with(short)));
     let setting =
         |line: &str| line.strip_prefix('#').filter(|rest| is_setting(rest)).map(str::to_owned);
     lines.map(|line| setting(line).unwrap_or_else(|| line.to_owned()) + "\n").collect()
@@ -42,6 +51,23 @@ fn is_setting(rest: &str) -> bool {
 }
 
 #[test]
+fn the_reference_is_the_one_that_is_printed() {
+    let page = reference();
+    assert!(page == REFERENCE, "docs/policy.md: tidegate schema --markdown >docs/policy.md");
+    // every section is told once, and every link leads to one
+    let headings: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix("## ")).collect();
+    let unique: BTreeSet<&str> = headings.iter().copied().collect();
+    assert_eq!(headings.len(), unique.len());
+    for link in page.split("](#").skip(1).filter_map(|rest| rest.split(')').next()) {
+        let leads = |heading: &&str| {
+            heading.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_lowercase()
+                == link.replace(['_', '-'], "")
+        };
+        assert!(headings.iter().any(leads), "{link}");
+    }
+}
+
+#[test]
 fn the_example_changes_nothing() {
     assert_eq!(parse_here(EXAMPLE).expect("right"), without_file());
 }
@@ -50,7 +76,14 @@ fn the_example_changes_nothing() {
 fn the_example_in_full_is_right_and_shows_the_defaults() {
     let config = parse_here(&example_in_full()).unwrap_or_else(|faults| panic!("{faults}"));
     assert_eq!(config.server, Server::default());
-    assert_eq!(config.telemetry, Telemetry::default());
+    let otlp = config.telemetry.otlp.clone().expect("there");
+    let plain = Otlp::new(otlp.endpoint.clone());
+    assert_eq!(Otlp { headers: Vec::new(), ..otlp }, plain);
+    assert_eq!(Telemetry { otlp: None, ..config.telemetry }, Telemetry::default());
+    let tasks = config.tasks.expect("there");
+    let ops = &tasks.webhooks[0];
+    assert_eq!((&ops.events[..], ops.private), (&TaskEnd::ALL[..], false));
+    assert_eq!(Tasks { webhooks: Vec::new(), ..tasks }, Tasks::default());
     let local = config.upstreams.iter().find(|u| &*u.name == "local").expect("there");
     let plain = Upstream::new("local");
     let slow = Some(Duration::from_secs(20));
@@ -100,7 +133,7 @@ fn used_keys(node: &Node, path: &str, chosen: bool, out: &mut BTreeSet<String>) 
         Kind::Map(entries) => {
             for entry in entries {
                 let path = format!("{path}/{}", entry.key);
-                let chosen = ["upstreams", "headers", "prices", "models", "to"];
+                let chosen = ["upstreams", "headers", "prices", "models", "to", "webhooks"];
                 let chosen = chosen.contains(&entry.key.as_str());
                 used_keys(&entry.value, &path, chosen, out);
                 out.insert(path);
@@ -121,8 +154,7 @@ fn the_example_names_every_key() {
     all_keys(&ROOT, "", &mut known);
     let mut used = BTreeSet::new();
     used_keys(&file::parse("", &example_in_full()).expect("YAML"), "", false, &mut used);
-    // a mapping with this one key says no more than the address alone
-    let missing: Vec<_> = known.difference(&used).filter(|key| *key != "/admin/at").collect();
+    let missing: Vec<_> = known.difference(&used).collect();
     assert!(missing.is_empty(), "{missing:?}");
 }
 
@@ -135,7 +167,7 @@ enum Inside {
 
 fn inside(key: &str) -> Inside {
     match key {
-        "upstreams" | "prices" => Inside::Names,
+        "upstreams" | "prices" | "webhooks" => Inside::Names,
         "routes" | "policies" | "keys" | "certificates" | "peers" | "fallback" => Inside::List,
         _ => Inside::Keys,
     }
@@ -263,6 +295,7 @@ fn the_told_defaults_of_health_hedge_and_routes_are_the_real_ones() {
     assert_eq!(plain.upstreams[0].health, Some(HealthCheck::new("/ok")));
     assert_eq!(plain.upstreams[0].hedge, Some(Hedge::default()));
     assert_eq!(plain.routes[0].on_exhausted, Exhausted::Refuse);
+    assert_eq!(plain.routes[0].offload, Offload::Offered);
     let mut told = 0;
     for (section, part) in
         [(&keys::HEALTH, "HEALTH"), (&keys::HEDGE, "HEDGE"), (&keys::ROUTE, "ROUTE")]
@@ -273,7 +306,7 @@ fn the_told_defaults_of_health_hedge_and_routes_are_the_real_ones() {
             told += 1;
         }
     }
-    assert_eq!(told, 6);
+    assert_eq!(told, 7);
 }
 
 #[test]
@@ -299,6 +332,29 @@ fn the_told_defaults_of_a_cache_are_the_real_ones() {
     let cache = Cache { semantic: Some(Semantic::default()), ..Cache::default() };
     let expected = Some(CacheRule::On(Arc::new(cache)));
     assert_eq!(whole.expect("right").policies[0].cache, expected);
+}
+
+#[test]
+fn the_told_defaults_of_tasks_are_the_real_ones() {
+    let mut told = 0;
+    let webhook = "webhooks: { a: { url: https://a, secret: '${OPS_SECRET}', KEY } }";
+    for (section, path) in
+        [(&keys::TASKS, "KEY"), (&keys::PER_AGENT, "per_agent: { KEY }"), (&keys::WEBHOOK, webhook)]
+    {
+        let config = |setting: &str| {
+            let text = format!("state: ./x\ntasks: {{ {} }}", path.replace("KEY", setting));
+            parse_here(&text).expect(&text)
+        };
+        let plain = config("");
+        for key in section.keys {
+            let Some(default) = key.default else { continue };
+            assert_eq!(config(&format!("{}: {default}", key.name)), plain, "{}", key.name);
+            told += 1;
+        }
+    }
+    assert_eq!(told, 9);
+    assert_eq!(parse_here("state: ./x").expect("right").tasks, Some(Tasks::default()));
+    assert_eq!(parse_here("state: ./x\ntasks: off").expect("right").tasks, None);
 }
 
 #[test]
@@ -342,7 +398,7 @@ fn what_is_shown_reads_back_and_holds_no_secret() {
     let config = parse_here(&example_in_full()).expect("right");
     let shown = redacted(&config);
     assert!(!shown.contains("some-value"), "{shown}");
-    assert!(!shown.contains("acme"), "{shown}");
+    assert!(!shown.contains("acme") && !shown.contains("whsec_"), "{shown}");
     // of a hash, a few digits are shown: put the rest back
     let whole = config.agents.keys.iter().fold(shown.clone(), |text, key| {
         let (KeyHash::Sha256(hash) | KeyHash::Hmac(hash)) = key.hash;
@@ -350,9 +406,20 @@ fn what_is_shown_reads_back_and_holds_no_secret() {
         assert!(!shown.contains(&hex[..12]) && !format!("{config:?}").contains(&hex[..12]));
         text.replace(&format!("{}…", &hex[..8]), &hex)
     });
+    // nor does the place of a secret read as one that signs
+    let whole = whole.lines().map(|line| {
+        let secret = line.trim_start().starts_with("secret: ");
+        let line =
+            if secret { "      secret: ['${OPS_SECRET_NEW}', '${OPS_SECRET}']" } else { line };
+        format!("{line}\n")
+    });
+    let whole: String = whole.collect();
     let mut back = parse_here(&whole).unwrap_or_else(|faults| panic!("{faults}\n{shown}"));
     assert_eq!(back.agents.pepper.is_some(), config.agents.pepper.is_some());
     back.agents.pepper.clone_from(&config.agents.pepper);
+    let (Some(door), Some(real)) = (&mut back.admin, &config.admin) else { panic!("no door") };
+    assert!(door.token.is_some() && real.token.is_some());
+    door.token.clone_from(&real.token);
     for (back, real) in back.upstreams.iter_mut().zip(&config.upstreams) {
         assert_eq!(back.keys.len(), real.keys.len());
         back.keys.clone_from(&real.keys);
@@ -360,8 +427,39 @@ fn what_is_shown_reads_back_and_holds_no_secret() {
         // no preset goes with a name of one's own
         back.provider = Arc::clone(&real.provider);
     }
+    if let (Some(back), Some(real)) = (&mut back.telemetry.otlp, &config.telemetry.otlp) {
+        assert_eq!(back.headers.len(), real.headers.len());
+        back.headers.clone_from(&real.headers);
+    }
     assert_eq!(back, config);
     assert!(!format!("{config:?}").contains("some-value"));
+}
+
+/// A vendor does `background` itself where its own hosts are called, whatever the upstream's name.
+#[test]
+fn who_answers_in_the_background_is_known_by_its_hosts() {
+    let background = |upstream: &str| {
+        let text = format!("upstreams: {{ {upstream} }}\nroutes: [{{ to: one }}]");
+        let text = text.replace("to: one", &format!("to: {}", upstream.split(':').next().unwrap()));
+        parse_here(&text).unwrap_or_else(|faults| panic!("{faults}\n{text}")).upstreams[0]
+            .background
+    };
+    assert!(background("openai: {}"));
+    assert!(background("mine: { url: 'https://api.openai.com/v1' }"));
+    assert!(background("azure: { url: 'https://x.openai.azure.com' }"));
+    assert!(background("gateway: { url: 'https://llm.example.com', background: on }"));
+    for other in [
+        "openai: { url: 'http://127.0.0.1:8000/v1' }",
+        "azure: { url: 'https://eu.example.com' }",
+        "mine: { url: 'https://api.openai.com.example.com' }",
+        "openai: { urls: ['https://api.openai.com', 'https://eu.example.com'] }",
+        "openai: { background: off }",
+        "groq: {}",
+        "trial: { builtin: simulator }",
+    ] {
+        assert!(!background(other), "{other}");
+    }
+    assert!(super::upstream::all_vendors()[0].background, "without a file, too");
 }
 
 /// The tables of words are in the order of the values they stand for.
@@ -375,6 +473,8 @@ fn words_stand_for_their_values() {
     assert_eq!(keys::SCOPES, Scope::ALL.map(Scope::as_str));
     assert_eq!(keys::REPLAYS, Replay::ALL.map(Replay::as_str));
     assert_eq!(keys::BALANCES, Balance::ALL.map(Balance::as_str));
+    assert_eq!(keys::OFFLOADS, Offload::ALL.map(Offload::as_str));
+    assert_eq!(keys::ENDS, TaskEnd::ALL.map(TaskEnd::as_str));
     assert_eq!(keys::MODES, SemanticMode::ALL.map(SemanticMode::as_str));
     let limits: Vec<_> = keys::LIMITS.keys.iter().map(|key| key.name).collect();
     assert_eq!(limits, Measure::ALL.map(Measure::as_str));
@@ -439,4 +539,25 @@ proptest! {
         let _ = parse_here(&format!("agents: {{ {agents}: {value}, keys: [{{ sha256: {value} }}] }}"));
         let _ = parse_here(&format!("listen: {value}\nroutes: [{{ path: {value}, to: {value} }}]"));
     }
+}
+
+#[test]
+fn where_an_instance_is_needs_no_variable_of_its_upstreams() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("policy.yaml");
+    let reach = |text: &str| {
+        std::fs::write(&path, text).unwrap();
+        Source { path: Some(path.clone()), overrides: Overrides::default() }.reach()
+    };
+    let upstreams =
+        "upstreams: { a: { url: https://a.example, key: \"${SET_NOWHERE_AT_ALL}\" } }\n";
+    let secret = "agents: { pepper: \"${SET_NOWHERE_AT_ALL}\" }\n";
+
+    let found = reach(&format!("admin: unix:/run/a\nstate: data\n{upstreams}{secret}")).unwrap();
+    assert_eq!(found.admin.unwrap().at, Address::Unix("/run/a".into()));
+    assert_eq!((found.state, found.pepper), (Some(directory.path().join("data")), None));
+    assert_eq!(reach(upstreams).unwrap(), Reach::from(&without_file()));
+    // without a store a new key is hashed with it
+    assert!(reach(secret).unwrap_err().to_string().contains("agents.pepper"));
+    assert!(reach("admin: nowhere\n").unwrap_err().to_string().contains("admin"));
 }

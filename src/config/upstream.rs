@@ -13,7 +13,9 @@ use std::sync::Arc;
 use http::HeaderName;
 
 use super::file::{Kind, Place};
-use super::keys::{BUILTINS, DIALECTS, HTTP2, PACINGS, POOL, TIMEOUTS, UPSTREAM, UPSTREAM_TLS};
+use super::keys::{
+    BACKGROUNDS, BUILTINS, DIALECTS, HTTP2, PACINGS, POOL, TIMEOUTS, UPSTREAM, UPSTREAM_TLS,
+};
 use super::read::{At, Fields, Reader};
 use super::url;
 use super::vendors::{self, VENDORS, Vendor};
@@ -37,6 +39,7 @@ pub(super) fn all_vendors() -> Vec<Upstream> {
             Some(Upstream {
                 dialect: vendor.dialect,
                 provider: Arc::from(vendor.provider),
+                background: vendor.background,
                 urls,
                 api_prefix,
                 auth: preset_auth(Some(vendor)),
@@ -90,6 +93,11 @@ fn upstream(
         Some(2) => Http2::Always,
         _ => Http2::Auto,
     };
+    built.background = match fields.maybe("background", |r, at| r.word(at, BACKGROUNDS)) {
+        Some(1) => true,
+        Some(2) => false,
+        _ => built.background,
+    };
     built.proxy = fields.read("proxy", built.proxy, proxy);
     resilience::read(&fields, &mut built);
     idle_keys(reader, &fields, &built);
@@ -134,11 +142,20 @@ fn build(
     Some(Upstream {
         dialect,
         provider: Arc::from(provider),
+        background: !urls.is_empty() && urls.iter().all(has_background),
         urls,
         api_prefix,
         auth: preset_auth(vendor),
         ..Upstream::new(name)
     })
+}
+
+/// By its host.
+fn has_background(origin: &Origin) -> bool {
+    match &origin.host {
+        Host::Name(host) => vendors::by_host(host).is_some_and(|vendor| vendor.background),
+        Host::Unix(_) => false,
+    }
 }
 
 fn dialect_of(index: usize) -> Dialect {

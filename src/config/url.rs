@@ -1,4 +1,4 @@
-//! URLs of upstreams and proxies. Strict: no credentials in an upstream's URL, no query, no
+//! URLs of upstreams, proxies and webhooks. Strict: no credentials in an upstream's URL, no query, no
 //! fragment; a host of letters, digits, `-`, `_` and dots, or an IP address.
 use std::net::Ipv6Addr;
 use std::path::PathBuf;
@@ -7,6 +7,7 @@ use std::sync::Arc;
 use http::uri::{Authority, Uri};
 
 use super::{Host, Origin, ProxyRule, Secret};
+use crate::io::base64;
 
 /// What a URL should have been. The texts hold nothing of the URL: it may hold a password.
 type Expected = &'static str;
@@ -36,6 +37,23 @@ pub(super) fn origin(text: &str) -> Result<Origin, Expected> {
     let (host, port) = host_and_port(authority, if tls { 443 } else { 80 })?;
     let path = path(uri.path())?;
     Ok(Origin { tls, host: Host::Name(host), port, path })
+}
+
+/// Reads `http[s]://host[:port][/path][?query]`: the origin without a path, the path as it is written,
+/// and the query without its `?`.
+pub(super) fn webhook(text: &str) -> Result<(Origin, Arc<str>, Option<Secret>), Expected> {
+    const FORM: Expected = "a URL like https://host[:port][/path][?query]";
+    let (base, query) = match text.split_once('?') {
+        Some((base, query)) => (base, Some(query)),
+        None => (text, None),
+    };
+    let uri: Uri = text.parse().map_err(|_| FORM)?;
+    let origin = origin(base)?;
+    if matches!(origin.host, Host::Unix(_)) || text.contains('#') {
+        return Err(FORM);
+    }
+    let path = Arc::from(uri.path());
+    Ok((Origin { path: Arc::from(""), ..origin }, path, query.map(Secret::new)))
 }
 
 /// An absolute path that fits into a socket's address.
@@ -108,8 +126,21 @@ fn path(path: &str) -> Result<Arc<str>, Expected> {
 
 /// `Basic` credentials (RFC 7617) from `user:password` with %-escapes.
 fn basic(user: &str) -> Option<Secret> {
-    let mut bytes = Vec::with_capacity(user.len() + 1);
-    let mut rest = user.bytes();
+    let mut bytes = without_escapes(user)?;
+    if !bytes.contains(&b':') {
+        bytes.push(b':');
+    }
+    Some(Secret::new(format!("Basic {}", base64::encode(&bytes))))
+}
+
+/// Text with its %-escapes resolved.
+pub(super) fn unescaped(text: &str) -> Option<String> {
+    String::from_utf8(without_escapes(text)?).ok()
+}
+
+fn without_escapes(text: &str) -> Option<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(text.len() + 1);
+    let mut rest = text.bytes();
     while let Some(byte) = rest.next() {
         bytes.push(if byte == b'%' {
             let high = char::from(rest.next()?).to_digit(16)?;
@@ -119,25 +150,7 @@ fn basic(user: &str) -> Option<Secret> {
             byte
         });
     }
-    if !bytes.contains(&b':') {
-        bytes.push(b':');
-    }
-    Some(Secret::new(format!("Basic {}", base64(&bytes))))
-}
-
-/// RFC 4648, padded. Once a start, for one header: not worth a dependency.
-fn base64(bytes: &[u8]) -> String {
-    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let word = chunk.iter().fold(0_u32, |word, byte| word << 8 | u32::from(*byte));
-        let word = word << (8 * (3 - chunk.len()));
-        for index in 0..4 {
-            let letter = LETTERS[(word >> (18 - 6 * index)) as usize & 63];
-            out.push(if index <= chunk.len() { char::from(letter) } else { '=' });
-        }
-    }
-    out
+    Some(bytes)
 }
 
 #[cfg(test)]
@@ -195,6 +208,24 @@ mod tests {
     }
 
     #[test]
+    fn webhooks_keep_their_path_and_query() {
+        for (text, path, query) in [
+            ("https://ops.example", "/", None),
+            ("https://ops.example/hook/", "/hook/", None),
+            ("https://ops.example/a?code=1?", "/a", Some("code=1?")),
+        ] {
+            let (origin, got, said) = webhook(text).expect(text);
+            assert_eq!(origin, name(true, "ops.example", 443, ""), "{text}");
+            assert_eq!((&*got, said.as_ref().map(Secret::expose)), (path, query), "{text}");
+        }
+        for text in
+            ["", "ops.example", "unix:/run/x", "https://h/#a", "https://h?a b", "https://u@h"]
+        {
+            assert!(webhook(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
     fn proxies_are_read() {
         let Ok(ProxyRule::Through { host, port, authorization }) =
             proxy("http://al%3Ain:open%20sesame@Proxy.local:3128/")
@@ -210,21 +241,6 @@ mod tests {
         ));
         for text in ["", "p:80", "https://p:80", "http://u:%zz@p", "http://p/x", "socks5://p:1"] {
             assert!(proxy(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn base64_as_in_the_rfc() {
-        for (plain, coded) in [
-            ("", ""),
-            ("f", "Zg=="),
-            ("fo", "Zm8="),
-            ("foo", "Zm9v"),
-            ("foob", "Zm9vYg=="),
-            ("fooba", "Zm9vYmE="),
-            ("foobar", "Zm9vYmFy"),
-        ] {
-            assert_eq!(base64(plain.as_bytes()), coded);
         }
     }
 }

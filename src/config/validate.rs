@@ -2,14 +2,17 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::fault::Faults;
+use super::fault::{Faults, nearest};
 use super::file::{Kind, Node};
-use super::keys::{ACCESS_LOGS, DRAIN, LOG_FORMS, ROOT, SERVER, STATE, TELEMETRY};
+use super::keys::{DRAIN, LOG_FORMS, LOGS, ROOT, SERVER, STATE, TELEMETRY};
 use super::known::Known;
 use super::listen::{self, DEFAULT, DEFAULT_ADMIN, Placed};
 use super::read::{At, Fields, Reader};
-use super::{AccessLog, Agents, Config, Listen, LogForm, Prices, Server, Telemetry, Upstream};
-use super::{agents, policies, prices, routes, upstream};
+use super::{
+    Address, Admin, Agents, Config, Listen, LogForm, LogTo, Prices, Reach, Server, Tasks,
+    Telemetry, Upstream,
+};
+use super::{admin, agents, otlp, policies, prices, routes, tasks, upstream};
 use crate::units::{UnitError, duration, show_size};
 
 /// Largest body that may be let in, in bytes.
@@ -17,13 +20,37 @@ const LARGEST: u64 = 1 << 40;
 
 /// Walks the whole tree; every fault is noted in `reader`.
 pub(super) fn root<'r>(reader: &'r Reader<'r>, node: &Node) -> Result<Config, Faults> {
+    walk(reader, node, |fields| sections(reader, fields))
+}
+
+/// The same file, read for no more than where its instance is.
+pub(super) fn reach<'r>(reader: &'r Reader<'r>, node: &Node) -> Result<Reach, Faults> {
+    walk(reader, node, |fields| {
+        let admin = match fields.get("admin") {
+            Some(at) => admin::admin(reader, &at).map(|(_, admin)| admin),
+            None => Some(default_admin()),
+        };
+        let state = fields.maybe("state", state);
+        let pepper = match state {
+            Some(_) => None,
+            None => fields.maybe("agents", agents::pepper),
+        };
+        Reach { admin, state, pepper }
+    })
+}
+
+fn walk<'r, T>(
+    reader: &'r Reader<'r>,
+    node: &Node,
+    read: impl FnOnce(&Fields<'r, '_>) -> T,
+) -> Result<T, Faults> {
     // a file of comments alone is a mapping without keys
     let nothing = Node::new(node.place, Kind::Map(Vec::new()));
     let node = if matches!(node.kind, Kind::Null) { &nothing } else { node };
     let at = At { node, path: String::new() };
-    let config = reader.section(&at, &ROOT).map(|fields| sections(reader, &fields));
-    match (Faults::of(reader.faults.take()), config) {
-        (None, Some(config)) => Ok(config),
+    let made = reader.section(&at, &ROOT).map(|fields| read(&fields));
+    match (Faults::of(reader.faults.take()), made) {
+        (None, Some(made)) => Ok(made),
         (Some(faults), _) => Err(faults),
         (None, None) => Err(Faults::whole(reader.file, "no mapping".to_owned(), "a mapping")),
     }
@@ -35,15 +62,23 @@ fn sections<'r>(reader: &'r Reader<'r>, fields: &Fields<'r, '_>) -> Config {
         None => vec![Placed::default_at(DEFAULT, "listen")],
     };
     let listeners = placed.len();
-    placed.extend(match fields.get("admin") {
-        Some(at) => listen::admin(reader, &at),
-        None => Some(Placed::default_at(DEFAULT_ADMIN, "admin")),
-    });
+    let (place, admin) = match fields.get("admin") {
+        Some(at) => admin::admin(reader, &at).unzip(),
+        None => (Some(Placed::default_at(DEFAULT_ADMIN, "admin")), Some(default_admin())),
+    };
+    placed.extend(place);
     listen::clashes(reader, &placed);
     let listeners_sound = reader.faults.borrow().is_empty();
-    let mut listen: Vec<_> = placed.into_iter().map(|placed| placed.listen).collect();
-    let admin = (listen.len() > listeners).then(|| listen.pop()).flatten();
+    placed.truncate(listeners);
+    let listen: Vec<_> = placed.into_iter().map(|placed| placed.listen).collect();
 
+    let has_state = fields.get("state").is_some();
+    let before = reader.faults.borrow().len();
+    let tasks = match fields.get("tasks") {
+        Some(at) => tasks::tasks(reader, &at, has_state),
+        None => has_state.then(Tasks::default),
+    };
+    let tasks_sound = reader.faults.borrow().len() == before;
     let lanes = fields.get("routes").is_some_and(|at| routes::some_wait(at.node));
     let (upstreams, names) = match fields.get("upstreams") {
         Some(at) => (upstream::upstreams(reader, &at, lanes), written_names(at.node)),
@@ -54,7 +89,9 @@ fn sections<'r>(reader: &'r Reader<'r>, fields: &Fields<'r, '_>) -> Config {
     let faults = || reader.faults.borrow().len();
     let before = faults();
     let routes = match fields.get("routes") {
-        Some(at) => routes::routes(reader, &at, &upstreams, &names),
+        Some(at) => {
+            routes::routes(reader, &at, &upstreams, &names, tasks.is_some() || !tasks_sound)
+        }
         None => routes::standard(&upstreams),
     };
     let routes_sound = upstreams.len() == names.len() && faults() == before;
@@ -63,7 +100,7 @@ fn sections<'r>(reader: &'r Reader<'r>, fields: &Fields<'r, '_>) -> Config {
         upstreams: &names,
         sound: &upstreams,
         certificates: !listeners_sound || listen.iter().any(asks_for_certificates),
-        state: fields.get("state").is_some(),
+        state: has_state,
     };
     let agents = fields.read("agents", Agents::default(), |r, at| agents::agents(r, at, &known));
     let policies =
@@ -75,11 +112,16 @@ fn sections<'r>(reader: &'r Reader<'r>, fields: &Fields<'r, '_>) -> Config {
         upstreams,
         routes,
         state: fields.maybe("state", state),
+        tasks,
         agents,
         prices: prices::prices(fields),
         policies,
-        telemetry: fields.read("telemetry", Telemetry::default(), telemetry),
+        telemetry: telemetry(reader, fields),
     }
+}
+
+fn default_admin() -> Admin {
+    Admin::at(Address::Tcp(DEFAULT_ADMIN))
 }
 
 fn asks_for_certificates(listen: &Listen) -> bool {
@@ -182,20 +224,50 @@ fn drain<'r>(reader: &'r Reader<'r>, at: &At<'_>) -> Option<Drain> {
     ))
 }
 
-fn telemetry<'r>(reader: &'r Reader<'r>, at: &At<'_>) -> Option<Telemetry> {
-    let fields = reader.section(at, &TELEMETRY)?;
+fn telemetry<'r>(reader: &'r Reader<'r>, root: &Fields<'r, '_>) -> Telemetry {
     let default = Telemetry::default();
+    let fields = root.maybe("telemetry", |r, at| r.section(at, &TELEMETRY));
+    let Some(fields) = fields else {
+        return Telemetry { otlp: otlp::otlp(reader, None), ..default };
+    };
     let form = match fields.maybe("form", |r, at| r.word(at, LOG_FORMS)) {
         Some(1) => LogForm::Json,
         Some(2) => LogForm::Text,
         _ => LogForm::Auto,
     };
-    let access_log = match fields.maybe("access_log", |r, at| r.word(at, ACCESS_LOGS)) {
-        Some(0) => AccessLog::Off,
-        Some(2) => AccessLog::Stderr,
-        _ => AccessLog::Stdout,
-    };
-    Some(Telemetry { level: fields.read("level", default.level, level), form, access_log })
+    let access_log = fields.read("access_log", default.access_log, log_to);
+    let usage = fields.read("usage", default.usage, log_to);
+    if let (LogTo::File(one), LogTo::File(other)) = (&access_log, &usage)
+        && one == other
+        && let Some(at) = fields.get("usage")
+    {
+        reader.wrong(&at, "the file of the access log", "a file of its own");
+    }
+    let otlp = otlp::otlp(reader, fields.get("otlp").as_ref());
+    let level = fields.read("level", default.level, level);
+    Telemetry { level, form, access_log, usage, otlp }
+}
+
+/// A word, or a path: which of the two is told by how it begins.
+fn log_to(reader: &Reader<'_>, at: &At<'_>) -> Option<LogTo> {
+    const EXPECTED: &str = "one of off, stdout or stderr, or a path that begins with / or ./";
+    let text = reader.text(at, EXPECTED)?;
+    if ["/", "./", "../"].iter().any(|start| text.value.starts_with(start)) {
+        return if text.value.ends_with('/') {
+            reader.wrong(at, text.shown(), "the path of a file, and not of a directory");
+            None
+        } else {
+            // `./` in it is not shown again
+            reader.path(at, EXPECTED).map(|path| LogTo::File(path.components().collect()))
+        };
+    }
+    let known = [LogTo::Off, LogTo::Stdout, LogTo::Stderr];
+    let index = LOGS.iter().position(|word| *word == text.value);
+    if index.is_none() {
+        let hint = nearest(&text.value, LOGS.iter().copied());
+        reader.fault_near(at.node.place, &at.path, text.shown(), EXPECTED, hint);
+    }
+    index.map(|index| known[index].clone())
 }
 
 fn level(reader: &Reader<'_>, at: &At<'_>) -> Option<String> {
@@ -203,7 +275,7 @@ fn level(reader: &Reader<'_>, at: &At<'_>) -> Option<String> {
     if is_level(&text.value) {
         return Some(text.value.into_owned());
     }
-    let hint = super::fault::nearest(&text.value, LEVELS);
+    let hint = nearest(&text.value, LEVELS);
     reader.fault_near(at.node.place, &at.path, text.shown(), LEVEL, hint);
     None
 }
@@ -231,11 +303,12 @@ pub(super) fn standard() -> Config {
     let routes = routes::standard(&upstreams);
     Config {
         listen: vec![Placed::default_at(DEFAULT, "").listen],
-        admin: Some(Placed::default_at(DEFAULT_ADMIN, "").listen),
+        admin: Some(default_admin()),
         server: Server::default(),
         upstreams,
         routes,
         state: None,
+        tasks: None,
         agents: Agents::default(),
         prices: Prices::default(),
         policies: Vec::new(),

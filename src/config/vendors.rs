@@ -17,6 +17,8 @@ pub(super) struct Vendor {
     pub host_suffix: Option<&'static str>,
     pub path: &'static str,
     pub api_prefix: &'static str,
+    /// Its Responses API knows `background: true`, and keeps such responses itself.
+    pub background: bool,
     /// The header that carries the key; `None` for `Authorization: Bearer`.
     pub key_header: Option<&'static str>,
 }
@@ -35,13 +37,14 @@ const fn openai_like(
         host_suffix: None,
         path,
         api_prefix: "/v1",
+        background: false,
         key_header: None,
     }
 }
 
 /// The first of each dialect serves the bare paths of that dialect's SDKs.
 pub(super) static VENDORS: &[Vendor] = &[
-    openai_like("openai", "openai", "https://api.openai.com", ""),
+    Vendor { background: true, ..openai_like("openai", "openai", "https://api.openai.com", "") },
     Vendor {
         dialect: Dialect::Anthropic,
         key_header: Some("x-api-key"),
@@ -79,6 +82,7 @@ pub(super) static VENDORS: &[Vendor] = &[
     Vendor {
         base: None,
         host_suffix: Some(".openai.azure.com"),
+        background: true,
         // /openai/deployments/… stands beside it and is called in full
         api_prefix: "/openai/v1",
         key_header: Some("api-key"),

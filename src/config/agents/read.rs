@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::HeaderName;
 
 use super::{Access, AgentKey, Agents, Certificate, KeyHash, Network, Peer};
+use crate::config::Secret;
 use crate::config::file::Kind;
 use crate::config::keys::{ACCESS, AGENT_KEY, AGENTS, CERTIFICATE, PEER, RUNGS};
 use crate::config::known::Known;
@@ -130,6 +131,11 @@ fn first_of(address: IpAddr, prefix: u8) -> IpAddr {
             IpAddr::V6((v6.to_bits() & mask).into())
         }
     }
+}
+
+/// `pepper` alone, of the whole section.
+pub(in crate::config) fn pepper<'r>(reader: &'r Reader<'r>, at: &At<'_>) -> Option<Secret> {
+    reader.section(at, &AGENTS)?.maybe("pepper", Reader::secret)
 }
 
 fn keys<'r>(reader: &'r Reader<'r>, at: &At<'_>, pepper: bool, known: &Known<'_>) -> Vec<AgentKey> {

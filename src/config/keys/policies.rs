@@ -65,6 +65,12 @@ pub(in crate::config) static POLICY: Section = Section {
             "Whether answers are given a second time, and how; or `off`. The last policy that \
              matches a call and has a `cache` decides, whole; where none does, nothing is kept.",
         ),
+        optional(
+            "resume",
+            &Shape::Duration,
+            "How long a stream can be taken up again after its client was lost; 0s: not at all. The \
+             last policy that matches a call and has a `resume` decides; where none does: not at all.",
+        ),
         key(
             "cut_streams",
             &Shape::Flag,

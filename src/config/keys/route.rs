@@ -1,5 +1,6 @@
 //! The keys under `routes`.
 use super::policies::CLASSES;
+use super::tasks::OFFLOADS;
 use super::{GLOB, Section, Shape, optional};
 
 const UPSTREAM: Shape = Shape::Text("the name of an upstream");
@@ -47,6 +48,13 @@ pub(in crate::config) static ROUTE: Section = Section {
             "refuse",
             "What becomes of a call that no target can take. queue: it waits, as long as \
              `timeouts.queue` of its upstream; a mapping: all are asked for another model.",
+        ),
+        super::key(
+            "async",
+            &Shape::Word(OFFLOADS),
+            "offered",
+            "Whether its calls become tasks. offered: those that say `Prefer: respond-async`; always: \
+             all of them; never: none. Of use with `tasks`.",
         ),
         optional(
             "name",

@@ -1,6 +1,6 @@
 //! The keys under `upstreams`.
 use super::resilience::{BALANCES, BREAKERS, CHECKS, HEDGES, RETRIES, WEBSOCKET};
-use super::{BUILTINS, DIALECTS, HTTP2, PACINGS, Section, Shape, URL, key, optional};
+use super::{BACKGROUNDS, BUILTINS, DIALECTS, HTTP2, PACINGS, Section, Shape, URL, key, optional};
 
 pub(in crate::config) static UPSTREAM: Section = Section {
     title: "A backend",
@@ -82,6 +82,13 @@ pub(in crate::config) static UPSTREAM: Section = Section {
             &HEDGES,
             "off",
             "A second request when the first token is late. on: by the model's own history.",
+        ),
+        key(
+            "background",
+            &Shape::Word(BACKGROUNDS),
+            "auto",
+            "Whether it makes responses with `background: true` itself. auto: OpenAI and Azure do, \
+             known by the hosts of their urls. off: they become tasks here.",
         ),
         optional("websocket", &Shape::Section(&WEBSOCKET), "Sessions over WebSocket."),
     ],

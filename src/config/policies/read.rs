@@ -1,6 +1,7 @@
 //! Reads `policies`. A policy that does nothing, a key that does nothing beside the others, and a
 //! glob that no name fits are faults.
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{
     Limit, Matcher, Measure, Mode, Per, Policy, Queue, Runaway, RunawayAction, TokenWeights,
@@ -18,6 +19,7 @@ use crate::units::{self, UnitError};
 
 const MOST_WEIGHT: u64 = 1000;
 const MOST: u64 = 1_000_000;
+const LONGEST_RESUME: Duration = Duration::from_hours(1);
 const GLOB: &str = "a glob like gpt-*";
 
 /// In the order of the file. One that is at fault is left out.
@@ -47,9 +49,9 @@ fn policy<'r>(
     known: &Known<'_>,
 ) -> Option<Policy> {
     let fields = reader.section(at, &POLICY)?;
-    let acts = ["limits", "queue", "weight", "priority", "runaway", "cache"];
+    let acts = ["limits", "queue", "weight", "priority", "runaway", "cache", "resume"];
     if acts.iter().all(|key| fields.get(key).is_none()) {
-        let expected = "`limits`, `queue`, `weight`, `priority`, `runaway` or `cache`";
+        let expected = "`limits`, `queue`, `weight`, `priority`, `runaway`, `cache` or `resume`";
         reader.wrong(at, "a policy that does nothing", expected);
     }
     let default = Policy::default();
@@ -67,6 +69,7 @@ fn policy<'r>(
         queue: fields.maybe("queue", queue),
         runaway: fields.maybe("runaway", runaway),
         cache: fields.maybe("cache", |r, at| cache::rule(r, at, known)),
+        resume: fields.maybe("resume", resume),
         cut_streams: fields.read("cut_streams", default.cut_streams, Reader::flag),
         time_zone: fields.read("time_zone", default.time_zone, time_zone),
     };
@@ -146,6 +149,16 @@ fn queue<'r>(reader: &'r Reader<'r>, at: &At<'_>) -> Option<Queue> {
         wait: fields.read("wait", default.wait, Reader::some_time),
         depth: depth as usize,
     })
+}
+
+/// What came of a stream is held in memory for so long.
+fn resume(reader: &Reader<'_>, at: &At<'_>) -> Option<Duration> {
+    let time = reader.duration(at)?;
+    if time > LONGEST_RESUME {
+        let expected = format!("at most {}", units::show_duration(LONGEST_RESUME));
+        reader.wrong(at, format!("`{}`", units::show_duration(time)), &expected);
+    }
+    Some(time)
 }
 
 fn runaway<'r>(reader: &'r Reader<'r>, at: &At<'_>) -> Option<Runaway> {

@@ -80,6 +80,9 @@ fn write_policy(out: &mut String, policy: &Policy) -> fmt::Result {
     if let Some(cache) = &policy.cache {
         write_cache(out, cache)?;
     }
+    if let Some(resume) = policy.resume {
+        writeln!(out, "    resume: {}", show_duration(resume))?;
+    }
     if some(&|limit| limit.measure == Measure::Spend && limit.mode == Mode::Hard) {
         writeln!(out, "    cut_streams: {}", policy.cut_streams)?;
     }

@@ -33,7 +33,9 @@ pub(super) fn write_route(out: &mut String, route: &Route, config: &Config) -> f
         Exhausted::Queue => "queue".to_owned(),
         Exhausted::Downgrade(model) => format!("{{ model: {} }}", quoted(model)),
     };
-    fields.extend([("on_exhausted", exhausted), ("name", quoted(&route.name))]);
+    fields.push(("on_exhausted", exhausted));
+    fields.push(("async", route.offload.as_str().to_owned()));
+    fields.push(("name", quoted(&route.name)));
     let fields: Vec<String> = fields.iter().map(|(key, value)| format!("{key}: {value}")).collect();
     writeln!(out, "  - {{ {} }}", fields.join(", "))
 }

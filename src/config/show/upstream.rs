@@ -89,6 +89,8 @@ fn write_transport(out: &mut String, upstream: &Upstream, waits: bool) -> fmt::R
         Pacing::Off => "off",
     };
     writeln!(out, "    pacing: {pacing}")?;
+    let background = if upstream.background { "on" } else { "off" };
+    writeln!(out, "    background: {background}")?;
     if upstream.builtin {
         return Ok(());
     }
