@@ -22,7 +22,7 @@ pub use alike::Alike;
 pub use disk::fuzz;
 pub use disk::{Disk, DiskFigures};
 pub use entry::{Author, Entry, Filter, Piece, Purged};
-pub use inflight::{Claim, Gone, Hubs, Lead, Recorded, Seat};
+pub use inflight::{Claim, Gone, Had, Hubs, Lead, Log, Recorded, Seat, Unresumed};
 pub use key::{Key, KeyBits, Keyer, Naming, Purpose, Walls, length};
 pub use memory::{Memory, MemoryFigures};
 pub use spaces::{Space, SpaceFigures, Spaces};

@@ -2,8 +2,9 @@
 //!
 //! The real thing in one process: a simulated backend, the sidecar in front of it as it runs
 //! without a policy file (every vendor's address is the simulator's) but for what the acts about
-//! limits need (`demo/policy.rs`), and agents that call over real sockets. What the tables say
-//! comes from the sidecar's own records: its access log goes into a channel instead of to stdout.
+//! limits, caches and tasks need (`demo/policy.rs`), and agents that call over real sockets. What the
+//! tables say comes from the sidecar's own records: its access log goes into a channel instead of to
+//! stdout. What it keeps is in a directory that goes with it.
 //! After the show it keeps serving, and every further call is shown as a line of the first table.
 //! On a terminal the answers flow at a readable pace; elsewhere nothing waits but for limits, and
 //! nothing is styled.
@@ -18,6 +19,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use tempfile::TempDir;
 use tokio::runtime::LocalRuntime;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -53,7 +55,8 @@ struct Stage {
     /// Addresses that were taken by another program, so that free ones serve.
     taken: Vec<SocketAddr>,
     records: Records,
-    _simulator: Simulator,
+    /// The backend, and the directory of what is kept: gone with the show.
+    _held: (Simulator, TempDir),
 }
 
 /// Runs the demo until it is told to end, or with `once` until the table is shown.
@@ -94,18 +97,21 @@ impl Stage {
             ..simulate::Options::default()
         })
         .map_err(system("the simulated backend cannot be started"))?;
+        let state = tempfile::Builder::new().prefix("tidegate-demo-").tempdir();
+        let state = state.map_err(system("no directory can be made for what is kept"))?;
         let (tap, records) = records::channel();
         let mut listen = options.listen.unwrap_or(LISTEN);
         let mut admin = options.admin.unwrap_or(ADMIN);
         let mut taken = Vec::new();
         loop {
-            let config = policy::config(simulator.addr, listen, admin)
+            let config = policy::config(simulator.addr, listen, admin, state.path())
                 .map_err(io::Error::other)
                 .map_err(system("the demo's policy is wrong"))?;
             let error = match start(config, tap.clone()) {
                 Ok(running) => {
                     let addr = running.addr().unwrap_or(listen);
-                    return Ok(Self { running, addr, taken, records, _simulator: simulator });
+                    let held = (simulator, state);
+                    return Ok(Self { running, addr, taken, records, _held: held });
                 }
                 Err(error) => error,
             };
@@ -128,5 +134,5 @@ fn start(config: Config, tap: Tap) -> Result<Running, StartError> {
     let start = Start { source: Source::default(), loaded, workers: None, metrics };
     let log = AccessLog::to(Box::new(tap), false, start.metrics.access_lines())
         .map_err(system("the access log cannot be started"))?;
-    app::start_logging_to(start, log)
+    app::start_logging_to(start, log.into())
 }

@@ -52,6 +52,10 @@ impl Rung {
         }
     }
 
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|rung| rung.as_str() == text)
+    }
+
     /// Whether it proves who calls; the others are the client's own word.
     pub fn authorizes(self) -> bool {
         matches!(self, Self::Key | Self::Mtls | Self::Peer)

@@ -98,7 +98,7 @@ impl Door {
                 (head::HeadFacts::default(), Some(self.connections.streams.begin()))
             };
             let (peer, seen, place) = (Arc::clone(&peer), Arc::clone(&seen), Rc::clone(&place));
-            let caller = Caller { peer, seen, facts, place };
+            let caller = Caller { peer, seen, facts, place, task: None };
             let worker = Rc::clone(&self.worker);
             let answer = pipeline::serve(worker, caller, request);
             Serving::new(answer, call, taking, pipeline::refusal::broken)

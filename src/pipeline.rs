@@ -22,11 +22,13 @@ mod hold;
 mod identify;
 mod local;
 pub mod lookup;
+pub mod offload;
 mod produce;
 pub mod record;
 pub mod refusal;
 mod replay;
 pub mod reply;
+pub mod resume;
 pub mod shared;
 mod similar;
 mod status;
@@ -36,29 +38,34 @@ pub mod worker;
 
 use std::any::Any;
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use http::{Method, Request, Response, request};
-use hyper::body::{Body as _, Incoming};
+use http::{Method, Request, Response, Uri, request};
+use hyper::body::Incoming;
 
 use self::cached::Asking;
-use self::call::Call;
+use self::call::{Body, Call};
 use self::dispatch::Going;
 use self::gate::{Bounds, Cleared, HeadFacts};
+use self::local::Local;
 use self::lookup::Planned;
 use self::record::Record;
 use self::refusal::Refusal;
-use self::reply::ReplyBody;
+use self::reply::{Handover, ReplyBody};
+use self::resume::Wish;
 use self::worker::Worker;
-use crate::agents::Seen;
+use crate::agents::{Places, Seen};
 use crate::drain::Stage;
 use crate::flight::{About, Limits, Ticket};
+use crate::identity::Identity;
 use crate::limits::rules::Subject;
 use crate::pressure::Level;
 use crate::route::{Aim, Asked, Match};
 use crate::snapshot::Snapshot;
+use crate::tasks::TaskId;
 use crate::wire::{self, Dialect, Endpoint, Kind};
 
 /// What the listener knows of a request beside the request itself.
@@ -71,6 +78,28 @@ pub struct Caller {
     /// What was read of the raw head; nothing over HTTP/2.
     pub facts: HeadFacts,
     pub place: Place,
+    /// It is a task, whose caller was asked before.
+    pub task: Option<TaskCaller>,
+}
+
+/// Who asked for a task, when it is made.
+#[derive(Debug, Clone)]
+pub struct TaskCaller {
+    pub id: TaskId,
+    pub who: Rc<Identity>,
+    /// What became of the call, once it is over.
+    pub took: Rc<Cell<Took>>,
+    /// Its answer is made at its backend, whatever becomes of this call.
+    pub heir: Option<Rc<Handover>>,
+}
+
+/// What a task's call came to.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Took {
+    /// What the backend said that it took; also where the caller does not see that.
+    pub usage: Option<wire::Usage>,
+    /// An operator ended the call.
+    pub cancelled: bool,
 }
 
 /// The connection's place in the worker's count. It is free again when the last one who has it lets
@@ -87,7 +116,17 @@ pub fn serve(
     caller: Caller,
     request: Request<Incoming>,
 ) -> impl Future<Output = Response<ReplyBody>> {
-    let (mut head, body) = request.into_parts();
+    let (head, body) = request.into_parts();
+    perform(worker, caller, head, Body::Arriving(body))
+}
+
+/// The same for a request that does not come over a connection.
+pub fn perform(
+    worker: Rc<Worker>,
+    caller: Caller,
+    mut head: request::Parts,
+    body: Body,
+) -> impl Future<Output = Response<ReplyBody>> {
     let mut record = Record::open(&worker, &caller, &head, Instant::now());
     async move {
         let snapshot = worker.snapshot();
@@ -118,32 +157,64 @@ async fn run(
     snapshot: &Arc<Snapshot>,
     caller: &Caller,
     head: &mut request::Parts,
-    body: Incoming,
+    body: Body,
     record: &mut Record,
 ) -> Result<reply::Reply, Refused> {
     if worker.drain.stage() >= Stage::Draining {
         return Err(Refusal::draining().into());
     }
-    let Cleared { path, query, body_len, upgrade, asterisk, unexpected_body } =
-        gate::check(head, caller.facts, &bounds(snapshot)).map_err(|fault| {
-            worker.metrics.gate_refused(fault.reason());
-            Refusal::gate(&fault)
-        })?;
-    if let Some(reply) = local::answer(&head.method, &path, asterisk) {
+    let cleared = gate::check(head, caller.facts, &bounds(snapshot)).map_err(|fault| {
+        worker.metrics.gate_refused(fault.reason());
+        Refusal::gate(&fault)
+    })?;
+    if let Some(reply) = local::answer(&head.method, &cleared.path, cleared.asterisk) {
         return Ok(reply);
     }
-    // what was borrowed from the head is borrowed from its parts, for the head goes on
     let (method, uri) = (head.method.clone(), head.uri.clone());
-    let path = match path {
-        Cow::Borrowed(_) => Cow::Borrowed(uri.path()),
-        Cow::Owned(path) => Cow::Owned(path),
+    let path = of_parts(cleared.path, &uri);
+    let query = cleared.query.and(uri.query());
+    let cleared = Cleared { path, query, ..cleared };
+    let (identity, ours) = match &caller.task {
+        Some(task) => (Rc::clone(&task.who), Places::default()),
+        None => identify::identify(worker, snapshot, caller, head, query)?,
     };
-    let query = query.and(uri.query());
-    let (identity, ours) = identify::identify(worker, snapshot, caller, head, query)?;
     record.identified(&identity);
     ours.strip(&mut head.headers);
-    let asked = Asked { method: &method, path: &path, who: &identity, headers: &head.headers };
-    let first = snapshot.routes.first(asked).ok_or_else(|| Refusal::no_route(&path))?;
+    if Local::may_answer(&cleared.path) {
+        let (who, headers) = (&identity, &head.headers);
+        let local = Local { worker, who, method: &method, query, headers };
+        if let Some(answer) = Box::pin(local.answer(&cleared.path, record)).await {
+            return answer.map_err(Refused::from);
+        }
+    }
+    let known = Known { method: &method, cleared: &cleared, identity: &identity, ours };
+    pass(worker, snapshot, caller, known, head, body, record).await
+}
+
+/// A request, and who makes it.
+#[derive(Clone, Copy)]
+struct Known<'r> {
+    method: &'r Method,
+    cleared: &'r Cleared<'r>,
+    identity: &'r Rc<Identity>,
+    /// Where keys of ours stood.
+    ours: Places,
+}
+
+/// A request that is not for us goes to a backend, or becomes a task.
+async fn pass(
+    worker: &Rc<Worker>,
+    snapshot: &Arc<Snapshot>,
+    caller: &Caller,
+    known: Known<'_>,
+    head: &mut request::Parts,
+    body: Body,
+    record: &mut Record,
+) -> Result<reply::Reply, Refused> {
+    let Known { method, cleared, identity, ours } = known;
+    let &Cleared { ref path, query, body_len, upgrade, unexpected_body, .. } = cleared;
+    let asked = Asked { method, path, who: identity, headers: &head.headers };
+    let first = snapshot.routes.first(asked).ok_or_else(|| Refusal::no_route(path))?;
     let upgrade = upgrade.filter(|_| upgrade::is_offered(&first));
     let endpoint = upgrade::endpoint(first.endpoint, first.rest, upgrade);
     let dialect = endpoint.dialect;
@@ -155,7 +226,7 @@ async fn run(
     if endpoint.kind.reads_body() && body_len.is_some_and(|length| length > max_body) {
         return Err(in_dialect(Refusal::body_too_large(max_body)));
     }
-    let bodiless = body.is_end_stream();
+    let bodiless = body.is_empty();
     worker.takes(identity.class).map_err(|_| in_dialect(Refusal::overloaded_with(bodiless)))?;
 
     let ticket = begin(worker, snapshot, &endpoint, record);
@@ -182,21 +253,37 @@ async fn run(
 
     let dialect = endpoint.dialect.or(Some(upstream.config.dialect));
     let in_dialect = |refusal| Refused { refusal, dialect };
-    let who = identify::allow(snapshot, Rc::clone(&identity), route, &call).map_err(in_dialect)?;
+    let who = identify::allow(snapshot, Rc::clone(identity), route, &call).map_err(in_dialect)?;
     record.identified(&who);
     ticket.describe(|about| about.agent = Some(Arc::clone(&who.agent)));
+    if caller.task.is_none()
+        && let Some(wish) = offload::Wish::of(worker, &head.headers, route, upstream, &call)
+    {
+        drop(ticket);
+        let (call, who) = (&call, &who);
+        let later = offload::Submission { worker, snapshot, who, head, ours, route, call };
+        return Box::pin(offload::submit(later, wish, record)).await.map_err(in_dialect);
+    }
     let to = dispatch::Prepared::new(aim, &endpoint, rest, ours, query);
     let who = &who;
     let dialect = dialect.unwrap_or(Dialect::Http);
     let call = &mut call;
-    let asking = Asking { worker, snapshot, ticket, who, to, head, call, dialect, record };
-    let place = upgrade.map(|_| &caller.place);
-    answer(asking, place).await.map_err(in_dialect)
+    let mut asking =
+        Asking { worker, snapshot, ticket, who, to, head, call, dialect, record, wish: None };
+    if caller.task.is_none() {
+        asking.wish = Wish::of(&asking).map_err(in_dialect)?;
+    }
+    answer(asking, caller, upgrade.is_some()).await.map_err(in_dialect)
 }
 
-/// The rest of the path, now that all is known of a call that can be known of it. `place`: where it
-/// asks for an upgrade, what goes along with the connection.
-async fn answer(mut asking: Asking<'_>, place: Option<&Place>) -> Result<reply::Reply, Refusal> {
+/// The rest of the path, now that all is known of a call that can be known of it.
+async fn answer(
+    mut asking: Asking<'_>,
+    caller: &Caller,
+    upgrade: bool,
+) -> Result<reply::Reply, Refusal> {
+    // what goes along with the connection
+    let place = upgrade.then_some(&caller.place);
     let planned = lookup::plan(asking.worker, asking.snapshot, &asking.facts());
     let (miss, status) = match planned {
         Planned::Look(_) if place.is_some() => Planned::Off.uncached(),
@@ -210,7 +297,7 @@ async fn answer(mut asking: Asking<'_>, place: Option<&Place>) -> Result<reply::
         },
         planned => planned.uncached(),
     };
-    let Asking { worker, snapshot, ticket, who, to, head, call, record, .. } = &mut asking;
+    let Asking { worker, snapshot, ticket, who, to, head, call, record, wish, .. } = &mut asking;
     if status.is_some() {
         record.looked("bypass");
     }
@@ -223,6 +310,9 @@ async fn answer(mut asking: Asking<'_>, place: Option<&Place>) -> Result<reply::
     }
     let mut lease = admit::admit(worker, snapshot, ticket, who, &to.aim, call, record).await?;
     record.admitted(&lease);
+    if place.is_none() && wish.is_some() && worker.pressure.may_share() {
+        return Box::pin(asking.alone(lease, miss, status)).await;
+    }
     if let Some(place) = place {
         let Asking { worker, snapshot, ticket, who, to, head, call, record, .. } = asking;
         let call = std::mem::replace(call, Call::empty(Kind::Session));
@@ -231,11 +321,26 @@ async fn answer(mut asking: Asking<'_>, place: Option<&Place>) -> Result<reply::
     }
     let going = Going { worker, snapshot, flight: ticket, who };
     let sent = dispatch::dispatch(going, (&mut lease, miss), to, head, call, *record).await?;
+    let heir = caller.task.as_ref().and_then(|task| task.heir.as_ref());
+    if let Some(heir) = heir {
+        heir.went_to(&asking.to.aim, sent.answer.body.at(), lease.key);
+    }
     let mut reply = sent.reply(asking.ticket, lease, asking.dialect);
+    if let Some(heir) = heir {
+        reply.hand_over(heir);
+    }
     if let Some(status) = status {
         reply.headers.append(status::CACHE_STATUS, status);
     }
     Ok(reply)
+}
+
+/// What was borrowed from the head is borrowed from its parts, for the head goes on.
+fn of_parts<'u>(path: Cow<'_, str>, uri: &'u Uri) -> Cow<'u, str> {
+    match path {
+        Cow::Borrowed(_) => Cow::Borrowed(uri.path()),
+        Cow::Owned(path) => Cow::Owned(path),
+    }
 }
 
 /// The call joins the list of calls in flight, under the bounds for reading its body.

@@ -32,10 +32,7 @@ pub struct RequestIds {
 
 impl RequestIds {
     pub fn new() -> Self {
-        // RandomState is seeded by the operating system; hashing the time parts two workers
-        // that were given one seed.
-        let prefix = RandomState::new().hash_one(std::time::SystemTime::now());
-        Self { prefix, next: Cell::new(0) }
+        Self { prefix: drawn(), next: Cell::new(0) }
     }
 
     pub fn next(&self) -> RequestId {
@@ -52,6 +49,20 @@ impl Default for RequestIds {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// The name of one run of the process: 32 hex digits.
+pub fn run_id() -> String {
+    let mut id = [0; 32];
+    hex(&mut id[..16], drawn());
+    hex(&mut id[16..], drawn());
+    String::from_utf8_lossy(&id).into_owned()
+}
+
+/// `RandomState` is seeded by the operating system; hashing the time parts two workers that were
+/// given one seed.
+fn drawn() -> u64 {
+    RandomState::new().hash_one(std::time::SystemTime::now())
 }
 
 fn hex(out: &mut [u8], mut value: u64) {
@@ -72,5 +83,7 @@ mod tests {
         assert!(first.as_str().ends_with("00000000") && second.as_str().ends_with("00000001"));
         assert_eq!(first.as_str().len(), LEN);
         assert_ne!(RequestIds::new().next(), RequestIds::new().next());
+        let (one, other) = (run_id(), run_id());
+        assert!(one.len() == 32 && one != other && one[..16] != one[16..], "{one} {other}");
     }
 }

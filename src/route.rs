@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use http::{HeaderMap, HeaderName, Method};
 
-use crate::config::{self, Exhausted};
+use crate::config::{self, Exhausted, Offload};
 use crate::identity::{Class, Identity};
 use crate::telemetry::metrics;
 use crate::units::glob_matches;
@@ -29,6 +29,8 @@ pub struct Route {
     spread: usize,
     models: Vec<(Arc<str>, Arc<str>)>,
     pub on_exhausted: Exhausted,
+    /// Whether its calls become tasks.
+    pub offload: Offload,
     /// Its own places and queue, by their number in the book of limits.
     pub lane: Option<usize>,
     /// A hash of all that it leads to: answers from elsewhere are others.
@@ -126,6 +128,7 @@ impl Route {
             spread,
             models: config.models.clone(),
             on_exhausted: config.on_exhausted.clone(),
+            offload: config.offload,
             lane,
             wall,
         }
@@ -181,14 +184,24 @@ impl Route {
         found.map(|(_, name)| name).filter(|name| ***name != *model)
     }
 
-    fn matches<'p>(&self, asked: Asked<'p, '_>) -> Option<(Endpoint<'p>, &'p str)> {
-        let rest = asked.path.strip_prefix(&*self.prefix)?;
-        let rest = match rest.as_bytes().first() {
-            Some(b'/') => rest,
-            None => "/",
+    /// The model that its first target is asked for, where it is not the one that was named.
+    pub fn sends<'a>(&'a self, model: &str) -> Option<&'a Arc<str>> {
+        self.primary().model.as_ref().or_else(|| self.alias(model))
+    }
+
+    /// What is left of a path below its prefix; begins with `/`.
+    pub fn below<'p>(&self, path: &'p str) -> Option<&'p str> {
+        let rest = path.strip_prefix(&*self.prefix)?;
+        match rest.as_bytes().first() {
+            Some(b'/') => Some(rest),
+            None => Some("/"),
             // `/openai` is no prefix of `/openaix`
-            Some(_) => return None,
-        };
+            Some(_) => None,
+        }
+    }
+
+    fn matches<'p>(&self, asked: Asked<'p, '_>) -> Option<(Endpoint<'p>, &'p str)> {
+        let rest = self.below(asked.path)?;
         if !self.matches_caller(asked) {
             return None;
         }
@@ -231,6 +244,11 @@ impl Routes {
     pub fn new(all: Vec<Route>) -> Self {
         let by_model = all.iter().any(|route| route.model.is_some() || !route.models.is_empty());
         Self { all: all.into_iter().map(Arc::new).collect(), by_model }
+    }
+
+    /// In the policy's order.
+    pub fn all(&self) -> &[Arc<Route>] {
+        &self.all
     }
 
     pub fn need_model(&self) -> bool {

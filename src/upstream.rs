@@ -22,7 +22,8 @@ pub mod keys;
 pub mod late;
 pub mod outgoing;
 pub mod pool;
-mod proxy;
+pub mod post;
+pub mod proxy;
 pub mod roster;
 pub mod session;
 mod standing;
@@ -196,6 +197,11 @@ impl Upstream {
         self.shared.budget.left(now)
     }
 
+    /// It has a background mode of its own, whose responses it keeps.
+    pub fn answers_later(&self) -> bool {
+        self.config.background
+    }
+
     /// The caller's credential is replaced.
     pub fn holds_key(&self) -> bool {
         !self.keys.is_empty()
@@ -238,7 +244,8 @@ impl PoolKey {
     }
 }
 
-fn host_of(origin: &Origin) -> String {
+/// The value of `Host`.
+pub fn host_of(origin: &Origin) -> String {
     let Host::Name(name) = &origin.host else { return "localhost".to_owned() };
     let name = if name.contains(':') { format!("[{name}]") } else { name.to_string() };
     let usual = if origin.tls { 443 } else { 80 };
@@ -259,7 +266,8 @@ fn prepare_key(
     Ok(Key { name, value, id, state, turn: Arc::clone(&shared.key_turn) })
 }
 
-fn credential(
+/// The header that carries a key of the policy; never shown.
+pub fn credential(
     auth: &Auth,
     key: &config::Secret,
 ) -> Result<(HeaderName, HeaderValue), header::InvalidHeaderValue> {

@@ -33,6 +33,7 @@ use crate::config::{self, Embedder, Scope, Semantic, SemanticMode};
 use crate::semantic::{Agreement, Question, agree};
 
 pub use self::betting::Interval;
+pub use self::ladder::Rung;
 pub use self::operate::{Figures, PolicyFigures};
 pub use self::standing::{Counts, Learnt};
 

@@ -48,6 +48,8 @@ pub enum Purpose {
     Partition,
     /// One input of an embeddings call.
     Vector,
+    /// Who began something, and may come back to it.
+    Owner,
 }
 
 /// What an answer may not cross, beside the question itself.

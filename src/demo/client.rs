@@ -16,8 +16,6 @@ use crate::wire::{NdJsonSplit, SseSplit};
 
 /// What the simulator is told about the answer it is to give.
 const SIMULATE: HeaderName = HeaderName::from_static("x-simulate");
-/// What a cache on the way made of the call (RFC 9211).
-const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 /// What the agent calls itself.
 const AGENT: HeaderName = HeaderName::from_static("x-agent-id");
 
@@ -25,6 +23,8 @@ const AGENT: HeaderName = HeaderName::from_static("x-agent-id");
 pub struct Client {
     to: SocketAddr,
     name: Option<&'static str>,
+    /// What it says with each call beside that.
+    says: Option<(HeaderName, HeaderValue)>,
     connection: Option<Connection>,
 }
 
@@ -33,8 +33,7 @@ pub struct Answer<'c> {
     pub status: StatusCode,
     /// Under which the sidecar records the call.
     pub id: String,
-    /// What the sidecar says of its cache; empty where no policy caches the call.
-    pub cache_status: String,
+    headers: HeaderMap,
     connection: &'c mut Connection,
     split: Split,
 }
@@ -46,12 +45,17 @@ enum Split {
 
 impl Client {
     pub fn new(to: SocketAddr) -> Self {
-        Self { to, name: None, connection: None }
+        Self { to, name: None, says: None, connection: None }
     }
 
     /// An agent that says its name.
     pub fn called(self, name: &'static str) -> Self {
         Self { name: Some(name), ..self }
+    }
+
+    /// An agent that says this with each call.
+    pub fn saying(self, name: HeaderName, text: &'static str) -> Self {
+        Self { says: Some((name, HeaderValue::from_static(text))), ..self }
     }
 
     /// Sends a request; a body makes it a POST.
@@ -68,6 +72,7 @@ impl Client {
         if let Some(name) = self.name {
             headers.insert(AGENT, HeaderValue::from_static(name));
         }
+        headers.extend(self.says.clone());
         if !simulate.is_empty() {
             headers.insert(SIMULATE, value(simulate)?);
         }
@@ -89,32 +94,47 @@ impl Client {
         Ok(Answer {
             status: head.status,
             id: text(REQUEST_ID).unwrap_or_default().to_owned(),
-            cache_status: text(CACHE_STATUS).unwrap_or_default().to_owned(),
-            connection,
             split: if lines {
                 Split::NdJson(NdJsonSplit::new())
             } else {
                 Split::Sse(SseSplit::new())
             },
+            headers: head.headers,
+            connection,
         })
     }
 }
 
 impl Answer<'_> {
+    /// A header of it; empty without.
+    pub fn header(&self, name: &HeaderName) -> &str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+
     async fn data(&mut self) -> io::Result<Option<Bytes>> {
         poll_fn(|cx| self.connection.poll_data(cx)).await.transpose().map_err(io::Error::other)
     }
 
     /// The texts of the next events of a stream; `None` after its end.
     pub async fn texts(&mut self) -> io::Result<Option<Vec<String>>> {
+        let events = self.events().await?;
+        Ok(events.map(|events| events.into_iter().flatten().collect()))
+    }
+
+    /// The next events of a stream, each with its text if it has one; `None` after its end. What
+    /// the sidecar tells of a task is none of the answer's.
+    pub async fn events(&mut self) -> io::Result<Option<Vec<Option<String>>>> {
         let Some(data) = self.data().await? else { return Ok(None) };
-        let mut texts = Vec::new();
-        let mut note = |data: &[u8]| texts.extend(text(data));
+        let mut events = Vec::new();
         match &mut self.split {
-            Split::Sse(split) => split.push(&data, &mut |event| note(event.data)),
-            Split::NdJson(split) => split.push(&data, &mut |line| note(line.data)),
+            Split::Sse(split) => split.push(&data, &mut |event| {
+                if !event.name.is_some_and(|name| name.starts_with(b"task.")) {
+                    events.push(text(event.data));
+                }
+            }),
+            Split::NdJson(split) => split.push(&data, &mut |line| events.push(text(line.data))),
         }
-        Ok(Some(texts))
+        Ok(Some(events))
     }
 
     /// The whole body.

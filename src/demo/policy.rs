@@ -1,12 +1,13 @@
 //! What the demo's sidecar runs by: all vendors, as without a policy file, and the simulator in
 //! every vendor's place. For the acts about limits a small upstream and one policy more, for those
-//! about what is asked again another policy; none of them touches a call that does not ask for it.
-//! The show prints the text that is in force.
+//! about what is asked again another policy, for tasks a directory; none of them touches a call that
+//! does not ask for it. The show prints the text that is in force.
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::config::{
-    self, Address, CacheRule, Config, Faults, Host, Listen, Origin, Policy, Route, Upstream,
+    self, Address, Admin, CacheRule, Config, Faults, Host, Listen, Origin, Policy, Route, Upstream,
     without_file,
 };
 
@@ -25,19 +26,22 @@ pub const ASKER: &str = "asker";
 pub const CACHE: &str =
     "{ name: once, match: { agent: asker }, cache: { ttl: 1h, canonical: true, semantic: on } }";
 
-/// With the simulator as the only backend.
+/// With the simulator as the only backend, and state in that directory.
 pub fn config(
     simulator: SocketAddr,
     listen: SocketAddr,
     admin: SocketAddr,
+    state: &Path,
 ) -> Result<Config, Faults> {
     let at = |addr| Listen { at: Address::Tcp(addr), tls: None };
     let mut config = without_file();
     config.listen = vec![at(listen)];
-    config.admin = Some(at(admin));
+    config.admin = Some(Admin::at(Address::Tcp(admin)));
     add_small(&mut config);
-    let policies = format!("policies:\n  - {BUDGET}\n  - {CACHE}\n");
-    config.policies = config::parse("the demo's policy", &policies, &|_| None)?.policies;
+    let policies = format!("state: .\npolicies:\n  - {BUDGET}\n  - {CACHE}\n");
+    let said = config::parse("the demo's policy", &policies, &|_| None)?;
+    (config.tasks, config.policies) = (said.tasks, said.policies);
+    config.state = Some(state.to_owned());
     config.policies.iter_mut().for_each(serve_all);
     for upstream in &mut config.upstreams {
         upstream.urls = vec![Origin {
@@ -78,7 +82,9 @@ mod tests {
     #[test]
     fn only_the_agents_of_the_show_are_limited_and_cached() {
         let at = SocketAddr::from(([127, 0, 0, 1], 1));
-        let config = config(at, at, at).unwrap();
+        let config = config(at, at, at, Path::new("/here")).unwrap();
+        assert_eq!(config.state.as_deref(), Some(Path::new("/here")));
+        assert!(config.tasks.is_some());
         let [policy, once] = &config.policies[..] else { panic!("{:?}", config.policies) };
         assert_eq!(policy.matches.agent.as_deref(), Some(SPENDER));
         let [limit] = &policy.limits[..] else { panic!("{:?}", policy.limits) };

@@ -24,6 +24,8 @@ pub struct Record {
     pub input_tokens: Option<u64>,
     pub output_tokens: Option<u64>,
     pub attempts: u32,
+    /// The task that it is a call of.
+    pub task: String,
     pub reused: bool,
     /// Billionths of a dollar.
     #[serde(rename = "spend_dollars", deserialize_with = "nano")]
@@ -76,9 +78,18 @@ impl Write for Tap {
 impl Records {
     /// The record of this call.
     pub async fn of(&mut self, id: &str) -> io::Result<Record> {
+        self.find(|record| record.request_id == id).await
+    }
+
+    /// The record of the call that a task made.
+    pub async fn of_task(&mut self, id: &str) -> io::Result<Record> {
+        self.find(|record| record.task == id && record.attempts > 0).await
+    }
+
+    async fn find(&mut self, wanted: impl Fn(&Record) -> bool) -> io::Result<Record> {
         let awaited = async {
             loop {
-                let found = self.unread.iter().position(|record| record.request_id == id);
+                let found = self.unread.iter().position(&wanted);
                 if let Some(record) = found.and_then(|at| self.unread.remove(at)) {
                     return Ok(record);
                 }

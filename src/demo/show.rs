@@ -1,6 +1,7 @@
 //! The acts of the show, in order. Each is a call or more through the sidecar; what it came to is
 //! looked up in the sidecar's records at the end.
 mod again;
+mod later;
 mod limits;
 
 use std::io;
@@ -9,6 +10,7 @@ use std::net::SocketAddr;
 use serde_json::{Value, json};
 use tokio::sync::mpsc::unbounded_channel;
 
+use self::later::Later;
 use super::Stage;
 use super::client::{Client, text};
 use super::records::{Record, Records};
@@ -30,6 +32,7 @@ struct Show<'s> {
     kept: Vec<(String, Vec<Record>)>,
     /// The calls that ask what was asked before, in the same way.
     again: Vec<(&'static str, Vec<String>)>,
+    later: Vec<Later>,
 }
 
 /// Plays all acts, shows the tables, and unless `once` serves for ever.
@@ -46,6 +49,7 @@ pub async fn play(stage: &mut Stage, screen: &mut Screen, once: bool) -> io::Res
         made: Vec::new(),
         kept: Vec::new(),
         again: Vec::new(),
+        later: Vec::new(),
     };
     show.streams().await?;
     show.embeddings().await?;
@@ -58,7 +62,9 @@ pub async fn play(stage: &mut Stage, screen: &mut Screen, once: bool) -> io::Res
     show.crowd().await?;
     show.batches().await?;
     show.other_words(stage.running.admin).await?;
-    let Show { made, kept, again, .. } = show;
+    show.task().await?;
+    show.lost().await?;
+    let Show { made, kept, again, later, .. } = show;
     table::head(screen)?;
     for (label, ids) in &made {
         table::row(screen, label, &stage.records.of_all(ids).await?)?;
@@ -71,6 +77,16 @@ pub async fn play(stage: &mut Stage, screen: &mut Screen, once: bool) -> io::Res
     table::again_head(screen)?;
     for (label, ids) in &again {
         table::again_row(screen, label, &stage.records.of_all(ids).await?)?;
+    }
+    table::later_head(screen)?;
+    for Later { label, ids, task } in &later {
+        let read = stage.records.of_all(ids).await?;
+        let made = match task {
+            Some((id, promised)) => Some((promised, stage.records.of_task(id).await?)),
+            None => None,
+        };
+        let task = made.as_ref().map(|(promised, made)| (*promised, made));
+        table::later_row(screen, label, &read, task)?;
     }
     if once {
         return Ok(());
@@ -332,6 +348,7 @@ fn close(stage: &Stage, screen: &mut Screen) -> io::Result<()> {
         way("state", format!("http://{admin}/state"))?;
         way("who calls", format!("{} agents --admin {admin}", program()))?;
         way("what is kept", format!("{} cache stats --admin {admin}", program()))?;
+        way("tasks", format!("{} tasks list --admin {admin}", program()))?;
     }
     let pages = "for agents of your own: README.md, \"Limit it\" and \"Answer once\"";
     way("limits, caches", pages.to_owned())?;

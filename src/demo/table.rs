@@ -29,10 +29,7 @@ pub fn row(screen: &mut Screen, label: &str, records: &[Record]) -> io::Result<(
     let record = median(records);
     let none = || "–".to_owned();
     let first = record.first_token_ms.map_or_else(none, millis);
-    let tokens = match (record.input_tokens, record.output_tokens) {
-        (Some(input), Some(output)) => format!("{input} / {output}"),
-        _ => none(),
-    };
+    let tokens = in_and_out(&record);
     let total = millis(record.duration_ms);
     let overhead = format!("{} µs", record.overhead_us);
     let (status, connection) = (record.status, connections(records));
@@ -60,7 +57,14 @@ fn connections(records: &[Record]) -> String {
     counts.join(", ")
 }
 
-fn millis(millis: f64) -> String {
+fn in_and_out(record: &Record) -> String {
+    match (record.input_tokens, record.output_tokens) {
+        (Some(input), Some(output)) => format!("{input} / {output}"),
+        _ => "–".to_owned(),
+    }
+}
+
+pub fn millis(millis: f64) -> String {
     if millis < 10.0 { format!("{millis:.2} ms") } else { format!("{millis:.0} ms") }
 }
 
@@ -164,6 +168,36 @@ pub fn again_row(screen: &mut Screen, label: &str, records: &[Record]) -> io::Re
     };
     screen.line(format_args!(
         "  {label:<LABEL$} {calls:>5} {upstream:>8}  {cache:<17} {total:>9} {tokens:>12} {saved:>9}"
+    ))
+}
+
+/// The fourth table: answers that outlived a connection.
+pub fn later_head(screen: &mut Screen) -> io::Result<()> {
+    let title = screen.bold("What outlived its connection");
+    screen.line(format_args!("\n  {title}\n"))?;
+    let head = format!(
+        "{:<LABEL$} {:>11} {:>8} {:>9} {:>8}",
+        "answer", "connections", "upstream", "id after", "in / out"
+    );
+    let head = screen.dim(head);
+    screen.line(format_args!("  {head}"))
+}
+
+/// One answer: the calls that read it, the one that it was promised by, and the one that made it.
+pub fn later_row(
+    screen: &mut Screen,
+    label: &str,
+    read: &[Record],
+    task: Option<(&Record, &Record)>,
+) -> io::Result<()> {
+    let made = task.map(|(_, made)| made).or(read.first()).cloned().unwrap_or_default();
+    let readers = if task.is_some() { read } else { read.get(1..).unwrap_or_default() };
+    let upstream = made.attempts + readers.iter().map(|record| record.attempts).sum::<u32>();
+    let connections = read.len() + usize::from(task.is_some());
+    let after = task.map_or_else(|| "–".to_owned(), |(promised, _)| millis(promised.duration_ms));
+    let tokens = in_and_out(&made);
+    screen.line(format_args!(
+        "  {label:<LABEL$} {connections:>11} {upstream:>8} {after:>9} {tokens:>8}"
     ))
 }
 

@@ -28,6 +28,8 @@ pub struct Rules {
     pub all: Vec<Arc<Rule>>,
     /// Those that say whether answers are given again; the last one first.
     caches: Vec<CacheOf>,
+    /// Those that say how long streams can be taken up again; the last one first.
+    resumes: Vec<(Matcher, Duration)>,
 }
 
 /// One policy, as far as it limits or orders calls.
@@ -96,8 +98,13 @@ impl Rules {
         let mut known = HashMap::new();
         let rule = |policy| Arc::new(Rule::prepare(policy, metrics, &mut known));
         Self {
-            all: policies.iter().filter(|policy| !only_caches(policy)).map(rule).collect(),
+            all: policies.iter().filter(|policy| !is_apart(policy)).map(rule).collect(),
             caches: policies.iter().rev().filter_map(CacheOf::prepare).collect(),
+            resumes: policies
+                .iter()
+                .rev()
+                .filter_map(|policy| Some((policy.matches.clone(), policy.resume?)))
+                .collect(),
         }
     }
 
@@ -119,6 +126,18 @@ impl Rules {
             CacheRule::Off => None,
             CacheRule::On(cache) => Some((&last.policy, cache)),
         }
+    }
+
+    /// Whether some policy says how long streams can be taken up again.
+    pub fn has_resumes(&self) -> bool {
+        !self.resumes.is_empty()
+    }
+
+    /// How long a stream of this call can be taken up again when its client is gone, as the last
+    /// policy says that matches and has a `resume`. `None`: no policy says so.
+    pub fn resume_of(&self, call: &Subject<'_>) -> Option<Duration> {
+        let mut matching = self.resumes.iter().filter(|(matcher, _)| matches(matcher, call));
+        matching.next().map(|(_, grace)| *grace)
     }
 
     /// How urgent this call is: as the last policy that matches says, else as its caller does.
@@ -176,11 +195,11 @@ impl CacheOf {
     }
 }
 
-/// Whether a policy has a `cache` and changes nothing else about a call.
-fn only_caches(policy: &Policy) -> bool {
-    let Policy { weight, priority, limits, queue, runaway, cache, .. } = policy;
+/// Whether a policy has a `cache` or a `resume` and changes nothing else about a call.
+fn is_apart(policy: &Policy) -> bool {
+    let Policy { weight, priority, limits, queue, runaway, cache, resume, .. } = policy;
     let orders = *weight > 1 || priority.is_some() || queue.is_some() || runaway.is_some();
-    cache.is_some() && limits.is_empty() && !orders
+    (cache.is_some() || resume.is_some()) && limits.is_empty() && !orders
 }
 
 fn matches(matcher: &Matcher, call: &Subject<'_>) -> bool {

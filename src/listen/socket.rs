@@ -16,6 +16,7 @@ use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 use thiserror::Error;
 
 use crate::config::Address;
+use crate::drain::{self, Stage, Trigger};
 use crate::io::Stream;
 
 pub use super::inherited::Inherited;
@@ -63,6 +64,8 @@ pub struct Bound {
     faults: Arc<Faults>,
     /// Made here; another program owns one that was handed over.
     ours: bool,
+    /// Moves when others are to have it.
+    left: Trigger,
     _file: Option<SocketFile>,
 }
 
@@ -120,7 +123,15 @@ fn bind_tcp(address: SocketAddr) -> Result<Bound, BindError> {
     let socket = open().map_err(|error| explain(error, &at))?;
     let addr = socket.local_addr().ok().and_then(|address| address.as_socket());
     let at = addr.map_or(at, |address| address.to_string());
-    Ok(Bound { socket, at, addr, faults: Arc::default(), ours: true, _file: None })
+    Ok(Bound {
+        socket,
+        at,
+        addr,
+        faults: Arc::default(),
+        ours: true,
+        left: drain::pair().0,
+        _file: None,
+    })
 }
 
 fn bind_unix(path: &Path) -> Result<Bound, BindError> {
@@ -139,7 +150,15 @@ fn bind_unix(path: &Path) -> Result<Bound, BindError> {
         io::ErrorKind::NotFound => BindError::NoDirectory { path: path.to_owned() },
         _ => explain(error, &at),
     })?;
-    Ok(Bound { socket, at, addr: None, faults: Arc::default(), ours: true, _file: Some(file) })
+    Ok(Bound {
+        socket,
+        at,
+        addr: None,
+        faults: Arc::default(),
+        ours: true,
+        left: drain::pair().0,
+        _file: Some(file),
+    })
 }
 
 /// Removes what a killed process left behind, and nothing that anybody still listens on.
@@ -167,7 +186,15 @@ fn adopt(name: &str, socket: Socket) -> Result<Bound, BindError> {
     let at = format!("systemd:{name}");
     let fitted = socket.set_nonblocking(true).and_then(|()| socket.local_addr());
     let addr = fitted.map_err(|error| explain(error, &at))?.as_socket();
-    Ok(Bound { socket, at, addr, faults: Arc::default(), ours: false, _file: None })
+    Ok(Bound {
+        socket,
+        at,
+        addr,
+        faults: Arc::default(),
+        ours: false,
+        left: drain::pair().0,
+        _file: None,
+    })
 }
 
 fn finish(socket: &Socket) -> io::Result<()> {
@@ -233,6 +260,20 @@ impl Bound {
         if self.ours {
             let _ = self.socket.shutdown(std::net::Shutdown::Read);
         }
+    }
+
+    /// From now on a socket that was handed over is left to whoever is started next: who connects
+    /// waits in its queue. Whether it was handed over.
+    pub fn let_go(&self) -> bool {
+        if !self.ours {
+            self.left.advance(Stage::Draining);
+        }
+        !self.ours
+    }
+
+    /// Waits until it is left to others.
+    pub async fn is_let_go(&self) {
+        self.left.drain().reached(Stage::Draining).await;
     }
 
     /// What kept connections out, over all listeners of this socket.

@@ -20,7 +20,7 @@ use crate::config::ListenTls;
 use crate::io::Stream;
 use crate::io::pem::{self, TlsSetupError};
 
-mod validity;
+pub mod validity;
 
 /// From the connection's first byte to the end of the handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -28,6 +28,7 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 /// The server's side of TLS for one listener. Share it behind an `Arc`.
 pub struct ServerTls {
     settings: ListenTls,
+    protocols: Vec<Vec<u8>>,
     current: ArcSwap<Current>,
 }
 
@@ -39,13 +40,23 @@ struct Current {
 impl ServerTls {
     /// Reads the files that `settings` names. Blocks.
     pub fn new(settings: &ListenTls) -> Result<Self, TlsSetupError> {
-        let current = ArcSwap::from_pointee(Current::read(settings)?);
-        Ok(Self { settings: settings.clone(), current })
+        Self::speaking(settings, &[b"h2", b"http/1.1"])
+    }
+
+    /// The same for a door that speaks no HTTP/2.
+    pub fn without_http2(settings: &ListenTls) -> Result<Self, TlsSetupError> {
+        Self::speaking(settings, &[b"http/1.1"])
+    }
+
+    fn speaking(settings: &ListenTls, protocols: &[&[u8]]) -> Result<Self, TlsSetupError> {
+        let protocols: Vec<_> = protocols.iter().map(|name| name.to_vec()).collect();
+        let current = ArcSwap::from_pointee(Current::read(settings, &protocols)?);
+        Ok(Self { settings: settings.clone(), protocols, current })
     }
 
     /// Reads the files again; an error leaves everything as it was. Blocks.
     pub fn reload(&self) -> Result<(), TlsSetupError> {
-        self.current.store(Arc::new(Current::read(&self.settings)?));
+        self.current.store(Arc::new(Current::read(&self.settings, &self.protocols)?));
         Ok(())
     }
 
@@ -69,7 +80,7 @@ impl ServerTls {
 }
 
 impl Current {
-    fn read(settings: &ListenTls) -> Result<Self, TlsSetupError> {
+    fn read(settings: &ListenTls, protocols: &[Vec<u8>]) -> Result<Self, TlsSetupError> {
         let identity = pem::identity(&settings.cert, &settings.key)?;
         let not_after = identity.cert.first().and_then(|leaf| validity::not_after(leaf));
         let builder = ServerConfig::builder_with_provider(pem::provider())
@@ -91,7 +102,7 @@ impl Current {
             }
         };
         let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(identity)));
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        config.alpn_protocols = protocols.to_vec();
         Ok(Self { config: Arc::new(config), not_after })
     }
 }

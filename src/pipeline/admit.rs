@@ -30,6 +30,7 @@ use crate::limits::runaway::Flag;
 use crate::route::Aim;
 use crate::snapshot::Snapshot;
 use crate::telemetry::metrics::PoolGauges;
+use crate::telemetry::usage::Sunk;
 use crate::upstream::{Upstream, keys};
 use crate::wire::{self, Quota, Usage};
 use ask::{ask, credential, is_limited};
@@ -60,6 +61,8 @@ pub struct Lease {
     credential: u64,
     /// The guard against loops has flagged it.
     pub runaway: bool,
+    /// What attempts of the call have cost that came to nothing.
+    sunk: Sunk,
     /// The limits it is under, as they stood when it went.
     pub standing: Vec<Standing>,
 }
@@ -255,6 +258,7 @@ impl Lease {
             key: key.map(|key| key.id),
             credential: credential(who, key),
             runaway: false,
+            sunk: Sunk::default(),
             standing: Vec::new(),
         }
     }
@@ -339,7 +343,7 @@ impl Lease {
         }
     }
 
-    /// The call is over: gives back what it held. `None`: nothing limited it.
+    /// The call is over: gives back what it held. `None`: nothing has counted what it used.
     pub fn settle(mut self, came: &Came) -> Option<Settled> {
         self.produced = self.produced.max(came.produced);
         self.close(came)
@@ -350,8 +354,18 @@ impl Lease {
         self.close(&Came::default())
     }
 
+    /// Another attempt of the call has cost so much, for nothing.
+    pub fn bears(&mut self, sunk: Sunk) {
+        self.sunk.add(sunk);
+    }
+
     fn close(&mut self, came: &Came) -> Option<Settled> {
-        let grant = self.grant.take()?;
+        let sunk = std::mem::take(&mut self.sunk);
+        let Some(grant) = self.grant.take() else {
+            let usage = came.usage.unwrap_or_default();
+            let settled = Settled { usage, spend: None, priced: true, estimated: false, sunk };
+            return (sunk != Sunk::default()).then_some(settled);
+        };
         let fate = if self.fate == Fate::Unsent { self.fate_before() } else { self.fate };
         let since = |from: Option<Instant>| from.map(|from| from.elapsed());
         let wait = |(first, sent): (Instant, Instant)| first.saturating_duration_since(sent);
@@ -364,7 +378,8 @@ impl Lease {
             generating: since(self.first_token),
             elapsed: since(self.sent).unwrap_or_default(),
         };
-        Some(self.limits.with(|book, now| book.settle(grant, &end, now)))
+        let settled = self.limits.with(|book, now| book.settle(grant, &end, now));
+        Some(Settled { sunk, ..settled })
     }
 }
 

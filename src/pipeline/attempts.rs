@@ -13,6 +13,7 @@ mod hedge;
 mod judge;
 mod next;
 mod slow;
+mod traced;
 
 pub use self::next::dice;
 
@@ -38,7 +39,7 @@ use crate::upstream::answer::Answer;
 use crate::upstream::call::{CallError, Missed, Outbound, send};
 use crate::upstream::h1::H1Error;
 use crate::upstream::outgoing::Outgoing;
-use crate::upstream::visit::{Closed, Spread};
+use crate::upstream::visit::Spread;
 use crate::wire::{Form, Repeat, Verdict};
 
 /// A call on its way through its attempts.
@@ -79,6 +80,8 @@ struct Tried {
     /// Those of them that the policy's bound counts: a backend has had the call.
     begun: u32,
     targets: u64,
+    /// The second request has answered, and the first is counted.
+    outrun: bool,
     /// The second request, while both run.
     second: Option<Rc<Side>>,
     /// Of the target it is at.
@@ -97,6 +100,9 @@ struct Tried {
     lost: u64,
     /// Some target was passed over that takes no calls now, or has no place.
     passed: bool,
+    /// Of a sampled call: the attempt that runs, and the one whose stream is slow.
+    span: Option<usize>,
+    slow_span: Option<usize>,
 }
 
 /// An attempt that came to nothing.
@@ -202,13 +208,7 @@ impl<'c, 'p, W: Watch> Run<'c, 'p, W> {
         self.dress();
         let mut kept: Option<Box<Kept>> = None;
         loop {
-            let hedge = self.to.aim.upstream().config.hedge.filter(|_| self.tried.attempts == 0);
-            let attempt = match hedge {
-                Some(hedge) => Box::pin(self.hedged(hedge)).await,
-                None => self.attempt().await,
-            };
-            self.beside = None;
-            let mut failed = match attempt {
+            let mut failed = match self.once().await {
                 Ok(mut sent) => {
                     self.give_up_slow();
                     self.finish(&mut sent);
@@ -227,6 +227,7 @@ impl<'c, 'p, W: Watch> Run<'c, 'p, W> {
                 continue;
             }
             if let Some(mut sent) = self.take_slow(&failed) {
+                self.trace_slow(&sent);
                 self.finish(&mut sent);
                 return Ok(sent);
             }
@@ -296,6 +297,7 @@ impl<'c, 'p, W: Watch> Run<'c, 'p, W> {
             Err(refusal) => return Err(Failed::refused(Why::Final, refusal, None)),
         };
         self.tried.begun += 1;
+        self.trace_begins(&upstream, &visit, now);
         self.watch.sent(now);
         // now, and not with the answer: its caller may be gone by then
         self.count(1);
@@ -352,22 +354,6 @@ impl<'c, 'p, W: Watch> Run<'c, 'p, W> {
         }
         let beside = self.tried.second.as_ref().map_or(0, |side| side.attempts.get());
         self.watch.tried(self.tried.attempts + beside);
-    }
-
-    fn spread(&mut self) -> Spread {
-        if self.to.aim.upstream().addresses.len() == 1 {
-            return Spread::default();
-        }
-        let balance = self.to.aim.upstream().config.balance;
-        *self.tried.spread.get_or_insert_with(|| next::spread(balance, self.call, self.going.who))
-    }
-
-    fn closed(closed: Closed) -> Box<Failed> {
-        let left = match closed {
-            Closed::Breaker(left) => left,
-            Closed::Tried => Duration::from_secs(1),
-        };
-        Failed::refused(Why::Closed, Refusal::unavailable(left), None)
     }
 
     /// No answer came.

@@ -1,5 +1,5 @@
 //! A call that a policy caches: from what is kept, from what is on its way, or by a call that others
-//! may join.
+//! may join. And one whose stream can be taken up again: its caller reads as one of several would.
 //!
 //! What is found costs neither tokens nor money nor a place at the upstream; it counts as a request.
 //! It is looked for twice: before the call asks for leave, and once it has it, since the answer may
@@ -8,19 +8,20 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use http::request;
+use http::{HeaderValue, request};
 
 use super::admit::{self, Lease};
 use super::call::Call;
 use super::dispatch::Prepared;
 use super::follow::{Reader, Told, follow};
-use super::lookup::{Claimed, Facts, Found, Leading, Lookup};
+use super::lookup::{Claimed, Facts, Found, Leading, Lookup, Miss};
 use super::produce::Production;
 use super::record::Record;
 use super::refusal::Refusal;
 use super::replay;
 use super::reply::Reply;
-use super::shared::Tab;
+use super::resume::{self, Wish};
+use super::shared::{Lead, Seat, Tab};
 use super::similar::Similar;
 use super::status::{JOINED, MISS, PARTIAL, Saved, word};
 use super::worker::Worker;
@@ -42,6 +43,8 @@ pub struct Asking<'c> {
     pub call: &'c mut Call,
     pub dialect: Dialect,
     pub record: &'c mut Record,
+    /// Its stream is to be one that can be taken up again.
+    pub wish: Option<Box<Wish>>,
 }
 
 impl Asking<'_> {
@@ -53,6 +56,7 @@ impl Asking<'_> {
     /// Answers it, as a policy caches it.
     pub async fn look(mut self, mut lookup: Box<Lookup>) -> Result<Reply, Refusal> {
         let now = SystemTime::now();
+        self.record.looks();
         let mut found = lookup.peek(self.worker, now);
         if found.is_none() {
             found = lookup.peek_on_disk(now).await;
@@ -67,7 +71,7 @@ impl Asking<'_> {
             self.record.looked("miss");
             return Err(Refusal::not_kept());
         }
-        let Self { worker, snapshot, ticket, who, to, call, record, .. } = &mut self;
+        let Self { worker, snapshot, ticket, who, to, call, record, wish, .. } = &mut self;
         if let Some(vectors) = &lookup.vectors {
             // the rest is not sent
             call.asks.prompt_bytes = vectors.asked_share(call.asks.prompt_bytes);
@@ -82,13 +86,17 @@ impl Asking<'_> {
             }
         };
         record.admitted(&lease);
-        match lookup.claim(worker, lease.clamp().is_some(), SystemTime::now()) {
+        let least = if wish.is_some() { resume::LONGEST } else { 0 };
+        match lookup.claim(worker, lease.clamp().is_some(), least, SystemTime::now()) {
             Claimed::Found(found, lookup) => {
                 let standing = std::mem::take(&mut lease.standing);
                 lease.spare();
                 self.found(found, &lookup, standing).await
             }
-            Claimed::Miss(leading) => self.lead(leading, lease).await,
+            Claimed::Miss(leading) => {
+                let Leading { lead, seat, miss, lookup } = *leading;
+                self.lead((lead, seat), miss, Some(lookup), lease, None).await
+            }
         }
     }
 
@@ -116,8 +124,8 @@ impl Asking<'_> {
         lookup: &Lookup,
         standing: Vec<Standing>,
     ) -> Result<Reply, Refusal> {
-        let Self { worker, snapshot, ticket, call, dialect, record, .. } = self;
-        let rate = call.asks.counted.then(|| snapshot.prices.of(call.model().unwrap_or("")));
+        let Self { worker, ticket, call, dialect, record, .. } = self;
+        let rate = call.asks.counted.then(|| lookup.rate(worker));
         match found {
             Found::Hit(hit) => {
                 let saved = Saved { how: word(hit.tier), rate };
@@ -128,23 +136,44 @@ impl Asking<'_> {
                 let saved = Saved { how: "joined", rate };
                 record.looked(saved.how);
                 let reader = Reader::Joined(ticket, saved);
-                let told = Told { standing, status: JOINED };
+                let told = Told { standing, status: Some(JOINED) };
                 follow(worker, seat, reader, call.kind, told, record).await
             }
         }
     }
 
+    /// No cache has to do with it: asks for its caller alone, who may lose the connection.
+    pub async fn alone(
+        self,
+        lease: Lease,
+        miss: Miss,
+        status: Option<HeaderValue>,
+    ) -> Result<Reply, Refusal> {
+        let hub = self.worker.hubs.alone(resume::key(), resume::LONGEST);
+        self.lead(hub, miss, None, lease, status).await
+    }
+
     /// Nobody knows: asks, for all who will want to know.
-    async fn lead(self, leading: Box<Leading>, mut lease: Lease) -> Result<Reply, Refusal> {
-        let Self { worker, snapshot, ticket, who, to, head, call, dialect, record } = self;
-        let Leading { lead, seat, miss, lookup } = *leading;
+    async fn lead(
+        self,
+        (lead, seat): (Lead, Seat),
+        miss: Miss,
+        lookup: Option<Box<Lookup>>,
+        mut lease: Lease,
+        status: Option<HeaderValue>,
+    ) -> Result<Reply, Refusal> {
+        let Self { worker, snapshot, ticket, who, to, head, call, dialect, record, wish } = self;
         let tab = Rc::new(Tab::default());
+        tab.trace.borrow_mut().spans = record.trace().cloned();
         let standing = std::mem::take(&mut lease.standing);
-        let known = lookup.vectors.as_ref().is_some_and(Vectors::any_known);
-        let told = Told { standing, status: if known { PARTIAL } else { MISS } };
+        let status = lookup.as_ref().map_or(status, |lookup| {
+            record.looked("miss");
+            let known = lookup.vectors.as_ref().is_some_and(Vectors::any_known);
+            Some(if known { PARTIAL } else { MISS })
+        });
+        let told = Told { standing, status };
         let kind = call.kind;
         let call = std::mem::replace(call, Call::empty(kind));
-        record.looked("miss");
         let (empty, ()) = http::Request::new(()).into_parts();
         let production = Production {
             worker: Rc::clone(worker),
@@ -160,6 +189,7 @@ impl Asking<'_> {
             call,
             dialect,
             lookup,
+            wish,
             spent: None,
         };
         production.start();

@@ -36,6 +36,8 @@ pub struct Call {
     pub bytes: u64,
     /// The answer is asked for as a stream.
     pub stream: bool,
+    /// The answer will be fetched later (OpenAI Responses).
+    pub background: bool,
     model: Option<Rc<str>>,
     /// A session whose messages name its model: rights to it are asked for then.
     pub names_later: bool,
@@ -46,6 +48,24 @@ pub struct Call {
     messages: Option<Range<usize>>,
     /// When the last byte of the body had come; our own time begins there.
     pub complete: Option<Instant>,
+}
+
+/// A request's body.
+pub enum Body {
+    /// It comes from the client.
+    Arriving(Incoming),
+    /// It is here: that of a task, which has been read before.
+    Whole(Bytes),
+}
+
+impl Body {
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        match self {
+            Self::Arriving(body) => body.is_end_stream(),
+            Self::Whole(body) => body.is_empty(),
+        }
+    }
 }
 
 /// The body, on its way out.
@@ -128,6 +148,7 @@ impl Call {
             body: Sending::Whole(Bytes::new()),
             bytes: 0,
             stream: kind.streams_by_default() || kind == Kind::StreamGenerate,
+            background: false,
             model: None,
             names_later: false,
             asks: Asks::default(),
@@ -146,6 +167,7 @@ impl Call {
             body: Sending::Whole(body),
             bytes,
             stream: self.stream,
+            background: self.background,
             model: self.model.clone(),
             names_later: self.names_later,
             asks: self.asks,
@@ -161,7 +183,7 @@ impl Call {
         flight: &Flight,
         headers: &HeaderMap,
         endpoint: &Endpoint<'_>,
-        body: Incoming,
+        body: Body,
         announced: Option<u64>,
     ) -> Result<Self, Refusal> {
         let kind = endpoint.kind;
@@ -169,14 +191,19 @@ impl Call {
         call.bytes = announced.unwrap_or(0);
         call.model = endpoint.model.map(Rc::from);
         call.asks.patience = identify::patience(headers);
-        if body.is_end_stream() {
+        if body.is_empty() {
             return Ok(call);
         }
-        if !kind.reads_body() {
-            call.body = Sending::Streaming(Outgoing::streaming(body, announced));
-            return Ok(call);
-        }
-        let whole = Arriving::new(worker, snapshot, announced)?.read(flight, body).await?;
+        let whole = match body {
+            Body::Arriving(body) if !kind.reads_body() => {
+                call.body = Sending::Streaming(Outgoing::streaming(body, announced));
+                return Ok(call);
+            }
+            Body::Arriving(body) => {
+                Arriving::new(worker, snapshot, announced)?.read(flight, body).await?
+            }
+            Body::Whole(body) => body,
+        };
         call.complete = Some(Instant::now());
         call.bytes = whole.len() as u64;
         if is_encoded(headers) {
@@ -207,6 +234,7 @@ impl Call {
         if let Some(stream) = view.stream {
             self.stream = stream;
         }
+        self.background = view.background;
         if self.model.is_none() {
             self.model = view.model.as_deref().map(Rc::from);
         }
@@ -235,6 +263,14 @@ impl Call {
     pub fn conversation(&self) -> Option<Conversation> {
         let Sending::Whole(body) = &self.body else { return None };
         wire::conversation(self.kind, body.get(self.messages.clone()?)?)
+    }
+
+    /// The same; empty if it was not read.
+    pub fn bytes_read(&self) -> Bytes {
+        match &self.body {
+            Sending::Whole(body) => body.clone(),
+            Sending::Streaming(_) => Bytes::new(),
+        }
     }
 
     /// Its body, if that was read.

@@ -178,8 +178,12 @@ pub async fn dispatch(
     let mut unanswered = Unanswered { lease, watch, flight: going.flight, answered: false };
     let Unanswered { lease, watch, .. } = &mut unanswered;
     let mut run = Run::new(going, lease, *watch, to, head, call);
-    let sent = run.answer().await;
+    let mut sent = run.answer().await;
     drop(run);
+    if going.flight.was_cancelled() {
+        // it may have been between two attempts, with the answer of the last one in hand
+        sent = Err(Refusal::cancelled());
+    }
     unanswered.answered = sent.is_ok();
     sent
 }

@@ -91,7 +91,7 @@ impl Lookup {
         asked: &[usize],
         answered: &Answered,
     ) -> bool {
-        let rate = worker.live.peek().prices.of(&self.author.model);
+        let rate = self.rate(worker);
         let keeping = Keeping {
             space: &self.space,
             content_type: answered.content_type.clone(),
@@ -107,7 +107,7 @@ impl Lookup {
 /// Asks for the inputs that are missing alone, if others are known. Gives the call back where it is
 /// to be made as it came.
 pub async fn fewer(mut production: Production) -> Option<Production> {
-    let vectors = production.lookup.vectors.as_ref();
+    let vectors = production.lookup.as_ref().and_then(|lookup| lookup.vectors.as_ref());
     let Some(vectors) = vectors.filter(|vectors| vectors.any_known()) else {
         return Some(production);
     };
@@ -175,8 +175,8 @@ async fn answered(mut production: Production, sent: Sent, asked: &[usize]) -> Op
     headers.insert(header::CONTENT_LENGTH, body.len().into());
     let end = OnceLock::from(Ended { outcome, usage });
     let dialect = production.dialect;
-    let said = OnceLock::new();
-    let head = Head { status, headers, form, dialect, eventful: false, said, end };
+    let (said, offer) = (OnceLock::new(), OnceLock::new());
+    let head = Head { status, headers, form, dialect, eventful: false, said, end, offer };
     settle(production, counted, Some(Ok((head, body))));
     None
 }
@@ -184,11 +184,12 @@ async fn answered(mut production: Production, sent: Sent, asked: &[usize]) -> Op
 /// The whole answer. `None`: here as it is without the part that was asked for.
 fn put_together(production: &mut Production, asked: &[usize], part: &Answered) -> Option<Entry> {
     let Production { worker, tab, lookup, .. } = production;
+    let lookup = lookup.as_mut()?;
     let mut vectors = lookup.vectors.take()?;
     let taken = lookup.take(worker, &mut vectors, asked, part);
     let whole = if taken { vectors.answer(*asked.first()?, SystemTime::now()) } else { None };
     if whole.is_some() {
-        let rate = Some(worker.live.peek().prices.of(&lookup.author.model));
+        let rate = Some(lookup.rate(worker));
         let saved = Saved { how: "partial", rate };
         tab.trace.borrow_mut().saved = Some((saved, vectors.spared(asked)));
     }

@@ -13,11 +13,12 @@ use super::record::Record;
 use super::refusal::Refusal;
 use super::reply::beat::{KEEP_ALIVE, Tail, may_beat, numbers_events};
 use super::reply::{BrokenOff, Content, Failing, Reply, ReplyBody, after_a_torn_event};
+use super::resume::Been;
 use super::shared::{Failure, Head, Seat, Tab};
 use super::status::{CACHE_STATUS, Saved};
 use super::told;
 use super::worker::Worker;
-use crate::cache::Gone;
+use crate::cache::{Gone, Had as _};
 use crate::flight::{Due, Stage, Ticket};
 use crate::limits::book::Standing;
 use crate::telemetry::metrics::Outcome;
@@ -29,12 +30,15 @@ pub enum Reader {
     First(Rc<Tab>),
     /// A call that joined, with a flight of its own.
     Joined(Ticket, Saved),
+    /// Its own caller who came back, and what that has had.
+    Resumed(Ticket, Box<Been>),
 }
 
 /// What the answer's head is told besides.
 pub struct Told {
     pub standing: Vec<Standing>,
-    pub status: HeaderValue,
+    /// What the cache made of it, where a policy has one.
+    pub status: Option<HeaderValue>,
 }
 
 /// An answer that is read as it comes.
@@ -76,13 +80,13 @@ pub async fn follow(
 ) -> Result<Reply, Refusal> {
     let tab = match &reader {
         Reader::First(tab) => Some(Rc::clone(tab)),
-        Reader::Joined(..) => None,
+        Reader::Joined(..) | Reader::Resumed(..) => None,
     };
     let mut waiting = Waiting { record, tab };
     let head = std::future::poll_fn(|cx| seat.poll_head(cx));
     let head = match &reader {
         Reader::First(_) => Ok(head.await),
-        Reader::Joined(ticket, _) => {
+        Reader::Joined(ticket, _) | Reader::Resumed(ticket, _) => {
             ticket.enter(Stage::FirstByte, worker.clock.now());
             ticket.guard(head).await
         }
@@ -108,7 +112,12 @@ pub async fn follow(
         }
     }
     told::tell(&mut headers, head.dialect, &told.standing);
-    headers.append(CACHE_STATUS, told.status);
+    if let Some(status) = told.status {
+        headers.append(CACHE_STATUS, status);
+    }
+    if let (Reader::First(_), Some(offer)) = (&reader, head.offer.get()) {
+        offer.tell(&mut headers);
+    }
     let following = Following {
         worker: Rc::clone(worker),
         seat,
@@ -158,6 +167,19 @@ fn refusal(gone: &Gone<Failure>) -> Refusal {
 }
 
 impl Following {
+    /// For a caller who has come back, and has been there before.
+    pub fn resumed(
+        worker: Rc<Worker>,
+        seat: Seat,
+        head: Arc<Head>,
+        kind: Kind,
+        (ticket, been): (Ticket, Been),
+    ) -> Self {
+        let reader = Reader::Resumed(ticket, Box::new(been));
+        let (failing, tail) = (Failing::No, Tail::default());
+        Self { worker, seat, head, reader, kind, record: None, failing, tail }
+    }
+
     /// The body, with the record that it closes; whole, if all of it has come.
     pub fn open(mut self: Box<Self>, mut record: Record) -> ReplyBody {
         record.streaming(matches!(self.head.form, Form::Sse | Form::NdJson));
@@ -165,7 +187,10 @@ impl Following {
             record.looked(saved.how);
         }
         self.record = Some(record);
-        if let Some(rest) = self.seat.rest() {
+        if let Some(mut rest) = self.seat.rest() {
+            if let Reader::Resumed(_, been) = &mut self.reader {
+                rest = rest.split_off(been.of(&rest));
+            }
             self.passed(&rest);
             self.end();
             return ReplyBody::Whole(rest);
@@ -177,7 +202,7 @@ impl Following {
         if let Some(step) = self.failing.poll_step(cx) {
             return step;
         }
-        match self.seat.poll_piece(cx) {
+        match self.poll_piece(cx) {
             Poll::Ready(Some(Ok(piece))) => {
                 self.passed(&piece);
                 if self.seat.ended() {
@@ -209,6 +234,19 @@ impl Following {
         }
     }
 
+    /// The next piece of what it has not had.
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Gone<Failure>>>> {
+        loop {
+            let next = self.seat.poll_piece(cx);
+            let Reader::Resumed(_, been) = &mut self.reader else { return next };
+            let Poll::Ready(Some(Ok(mut piece))) = next else { return next };
+            let had = been.of(&piece);
+            if had < piece.len() {
+                return Poll::Ready(Some(Ok(piece.split_off(had))));
+            }
+        }
+    }
+
     /// As [`super::reply::Streamed::has_ended`].
     pub fn has_ended(&self) -> bool {
         self.failing == Failing::No && self.record.is_none() && self.seat.ended()
@@ -226,7 +264,7 @@ impl Following {
     fn due(&self, cx: &mut Context<'_>) -> Option<Due> {
         match &self.reader {
             Reader::First(tab) => tab.poll_beat(cx).then_some(Due::Heartbeat),
-            Reader::Joined(ticket, _) => ticket.poll_due(cx),
+            Reader::Joined(ticket, _) | Reader::Resumed(ticket, _) => ticket.poll_due(cx),
         }
     }
 
@@ -239,13 +277,15 @@ impl Following {
     fn spoke(&self) {
         match &self.reader {
             Reader::First(tab) => tab.spoke(),
-            Reader::Joined(ticket, _) => ticket.spoke(self.worker.clock.now()),
+            Reader::Joined(ticket, _) | Reader::Resumed(ticket, _) => {
+                ticket.spoke(self.worker.clock.now());
+            }
         }
     }
 
     fn passed(&mut self, piece: &Bytes) {
         self.spoke();
-        if let Reader::Joined(ticket, _) = &self.reader {
+        if let Reader::Joined(ticket, _) | Reader::Resumed(ticket, _) = &self.reader {
             ticket.moved(piece.len(), self.worker.clock.now());
             if self.tail.is_empty() && numbers_events(piece) {
                 ticket.end_beats();
@@ -266,6 +306,8 @@ impl Following {
             Reader::Joined(_, saved) => {
                 record.saved(saved, ended.and_then(|ended| ended.usage));
             }
+            // what it has cost stands in the record of the first
+            Reader::Resumed(..) => {}
         }
         record.close(ended.map_or(Outcome::Complete, |ended| ended.outcome));
     }
@@ -303,8 +345,8 @@ impl Drop for Following {
                     tab.leave(Some(record), ended.map(|ended| ended.outcome));
                 }
             }
-            Reader::Joined(..) if ended.is_some() => self.end(),
-            Reader::Joined(..) => {}
+            Reader::Joined(..) | Reader::Resumed(..) if ended.is_some() => self.end(),
+            Reader::Joined(..) | Reader::Resumed(..) => {}
         }
     }
 }

@@ -17,7 +17,7 @@ use http::{HeaderValue, request};
 
 pub use self::form::FORMS;
 pub use self::keep::Answered;
-pub use self::walls::walls;
+pub use self::walls::{owner, walls};
 
 use self::form::Asked;
 use self::walls::{name, own_credentials};
@@ -31,6 +31,7 @@ use super::worker::Worker;
 use crate::cache::{Author, Claim, Entry, Key, Space, Vectors};
 use crate::config::{self, Scope};
 use crate::identity::{Fingerprint, Identity};
+use crate::limits::price::Rate;
 use crate::limits::rules::Subject;
 use crate::route::Route;
 use crate::snapshot::Snapshot;
@@ -58,6 +59,8 @@ pub struct Lookup {
     asked: Asked,
     bounds: Bounds,
     pub author: Author,
+    /// The model that a backend would be asked for, where it is not the one that was named.
+    sends: Option<Arc<str>>,
     /// For those who ask the same in other words.
     pub similar: Option<Arc<Similar>>,
     /// Of an embeddings call: its inputs, and what is known of them.
@@ -166,6 +169,7 @@ pub fn plan(worker: &Worker, snapshot: &Snapshot, facts: &Facts<'_>) -> Planned 
             upstream: Arc::clone(upstream),
             credential: who.credential.map_or(0, Fingerprint::short),
         },
+        sends: route.sends(model).cloned(),
         policy: Arc::clone(policy),
         rule: Arc::clone(rule),
         space,
@@ -186,6 +190,11 @@ impl Planned {
 }
 
 impl Lookup {
+    /// What an answer would cost.
+    pub fn rate(&self, worker: &Worker) -> Rate {
+        worker.live.peek().prices.of(self.sends.as_deref().unwrap_or(&self.author.model))
+    }
+
     pub fn only_if_cached(&self) -> bool {
         self.bounds.only_if_cached
     }
@@ -296,13 +305,20 @@ impl Lookup {
     }
 
     /// Behind leave: looks again, and begins the call or joins it.
-    pub fn claim(mut self: Box<Self>, worker: &Worker, clamped: bool, now: SystemTime) -> Claimed {
+    /// `least`: so many bytes of the answer are to be held in any case.
+    pub fn claim(
+        mut self: Box<Self>,
+        worker: &Worker,
+        clamped: bool,
+        least: usize,
+        now: SystemTime,
+    ) -> Claimed {
         if let Some(found) = self.peek(worker, now) {
             return Claimed::Found(found, self);
         }
         let keep = match &self.vectors {
             Some(_) => embeddings::LONGEST,
-            None => usize::try_from(self.rule.max_entry).unwrap_or(usize::MAX),
+            None => usize::try_from(self.rule.max_entry).unwrap_or(usize::MAX).max(least),
         };
         // another agent's limit bounds nobody's answer but its own
         let bound = clamped && self.rule.scope > Scope::Agent;

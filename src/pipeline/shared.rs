@@ -2,6 +2,7 @@
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::pin::pin;
+use std::rc::Rc;
 use std::sync::OnceLock;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
@@ -10,10 +11,12 @@ use http::{HeaderMap, StatusCode};
 
 use super::record::{Record, Trace, Watch};
 use super::refusal::Refusal;
+use super::resume::Offer;
 use crate::cache;
 use crate::limits::book::Settled;
 use crate::route::Aim;
 use crate::telemetry::metrics::Outcome;
+use crate::telemetry::trace::CallTrace;
 use crate::upstream::answer::Answer;
 use crate::wire::{Dialect, Form, Usage};
 
@@ -21,6 +24,7 @@ use crate::wire::{Dialect, Form, Usage};
 pub type Hubs = cache::Hubs<Head, Failure>;
 pub type Lead = cache::Lead<Head, Failure>;
 pub type Seat = cache::Seat<Head, Failure>;
+pub type Log = cache::Log<Head, Failure>;
 
 /// The head of an answer that several may read.
 pub struct Head {
@@ -35,6 +39,8 @@ pub struct Head {
     pub said: OnceLock<Ended>,
     /// How it ended, set before its end is told.
     pub end: OnceLock<Ended>,
+    /// It is a stream that can be taken up again by who began it.
+    pub offer: OnceLock<Offer>,
 }
 
 /// How an answer ended that came to its end.
@@ -103,6 +109,10 @@ impl Watch for &Tab {
 
     fn billed(&mut self, settled: Option<&Settled>) {
         self.trace.borrow_mut().billed(settled);
+    }
+
+    fn trace(&self) -> Option<Rc<CallTrace>> {
+        self.trace.borrow().spans.clone()
     }
 }
 

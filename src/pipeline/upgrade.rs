@@ -14,6 +14,8 @@ mod unpaid;
 mod way;
 
 use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -34,7 +36,7 @@ use super::record::Record;
 use super::refusal::Refusal;
 use crate::config::WebSocket;
 use crate::drain::{Drain, Hold, Stage};
-use crate::flight::Ticket;
+use crate::flight::{Expired, Ticket};
 use crate::io::Stream;
 use crate::pressure;
 use crate::route::Match;
@@ -67,7 +69,7 @@ pub struct Tunnel {
 /// What is given back with the tunnel's end.
 struct Held {
     visit: Option<Visit>,
-    _ticket: Ticket,
+    ticket: Ticket,
     _buffers: pressure::Held,
     _seat: Seat,
     _place: Place,
@@ -103,7 +105,8 @@ impl Tunnel {
                 meter: RefCell::new(meter),
                 watched: metered,
             };
-            joined.run(&bounds, &drain, held.visit).await;
+            let ended = poll_fn(|cx| held.ticket.poll_cut(cx).map_or(Poll::Pending, Poll::Ready));
+            joined.run(&bounds, (&drain, ended), held.visit).await;
         });
     }
 }
@@ -134,8 +137,13 @@ where
     C: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
 {
-    async fn run(mut self, bounds: &WebSocket, drain: &Drain, visit: Option<Visit>) {
-        let what = self.open(bounds, drain).await;
+    async fn run(
+        mut self,
+        bounds: &WebSocket,
+        (drain, ended): (&Drain, impl Future<Output = Expired>),
+        visit: Option<Visit>,
+    ) {
+        let what = self.open(bounds, drain, ended).await;
         let ended = self.part(what).await;
         if let Some(visit) = visit {
             match &ended {
@@ -150,7 +158,12 @@ where
     }
 
     /// Bytes go both ways, until something ends that.
-    async fn open(&mut self, bounds: &WebSocket, drain: &Drain) -> What {
+    async fn open(
+        &mut self,
+        bounds: &WebSocket,
+        drain: &Drain,
+        ended: impl Future<Output = Expired>,
+    ) -> What {
         let (last, goodbye) = (Cell::new(Instant::now()), Notify::new());
         let (clients, backends, meter) = (&mut self.client, &mut self.backend, &self.meter);
         let down = self.down.pump(&mut backends.0, &mut clients.1, &last, &goodbye, |frame| {
@@ -163,6 +176,7 @@ where
         tokio::select! {
             biased;
             () = drain.reached(Stage::Draining) => What::Cut(Cut::going(Refusal::draining())),
+            why = ended => What::Cut(Cut::going(Refusal::expired(why))),
             () = sleep(bounds.longest) => What::Cut(Cut::going(Refusal::session_too_long())),
             () = silence(&last, bounds.idle) => What::Cut(Cut::going(Refusal::session_idle())),
             () = async { goodbye.notified().await; sleep(PARTING).await } => What::Parted,

@@ -5,9 +5,11 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::resume::Streams;
 use super::shared::Hubs;
 use crate::cache::Cache;
 use crate::clock::Clock;
@@ -18,9 +20,14 @@ use crate::limits::Limits;
 use crate::pressure::{CALL, Held, Level, Pressure};
 use crate::request_id::RequestIds;
 use crate::snapshot::{Live, Snapshot};
-use crate::telemetry::access::Lines;
+use crate::tasks::Tasks;
+use crate::telemetry::logs::Lines;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::otlp::{Settings, Tracer};
 use crate::upstream::pool::Pools;
+
+/// What all workers share beside the policy.
+pub type Shared = (Arc<Hubs>, Arc<Streams>, Option<Arc<Tasks>>, Option<Settings>);
 
 pub struct Worker {
     pub clock: Arc<Clock>,
@@ -31,9 +38,15 @@ pub struct Worker {
     pub cache: Arc<Cache>,
     /// Calls in flight that others may join; shared by all workers.
     pub hubs: Arc<Hubs>,
+    /// Streams that can be taken up again; shared by all workers.
+    pub streams: Arc<Streams>,
+    /// Calls that are answered later; `None`: the policy wants none.
+    pub tasks: Option<Arc<Tasks>>,
     pub live: Arc<Live>,
     pub metrics: Arc<Metrics>,
     pub lines: RefCell<Lines>,
+    /// Who is traced; `None`: nobody.
+    pub tracer: Option<Tracer>,
     pub drain: Drain,
     /// What all calls together hold in memory.
     pub pressure: Arc<Pressure>,
@@ -46,7 +59,7 @@ impl Worker {
         lines: Lines,
         drain: Drain,
         workers: usize,
-        hubs: Arc<Hubs>,
+        (hubs, streams, tasks, traces): Shared,
     ) -> Self {
         let clock = Arc::new(Clock::new());
         Self {
@@ -58,9 +71,12 @@ impl Worker {
             cache: Arc::clone(&live.cache),
             pressure: Arc::clone(&live.pressure),
             hubs,
+            streams,
+            tasks,
             live,
             metrics,
             lines: RefCell::new(lines),
+            tracer: traces.map(Tracer::new),
             drain,
         }
     }
@@ -68,6 +84,22 @@ impl Worker {
     /// The policy that a request starting now is served under, to its end.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.live.load()
+    }
+
+    /// Hands over what logs and traces are told by now.
+    pub fn flush(&self) {
+        self.lines.borrow_mut().flush();
+        if let Some(tracer) = &self.tracer {
+            tracer.flush();
+        }
+    }
+
+    /// The same of what is older than it should be.
+    pub fn flush_if_due(&self, now_ms: u64) {
+        self.lines.borrow_mut().flush_if_due(now_ms);
+        if let Some(tracer) = &self.tracer {
+            tracer.flush_if_due(Instant::now());
+        }
     }
 
     /// Whether a call may be tried again, or hedged: not where memory is short.

@@ -82,6 +82,11 @@ impl AnswerBody {
         }
     }
 
+    /// At which of its upstream's addresses. `None`: all has been told of it.
+    pub fn at(&self) -> Option<usize> {
+        self.visit.as_ref().map(|visit| visit.at)
+    }
+
     /// How it has gone, once; who says nothing leaves it open.
     pub fn told(&mut self, went: Went) {
         match (self.visit.take(), went) {

@@ -3,7 +3,7 @@
 //! One `Connector` an upstream; it knows no pool, no retry and no HTTP beyond a proxy's CONNECT.
 //! All phases together have `pool.connect_timeout`. Every failure says where it wanted to go, in
 //! which phase it failed and why; no credential is ever part of it.
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 use std::{fmt, io};
@@ -16,8 +16,8 @@ use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 
 use crate::config::{Host, Http2, Origin, Upstream};
-use crate::io::Stream;
 use crate::io::pem::TlsSetupError;
+use crate::io::{Stream, reach};
 
 use super::dial::dial;
 use super::dns::Dns;
@@ -31,6 +31,8 @@ pub struct Connector {
     proxy: Proxy,
     http2: Http2,
     timeout: Duration,
+    /// Other addresses are not dialled.
+    only_public: bool,
 }
 
 /// A fresh connection.
@@ -66,6 +68,8 @@ pub enum SetupError {
 pub enum ConnectError {
     #[error("{at}: the name does not resolve: {source}")]
     Dns { at: String, source: io::Error },
+    #[error("{at}: at no public address")]
+    NotPublic { at: String },
     #[error("{at}: connection refused")]
     Refused { at: String, source: io::Error },
     #[error("{at}: no connection within {} ms, it was waiting for {phase}", after.as_millis())]
@@ -113,6 +117,7 @@ impl Connector {
             proxy: Proxy::new(&upstream.proxy, env)?,
             http2: upstream.http2,
             timeout: upstream.pool.connect_timeout,
+            only_public: false,
         })
     }
 
@@ -120,6 +125,14 @@ impl Connector {
     #[must_use]
     pub fn with_dns(mut self, dns: Dns) -> Self {
         self.dns = dns;
+        self
+    }
+
+    /// The same, but that only public addresses are dialled: what a name resolves to is judged, not
+    /// the name. Without a proxy, which would resolve it anew.
+    #[must_use]
+    pub fn only_public(mut self) -> Self {
+        self.only_public = true;
         self
     }
 
@@ -168,8 +181,15 @@ impl Connector {
             .await?
             .map_err(|source| ConnectError::Dns { at: format!("{next}:{next_port}"), source })?;
         let resolved = Instant::now();
-        let addresses: Vec<_> =
-            addresses.into_iter().map(|ip| SocketAddr::new(ip, next_port)).collect();
+        let allowed = |ip: &IpAddr| !self.only_public || reach::is_public(*ip);
+        let addresses: Vec<_> = addresses
+            .into_iter()
+            .filter(allowed)
+            .map(|ip| SocketAddr::new(ip, next_port))
+            .collect();
+        if self.only_public && addresses.is_empty() {
+            return Err(ConnectError::NotPublic { at: at() });
+        }
         let (mut stream, peer) = deadline
             .bound(Phase::Tcp, &at, dial(&addresses))
             .await?
@@ -262,6 +282,7 @@ impl ConnectError {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Dns { .. } => "dns",
+            Self::NotPublic { .. } => "not_public",
             Self::Refused { .. } => "refused",
             Self::TimedOut { .. } => "connect_timeout",
             Self::Tls { fault, .. } => match fault {

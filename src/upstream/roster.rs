@@ -77,6 +77,23 @@ impl Roster {
         Ok(Visit::new(Arc::clone(self), at, over, own, now))
     }
 
+    /// That one and no other: what is asked for is known there alone.
+    pub(super) fn visit(self: &Arc<Self>, at: usize, now: Instant) -> Result<Visit, Closed> {
+        let Some(standing) = self.members.get(at) else { return Err(Closed::Tried) };
+        let (mut over, mut own) = (Pass::default(), Pass::default());
+        if let Some(rule) = &self.rule {
+            over = self.shared.breaker.ask(rule, now).map_err(Closed::Breaker)?;
+            if self.members.len() > 1 {
+                own = standing.breaker.ask(rule, now).map_err(|left| {
+                    self.shared.breaker.neutral(over);
+                    Closed::Breaker(left)
+                })?;
+            }
+        }
+        standing.busy.fetch_add(1, Relaxed);
+        Ok(Visit::new(Arc::clone(self), at, over, own, now))
+    }
+
     pub(super) fn is_open_for(&self, now: Instant) -> bool {
         let open = |rule| self.shared.breaker.look(rule, now).is_ok();
         !self.members.is_empty() && self.rule.as_ref().is_none_or(open)

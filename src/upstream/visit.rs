@@ -58,6 +58,11 @@ impl Upstream {
         self.roster.choose(by, tried, now)
     }
 
+    /// That address, for what is known there alone.
+    pub fn visit(&self, at: usize, now: Instant) -> Result<Visit, Closed> {
+        self.roster.visit(at, now)
+    }
+
     /// Whether [`Self::choose`] would find one for a new call. Takes nothing.
     pub fn is_open_for(&self, now: Instant) -> bool {
         self.roster.is_open_for(now)

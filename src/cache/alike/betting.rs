@@ -50,6 +50,10 @@ impl Labels {
         *(if wrong { &mut count.wrong } else { &mut count.right }) += 1;
     }
 
+    pub fn count(&self) -> u64 {
+        self.0.values().map(|count| count.wrong + count.right).sum()
+    }
+
     pub fn join(&mut self, other: &Self) {
         for (propensity, more) in &other.0 {
             let count = self.0.entry(*propensity).or_default();

@@ -20,6 +20,8 @@ const RUNGS: u16 = 200;
 pub const ROUNDING: f64 = 1e-4;
 /// Shares explored that differ; each reload may bring one. Trials at more are not counted.
 const MOST_PROPENSITIES: usize = 64;
+/// Rungs that are told.
+const MOST_SHOWN: usize = 41;
 
 /// What was learnt of one policy.
 #[derive(Debug, Default)]
@@ -63,11 +65,39 @@ impl Ladder {
         self.from(self.risen.max(rung(configured))).interval(INTERVAL_DOUBT)
     }
 
+    /// What each rung from the configured one on has come to. `hits`: by the rung below their
+    /// similarity.
+    pub fn curve(&self, configured: f64, hits: &BTreeMap<u16, u64>) -> Vec<Rung> {
+        let least = rung(configured).min(RUNGS);
+        let step = usize::from(RUNGS - least) / (MOST_SHOWN - 1) + 1;
+        let rungs = (least..=RUNGS).step_by(step).map(|at| {
+            let labels = self.from(at);
+            Rung {
+                threshold: f64::from(at) / f64::from(RUNGS),
+                would: hits.range(at..).map(|(_, count)| count).sum(),
+                compared: labels.count(),
+                wrong: labels.interval(INTERVAL_DOUBT),
+            }
+        });
+        rungs.collect()
+    }
+
     fn from(&self, rung: u16) -> Labels {
         let mut all = Labels::default();
         self.trials.range(rung..).for_each(|(_, labels)| all.join(labels));
         all
     }
+}
+
+/// What hits at a threshold would have come to.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rung {
+    pub threshold: f64,
+    /// Hits at it or above, given or not.
+    pub would: u64,
+    /// Of these, compared with what upstream answered.
+    pub compared: u64,
+    pub wrong: Interval,
 }
 
 /// What a trial said.
@@ -78,7 +108,7 @@ pub struct Label {
     pub wrong: bool,
 }
 
-fn rung(similarity: f64) -> u16 {
+pub fn rung(similarity: f64) -> u16 {
     let at = (similarity.clamp(0.0, 1.0) + ROUNDING) * f64::from(RUNGS);
     at as u16
 }

@@ -67,11 +67,9 @@ impl Alike {
         match nearest(&partition, &question, &direction, least, now) {
             Ok(chosen) => {
                 let look = self.decide(asked, rule, chosen);
-                standing.count(|counts| {
-                    counts.would += 1;
-                    let served = matches!(look, Look::Like { serve: true, .. });
-                    *(if served { &mut counts.served } else { &mut counts.explored }) += 1;
-                });
+                if let Look::Like { similarity, serve, .. } = &look {
+                    standing.hit(f64::from(*similarity), *serve);
+                }
                 look
             }
             Err(nothing) => none(nothing),

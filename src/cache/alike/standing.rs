@@ -2,13 +2,14 @@
 //!
 //! Found by the policy's name, so that it outlives reloads. A reload may raise the threshold above
 //! what was learnt, never below it; only an operator's reset does that.
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
 use super::betting::Interval;
-use super::ladder::{Label, Ladder};
-use crate::config::Semantic;
+use super::ladder::{self, Label, Ladder, Rung};
+use crate::config::{Semantic, SemanticMode};
 use crate::semantic::Agreement;
 
 #[derive(Debug)]
@@ -22,8 +23,11 @@ struct State {
     counts: Counts,
     reasons: Vec<(&'static str, u64)>,
     ladder: Ladder,
+    /// Hits by likeness, by the rung below their similarity.
+    hits: BTreeMap<u16, u64>,
     /// Of the policy, as last seen; until then nothing is known.
     configured: Option<f64>,
+    mode: Option<SemanticMode>,
 }
 
 /// What happened; all of them only grow.
@@ -60,6 +64,10 @@ pub struct Learnt {
     pub reasons: Vec<(&'static str, u64)>,
     /// Share of hits that are wrong, at the threshold in force.
     pub wrong: Interval,
+    /// The policy's, as last seen.
+    pub mode: Option<SemanticMode>,
+    /// The same at other thresholds, from the configured one on.
+    pub curve: Vec<Rung>,
     /// Least cosine that is served at; `None` before the first look, infinite when nothing is served.
     pub threshold: Option<f64>,
 }
@@ -77,6 +85,15 @@ impl Standing {
         what(&mut self.state.lock().counts);
     }
 
+    /// A hit by likeness: given, or sent upstream to be compared.
+    pub fn hit(&self, similarity: f64, served: bool) {
+        let mut state = self.state.lock();
+        let counts = &mut state.counts;
+        counts.would += 1;
+        *(if served { &mut counts.served } else { &mut counts.explored }) += 1;
+        *state.hits.entry(ladder::rung(similarity)).or_default() += 1;
+    }
+
     /// Nothing was found, for that reason.
     pub fn nothing(&self, why: &'static str) {
         let reasons = &mut self.state.lock().reasons;
@@ -89,7 +106,7 @@ impl Standing {
     /// The least cosine in force, and says what the policy says now.
     pub fn threshold(&self, rule: &Semantic) -> f64 {
         let mut state = self.state.lock();
-        state.configured = Some(rule.threshold);
+        (state.configured, state.mode) = (Some(rule.threshold), Some(rule.mode));
         state.ladder.threshold(rule.threshold)
     }
 
@@ -135,6 +152,8 @@ impl Standing {
             counts: state.counts,
             reasons: state.reasons.clone(),
             wrong: state.ladder.wrong(configured),
+            mode: state.mode,
+            curve: state.ladder.curve(configured, &state.hits),
             threshold: state.configured.map(|configured| state.ladder.threshold(configured)),
         }
     }

@@ -6,6 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use http::HeaderName;
 use serde_json::{Value, json};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
@@ -15,6 +16,8 @@ use super::super::policy::{ASKER, CACHE};
 use super::super::screen::Screen;
 use super::Show;
 
+/// What a cache on the way made of the call (RFC 9211).
+const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 const CHAT: &str = "/v1/chat/completions";
 const MODEL: &str = "gpt-4o";
 /// Tokens of each answer.
@@ -101,7 +104,7 @@ impl Show<'_> {
         for (label, input) in batches {
             let body = json!({ "model": EMBEDDER, "dimensions": 256, "input": input });
             let answer = client.ask(EMBEDDINGS, Some(&body), "ttft=0").await?;
-            let (id, told) = (answer.id.clone(), status(self.screen, &answer.cache_status));
+            let (id, told) = (answer.id.clone(), status(self.screen, answer.header(&CACHE_STATUS)));
             let answer: Value = serde_json::from_str(&answer.body().await?)?;
             let vectors = answer["data"].as_array().map_or(0, Vec::len);
             self.again.push((label, vec![id]));
@@ -135,7 +138,7 @@ impl Show<'_> {
         let body = chat(question, streamed);
         let mut answer = client.ask(CHAT, Some(&body), &simulate).await?;
         let id = answer.id.clone();
-        let told = status(self.screen, &answer.cache_status);
+        let told = status(self.screen, answer.header(&CACHE_STATUS));
         self.screen.line(format_args!("     {question}  {told}"))?;
         if streamed {
             while let Some(texts) = answer.texts().await? {

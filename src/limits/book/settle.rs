@@ -9,6 +9,7 @@ use super::super::rules::LimitOf;
 use super::pool::PoolId;
 use super::{Book, Grant};
 use crate::config::{Measure, Mode, TokenWeights};
+use crate::telemetry::usage::Sunk;
 use crate::wire::Usage;
 
 const TOKEN: i64 = 1000;
@@ -71,6 +72,25 @@ pub struct Settled {
     pub priced: bool,
     /// The usage is an estimate of ours.
     pub estimated: bool,
+    /// What attempts before it have cost, or beside it, that came to nothing.
+    pub sunk: Sunk,
+}
+
+impl Settled {
+    /// The same for a call that is answered by another attempt.
+    pub fn in_vain(&self) -> Sunk {
+        let (Usage { input, output, .. }, nano) = (self.usage, self.spend.unwrap_or(0));
+        let charged = input > 0 || output > 0 || nano > 0;
+        let mut sunk = self.sunk;
+        sunk.add(Sunk {
+            attempts: u32::from(charged),
+            input,
+            output,
+            nano,
+            unpriced: charged && !self.priced,
+        });
+        sunk
+    }
 }
 
 impl Book {
@@ -255,7 +275,7 @@ impl Book {
         };
         let spend = grant.rate.map(|rate| rate.cost(&usage));
         let priced = grant.rate.is_none_or(|rate| rate.known);
-        Settled { usage, spend, priced, estimated }
+        Settled { usage, spend, priced, estimated, sunk: Sunk::default() }
     }
 
     /// Tokens that a call may have cost whose client left before anything came: what the model makes

@@ -1,5 +1,5 @@
 //! What people want to see of the book: agents, their limits, and the queues.
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
 
@@ -94,6 +94,9 @@ pub struct LaneLine {
     pub waiting: [usize; 3],
 }
 
+/// By policy, measure and mode.
+pub type Fullest = BTreeMap<(Arc<str>, &'static str, &'static str), f64>;
+
 impl Book {
     pub(super) fn name_hash(&self, name: &impl Hash) -> u64 {
         self.hasher.hash_one(name)
@@ -143,6 +146,21 @@ impl Book {
 
     pub fn limits(&mut self, now: Moment) -> Vec<LimitLine> {
         self.table.iter_mut().map(|entry| entry.line(now)).collect()
+    }
+
+    /// Of each limit its fullest bucket: policy, measure, mode, and how full.
+    pub fn fullest(&mut self, now: Moment) -> Fullest {
+        let mut fullest = BTreeMap::new();
+        for entry in self.table.iter_mut() {
+            let line = entry.line(now);
+            // in a concurrency limit what runs is all there is
+            let held = if line.measure == Measure::Concurrency { 0 } else { line.held };
+            let full = line.used.saturating_add(held) as f64 / line.capacity.max(1) as f64;
+            let key = (line.policy, line.measure.as_str(), line.mode.as_str());
+            let at = fullest.entry(key).or_insert(0.0_f64);
+            *at = at.max(full);
+        }
+        fullest
     }
 
     pub fn queues(&self, now: Moment) -> Vec<QueueLine> {

@@ -107,3 +107,25 @@ fn a_policy_that_only_caches_is_none_of_the_limits_business() {
     // what does not cache stays where it was, whatever it says
     assert!(!prepared(&[policy("plain", Matcher::default(), None)]).is_empty());
 }
+
+#[test]
+fn the_last_policy_that_matches_says_how_long_streams_can_be_taken_up_again() {
+    let resume = |name, matches, seconds| Policy {
+        resume: Some(Duration::from_secs(seconds)),
+        ..policy(name, matches, None)
+    };
+    let rules = prepared(&[
+        resume("wide", Matcher::default(), 30),
+        resume("none", agent("r-*"), 0),
+        policy("silent", Matcher::default(), Some(cache(1))),
+    ]);
+    assert!(rules.is_empty() && rules.has_resumes(), "it limits nothing");
+    let of = |rules: &Rules, agent| {
+        let who = who(agent, None);
+        rules.resume_of(&Subject { who: &who, model: "m", route: "r", upstream: "up" })
+    };
+    assert_eq!(of(&rules, "other"), Some(Duration::from_secs(30)));
+    assert_eq!(of(&rules, "r-one"), Some(Duration::ZERO));
+    let rules = prepared(&[policy("silent", Matcher::default(), None)]);
+    assert!(!rules.has_resumes() && of(&rules, "other").is_none());
+}

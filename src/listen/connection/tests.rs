@@ -11,7 +11,7 @@ use crate::listen::Door;
 use crate::listen::socket::Peer;
 use crate::pipeline::worker::Worker;
 use crate::snapshot::{Lasting, Live, Snapshot};
-use crate::telemetry::access::AccessLog;
+use crate::telemetry::logs::Logs;
 use crate::telemetry::metrics::Metrics;
 
 const BOUNDS: Bounds = Bounds {
@@ -99,8 +99,8 @@ impl House {
         let snapshot = Snapshot::prepare(config.unwrap(), &lasting, &metrics, &|_| None).unwrap();
         let live = Arc::new(Live::new(snapshot));
         let (trigger, drain) = drain::pair();
-        let lines = AccessLog::off().lines();
-        let worker = Rc::new(Worker::new(live, metrics, lines, drain, 1, Arc::default()));
+        let lines = Logs::off().lines();
+        let worker = Rc::new(Worker::new(live, metrics, lines, drain, 1, Default::default()));
         Self { door: Rc::new(Door::new(worker, 100, 32 * 1024)), trigger }
     }
 

@@ -1,7 +1,7 @@
-//! When a certificate ends: a walk through its DER down to one date (RFC 5280, 4.1).
+//! When a certificate is good: a walk through its DER down to two dates (RFC 5280, 4.1).
 //!
 //! No parser crate: rustls keeps the dates to itself, and a full X.509 parser would bring a dozen
-//! crates for this one field. The certificate is our own and rustls has parsed it before.
+//! crates for these two fields. The certificate is our own and rustls has parsed it before.
 use std::time::{Duration, SystemTime};
 
 use jiff::civil::DateTime;
@@ -15,6 +15,11 @@ const GENERALIZED_TIME: u8 = 0x18;
 
 /// `notAfter` of a certificate. `None` if it is not DER of the known shape.
 pub(super) fn not_after(certificate: &[u8]) -> Option<SystemTime> {
+    Some(dates(certificate)?.1)
+}
+
+/// `notBefore` and `notAfter` of a certificate. `None` if it is not DER of the known shape.
+pub fn dates(certificate: &[u8]) -> Option<(SystemTime, SystemTime)> {
     let (certificate, _) = expect(certificate, SEQUENCE)?;
     let (mut fields, _) = expect(certificate, SEQUENCE)?;
     if let Some((_, after_version)) = expect(fields, VERSION) {
@@ -25,8 +30,13 @@ pub(super) fn not_after(certificate: &[u8]) -> Option<SystemTime> {
         fields = expect(fields, tag)?.1;
     }
     let (validity, _) = expect(fields, SEQUENCE)?;
-    let (_, _, after_not_before) = element(validity)?;
-    let (tag, date, _) = element(after_not_before)?;
+    let (tag, begin, after_begin) = element(validity)?;
+    let begin = date(tag, begin)?;
+    let (tag, end, _) = element(after_begin)?;
+    Some((begin, date(tag, end)?))
+}
+
+fn date(tag: u8, date: &[u8]) -> Option<SystemTime> {
     let date = std::str::from_utf8(date).ok()?;
     match tag {
         // two digits of the year: 1950 to 2049

@@ -9,12 +9,13 @@ use super::{Came, Lease};
 use crate::config::Mode;
 use crate::flight::Expired;
 use crate::identity::Identity;
-use crate::limits::book::{Ask, Decision, Denial, End, Fate, Grant};
+use crate::limits::book::{Ask, Decision, Denial, End, Fate, Grant, Settled};
 use crate::pipeline::call::Call;
 use crate::pipeline::refusal::Refusal;
 use crate::pipeline::worker::Worker;
 use crate::route::Aim;
 use crate::snapshot::Snapshot;
+use crate::telemetry::usage::Sunk;
 use crate::upstream::Upstream;
 use crate::upstream::keys::Key;
 
@@ -50,10 +51,16 @@ impl Lease {
         lease
     }
 
-    /// Another attempt answers the call. The prompt is charged if this one was given up while its
-    /// backend may have been at work.
-    pub fn in_vain(mut self, given_up: bool) {
+    /// Another attempt answers the call, which bears what this one has cost. The prompt is charged if
+    /// it was given up while its backend may have been at work.
+    pub fn in_vain(mut self, given_up: bool) -> Sunk {
         self.fate = if given_up { Fate::Failed } else { Fate::Unsent };
+        self.sink()
+    }
+
+    /// Ends it for nothing, as far as is known; what it has cost.
+    pub fn sink(&mut self) -> Sunk {
+        self.close(&Came::default()).map_or_else(Sunk::default, |settled| settled.in_vain())
     }
 
     /// Some limit of it must hold whatever comes.
@@ -62,12 +69,13 @@ impl Lease {
     }
 
     /// The second request answers the call. This one stays charged as a request, for the other one is
-    /// not; and with what it has come to, if somebody was at work on it.
-    pub fn beaten(mut self, at_work: bool) {
+    /// not; and with what it has come to, if somebody was at work on it, which the other one bears.
+    pub fn beaten(mut self, at_work: bool) -> Sunk {
         self.reached = true;
         if !at_work {
             self.fate = Fate::Unsent;
         }
+        self.sink()
     }
 
     /// A second request beside it was sent. The call counts as a request here, for there it does not.
@@ -147,17 +155,18 @@ impl Lease {
         old: Option<(Box<Grant>, End)>,
         ask: &Ask<'_>,
     ) -> Result<(), Option<Box<Denial>>> {
-        let (decision, standing) = self.limits.with(|book, now| {
-            let decision = match old {
-                Some((old, end)) => book.exchange(old, &end, ask, now).1,
-                None => book.ask(ask, now),
+        let (decision, standing, before) = self.limits.with(|book, now| {
+            let (before, decision) = match old {
+                Some((old, end)) => book.exchange(old, &end, ask, now),
+                None => (Settled::default(), book.ask(ask, now)),
             };
             let standing = match &decision {
                 Decision::Go(grant) => book.standing(grant, now),
                 _ => Vec::new(),
             };
-            (decision, standing)
+            (decision, standing, before)
         });
+        self.bears(before.in_vain());
         match decision {
             Decision::Go(grant) => {
                 (self.grant, self.standing) = (Some(grant), standing);
@@ -180,7 +189,8 @@ impl Lease {
     /// `given_up`: somebody may be at work on the last attempt, so that its prompt is charged.
     pub fn step_aside(&mut self, given_up: bool) {
         self.fate = if given_up { Fate::Failed } else { Fate::Unsent };
-        self.close(&Came::default());
+        let sunk = self.sink();
+        self.bears(sunk);
         self.adrift = true;
     }
 

@@ -19,6 +19,12 @@ pub struct Answered {
 }
 
 impl Lookup {
+    /// Whether an answer is not too long to be kept: for who comes back more may have been held. Of
+    /// vectors each is an entry of its own.
+    pub fn holds(&self, recorded: &Recorded) -> bool {
+        self.vectors.is_some() || recorded.body.len() as u64 <= self.rule.max_entry
+    }
+
     /// Keeps an answer that has come, if it is worth it.
     pub fn keep(self, worker: &Worker, answered: Answered) {
         if self.vectors.is_some() {
@@ -40,7 +46,7 @@ impl Lookup {
         if ttl.is_zero() {
             return;
         }
-        let rate = worker.live.peek().prices.of(&self.author.model);
+        let rate = self.rate(worker);
         let entry = Entry {
             kind,
             form,

@@ -75,6 +75,24 @@ pub fn walls(
     )
 }
 
+/// Who alone may come back to what it has begun: the wall of one agent, whatever it asks.
+pub fn owner(worker: &Worker, who: &Identity, headers: &HeaderMap) -> [u8; 16] {
+    let tenant = tenant(Scope::Agent, who, headers, None);
+    let walls = Walls {
+        policy: "",
+        scope: Scope::Agent,
+        tenant: &tenant,
+        upstream: "",
+        origin: &[],
+        route: "",
+        target: "",
+        kind: 0,
+        headers: &[],
+    };
+    let key = worker.cache.keyer.within(Purpose::Owner, &walls).key();
+    std::array::from_fn(|at| key.0[at])
+}
+
 /// Who is inside a scope. A name that only the client says is worth no more than its credential:
 /// who could say another's name would get another's answers.
 fn tenant(scope: Scope, who: &Identity, headers: &HeaderMap, namespace: Option<&[u8]>) -> Vec<u8> {

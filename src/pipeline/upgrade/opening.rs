@@ -108,7 +108,7 @@ impl Opening<'_> {
         let place = Rc::clone(place);
         let held = Held {
             visit,
-            _ticket: ticket,
+            ticket,
             _buffers: worker.pressure.hold(2 * BUFFER as u64),
             _seat: seat,
             _place: place,

@@ -82,3 +82,24 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_curve_tells_what_each_threshold_would_give() {
+    let (mut ladder, mut hits) = (Ladder::default(), BTreeMap::new());
+    for (similarity, wrong) in [(0.93, true), (0.96, false), (0.99, false)] {
+        *hits.entry(rung(similarity)).or_default() += 2;
+        ladder.label(&Label { similarity, propensity: 1.0, wrong }, 0.92, 1.0);
+    }
+    let curve = ladder.curve(0.92, &hits);
+    assert_eq!(curve.len(), 17, "each half hundredth from there to one");
+    let at = |rung: usize| (curve[rung].would, curve[rung].compared);
+    assert_eq!([at(0), at(2), at(6), at(16)], [(6, 3), (6, 3), (4, 2), (0, 0)]);
+    let estimates = [0, 6].map(|rung: usize| curve[rung].wrong.estimate.unwrap());
+    assert!(estimates[0] > 0.3 && estimates[1] < 0.1, "{estimates:?}");
+    assert!(curve[16].wrong.estimate.is_none());
+    for configured in [0.0, 0.3, 0.8, 1.0] {
+        let curve = ladder.curve(configured, &hits);
+        assert!((1..=41).contains(&curve.len()), "{}", curve.len());
+        assert!(curve.iter().all(|one| one.threshold >= configured - 0.005));
+    }
+}
