@@ -21,10 +21,10 @@ pub const LAYERS: [&[&str]; 10] = [
     ],
     &["config"],
     &["telemetry", "store"],
-    &["upstream", "route", "limits", "agents", "cache"],
+    &["upstream", "route", "limits", "agents", "cache", "tasks"],
     &["snapshot"],
     &["pipeline"],
-    &["reload"],
+    &["reload", "webhook", "work", "collector"],
     &["listen", "admin", "simulate"],
     &["app"],
     &["demo", "cli", "lib", "main"],
@@ -86,12 +86,24 @@ pub const BANS: &[Ban] = &[
                 "one thread owns the cache's files, so that no call waits for them",
             ),
             ("cache/disk/readers.rs", "reading a file blocks; its threads end when nobody asks"),
+            ("tasks/kept.rs", "reading the database blocks; it ends with what it reads"),
+            ("collector.rs", "traces and metrics are sent by a thread that no call waits for"),
+            (
+                "cli/top/aside.rs",
+                "a key must not wait for an instance that hangs; ends with the process",
+            ),
+            ("work.rs", "a task's call is nobody's; it ends with the task, or with the sidecar"),
+            (
+                "upstream/post.rs",
+                "hyper splits an HTTP/2 connection from its calls; it needs a task",
+            ),
             ("upstream/h2.rs", "hyper splits an HTTP/2 connection from its calls; it needs a task"),
             ("upstream/tls.rs", "reading the system's roots blocks for milliseconds"),
             ("pipeline/upgrade.rs", "a tunnel outlives the answer that opened it"),
             (
                 "pipeline/produce.rs",
-                "a shared call outlives the caller who began it; it ends with its last reader",
+                "a shared call outlives the caller who began it; it ends with its last reader, and what is \
+                 kept of it with its grace time",
             ),
             (
                 "pipeline/similar.rs",
@@ -148,11 +160,22 @@ pub const BANS: &[Ban] = &[
 /// Files that may name a status code beside those that answer with one.
 const STATUS_EXCEPTIONS: &[(&str, &str)] = &[
     ("pipeline/admit.rs", "what a backend's status means for the bill, and for its pace"),
+    ("pipeline/offload/api.rs", "what is told of a task: 200, 202, 204, 304"),
+    ("pipeline/offload/background.rs", "a response object that is no refusal is a 200"),
+    ("pipeline/offload/object.rs", "a task is shown with a 200"),
+    (
+        "pipeline/offload/result.rs",
+        "the status that an answer was kept with; 202 before there is one",
+    ),
+    ("pipeline/offload/run.rs", "what a refusal means for the task: again, or never"),
+    ("pipeline/offload/submit.rs", "202 says that a task is taken on"),
     ("pipeline/local.rs", "the two answers of ours that refuse nothing"),
     ("pipeline/embeddings.rs", "only a 200 is kept"),
-    ("pipeline/produce.rs", "only a 200 is kept"),
+    ("pipeline/produce/ending.rs", "only a 200 is kept"),
     ("pipeline/replay.rs", "what was kept was a 200"),
+    ("pipeline/resume/answer.rs", "204 says that a stream is stopped, and no more"),
     ("pipeline/upgrade/opening.rs", "101 tells a tunnel from an answer"),
+    ("webhook/send.rs", "what a receiver's status means for the next attempt"),
     ("upstream/call.rs", "101 tells a tunnel from an answer"),
     ("upstream/h1/head.rs", "some statuses have no body (RFC 9112, 6.3)"),
 ];

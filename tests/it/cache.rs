@@ -34,15 +34,15 @@ const CHAT: &str = "/v1/chat/completions";
 
 /// One way to ask, in one dialect.
 #[derive(Debug, Clone, Copy)]
-struct Face {
+pub struct Face {
     plain: &'static str,
-    stream: &'static str,
+    pub stream: &'static str,
     /// The body, with `QUESTION` and `STREAM` in it.
     body: &'static str,
     lines: &'static str,
 }
 
-const OPENAI_CHAT: Face = Face {
+pub const OPENAI_CHAT: Face = Face {
     plain: CHAT,
     stream: CHAT,
     body: r#"{"model":"m","stream":STREAM,"messages":[{"role":"user","content":"QUESTION"}]}"#,
@@ -54,13 +54,13 @@ const OPENAI_COMPLETIONS: Face = Face {
     body: r#"{"model":"m","stream":STREAM,"prompt":"QUESTION"}"#,
     lines: "",
 };
-const OPENAI_RESPONSES: Face = Face {
+pub const OPENAI_RESPONSES: Face = Face {
     plain: "/v1/responses",
     stream: "/v1/responses",
     body: r#"{"model":"m","stream":STREAM,"input":"QUESTION"}"#,
     lines: "",
 };
-const ANTHROPIC: Face = Face {
+pub const ANTHROPIC: Face = Face {
     plain: "/v1/messages",
     stream: "/v1/messages",
     body: r#"{"model":"m","max_tokens":400,"stream":STREAM,"messages":[{"role":"user","content":"QUESTION"}]}"#,
@@ -72,39 +72,39 @@ const GEMINI: Face = Face {
     body: r#"{"contents":[{"role":"user","parts":[{"text":"QUESTION"}]}]}"#,
     lines: "",
 };
-const OLLAMA: Face = Face {
+pub const OLLAMA: Face = Face {
     plain: "/api/chat",
     stream: "/api/chat",
     body: r#"{"model":"m","stream":STREAM,"messages":[{"role":"user","content":"QUESTION"}]}"#,
     lines: "",
 };
 
-const FACES: [Face; 6] =
+pub const FACES: [Face; 6] =
     [OPENAI_CHAT, OPENAI_COMPLETIONS, OPENAI_RESPONSES, ANTHROPIC, GEMINI, OLLAMA];
 
 impl Face {
-    fn target(&self, stream: bool) -> &'static str {
+    pub fn target(&self, stream: bool) -> &'static str {
         if stream { self.stream } else { self.plain }
     }
 
-    fn json(&self, question: &str, stream: bool) -> String {
+    pub fn json(&self, question: &str, stream: bool) -> String {
         let stream = if stream { "true" } else { "false" };
         self.body.replace("QUESTION", question).replace("STREAM", stream)
     }
 
     /// The call of the test's own agent.
-    fn call(&self, question: &str, stream: bool) -> Vec<u8> {
+    pub fn call(&self, question: &str, stream: bool) -> Vec<u8> {
         self.call_with(question, stream, "")
     }
 
-    fn call_with(&self, question: &str, stream: bool, lines: &str) -> Vec<u8> {
+    pub fn call_with(&self, question: &str, stream: bool, lines: &str) -> Vec<u8> {
         let lines = format!("{}{lines}", self.lines);
         by(AGENT_KEY, self.target(stream), &lines, &self.json(question, stream))
     }
 }
 
 /// A POST with this credential.
-fn by(credential: &str, target: &str, lines: &str, body: &str) -> Vec<u8> {
+pub fn by(credential: &str, target: &str, lines: &str, body: &str) -> Vec<u8> {
     format!(
         "POST {target} HTTP/1.1\r\nhost: sidecar.test\r\nauthorization: Bearer {credential}\r\n\
          content-type: application/json\r\ncontent-length: {}\r\n{lines}\r\n{body}",
@@ -115,20 +115,20 @@ fn by(credential: &str, target: &str, lines: &str, body: &str) -> Vec<u8> {
 
 /// An answer as a backend sends it.
 #[derive(Debug, Clone)]
-struct Script {
-    status: &'static str,
+pub struct Script {
+    pub status: &'static str,
     /// Lines of its head, each with its end.
     lines: String,
-    pieces: Vec<Vec<u8>>,
+    pub pieces: Vec<Vec<u8>>,
     /// Framed in chunks; else by its length.
     chunked: bool,
     /// How the connection ends behind the pieces.
-    end: Ends,
+    pub end: Ends,
 }
 
 /// How an answer of a backend ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Ends {
+pub enum Ends {
     ByItsFraming,
     /// The same, once one more than the pieces may be sent.
     Late,
@@ -137,24 +137,24 @@ enum Ends {
 }
 
 impl Script {
-    fn json(status: &'static str, body: &str) -> Self {
+    pub fn json(status: &'static str, body: &str) -> Self {
         let lines = "content-type: application/json\r\n".to_owned();
         let pieces = vec![body.as_bytes().to_vec()];
         Self { status, lines, pieces, chunked: false, end: Ends::ByItsFraming }
     }
 
-    fn events(pieces: impl IntoIterator<Item = impl Into<Vec<u8>>>) -> Self {
+    pub fn events(pieces: impl IntoIterator<Item = impl Into<Vec<u8>>>) -> Self {
         let lines = "content-type: text/event-stream\r\n".to_owned();
         let pieces = pieces.into_iter().map(Into::into).collect();
         Self { status: "200 OK", lines, pieces, chunked: true, end: Ends::ByItsFraming }
     }
 
-    fn body(&self) -> Vec<u8> {
+    pub fn body(&self) -> Vec<u8> {
         self.pieces.concat()
     }
 
     /// As a simulated vendor answers such a call.
-    async fn recorded(face: &Face, stream: bool, how: &str) -> Self {
+    pub async fn recorded(face: &Face, stream: bool, how: &str) -> Self {
         let simulator =
             start(Options { listen: ([127, 0, 0, 1], 0).into(), ..Options::default() }).unwrap();
         let mut client = Client::connect(simulator.addr).await;
@@ -178,25 +178,25 @@ impl Script {
 }
 
 /// A backend that answers every call with one script, a piece at a time.
-struct Backend {
-    origin: Origin,
+pub struct Backend {
+    pub origin: Origin,
     /// How many pieces may be sent; the head waits for the first.
     leave: watch::Sender<usize>,
     /// Callers that went away before the end.
     gone: Arc<AtomicUsize>,
     /// Bytes of answers that were sent.
     sent: Arc<AtomicUsize>,
-    script: Arc<Script>,
+    pub script: Arc<Script>,
 }
 
 impl Backend {
     /// With a pause between two pieces.
-    async fn start(script: Script, gap: Duration) -> Self {
+    pub async fn start(script: Script, gap: Duration) -> Self {
         Self::held(script, gap, usize::MAX).await
     }
 
     /// Sends no more than so many pieces until [`Backend::release`].
-    async fn held(script: Script, gap: Duration, pieces: usize) -> Self {
+    pub async fn held(script: Script, gap: Duration, pieces: usize) -> Self {
         let script = Arc::new(script);
         let (leave, held) = watch::channel(pieces);
         let (gone, sent) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
@@ -222,11 +222,11 @@ impl Backend {
     }
 
     /// Lets it send so many pieces in all.
-    fn release(&self, pieces: usize) {
+    pub fn release(&self, pieces: usize) {
         self.leave.send_replace(pieces);
     }
 
-    fn gone(&self) -> usize {
+    pub fn gone(&self) -> usize {
         self.gone.load(Relaxed)
     }
 
@@ -235,7 +235,7 @@ impl Backend {
     }
 
     /// Calls that have come.
-    fn calls(&self) -> usize {
+    pub fn calls(&self) -> usize {
         self.origin.requests()
     }
 
@@ -323,7 +323,7 @@ impl On<'_> {
 
 /// A policy file with one upstream, `up`, for every path, and these policies. A token costs a
 /// thousandth of a dollar, in and out. `more` are settings of the upstream, each with a comma.
-fn policy(url: &str, more: &str, policies: &str) -> String {
+pub fn policy(url: &str, more: &str, policies: &str) -> String {
     format!(
         "prices: {{ m: {{ input: 1000, output: 1000 }} }}\n\
          upstreams: {{ up: {{ pacing: off, {more} url: '{url}' }} }}\n\
@@ -359,7 +359,7 @@ async fn until_inside(app: &App, calls: usize) {
 }
 
 /// Waits until nobody calls, and sees that nothing is held.
-async fn quiet(app: &App) {
+pub async fn quiet(app: &App) {
     let none = async || {
         let up = app.upstream();
         app.count("tidegate_requests_in_flight", &[]) == 0
@@ -384,7 +384,7 @@ fn is_hit(answer: &Answer) -> bool {
 }
 
 #[track_caller]
-fn whole(answer: &Answer, body: &[u8]) {
+pub fn whole(answer: &Answer, body: &[u8]) {
     assert_eq!((answer.status, answer.end), (200, End::Whole), "{}", answer.head.text);
     assert!(
         answer.body == body,

@@ -1,4 +1,6 @@
 //! The command line as scripts see it: exit codes, and what goes to which stream.
+mod top;
+
 use std::process::{Command, Output, Stdio};
 
 use crate::support::app::App;

@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate::config::{
-    self, Access, AccessLog, Address, Agents, Auth, Balance, Breaker, Cache, CacheRule, Calendar,
-    Config, Embedder, Exhausted, Faults, Goal, HealthCheck, Hedge, Host, Http2, KeyHash, Limit,
-    LogForm, Measure, Mode, Pacing, Per, Policy, Price, ProxyRule, Queue, Replay, Retry, Route,
-    Runaway, RunawayAction, Scope, Secret, Semantic, SemanticMode, TokenWeights, Upstream,
-    WebSocket, Window,
+    self, Access, Address, Agents, Auth, Balance, Breaker, Cache, CacheRule, Calendar, Config,
+    Embedder, Exhausted, Faults, Goal, HealthCheck, Hedge, Host, Http2, KeyHash, Limit, LogForm,
+    LogTo, Measure, Mode, Offload, Pacing, Per, Policy, Price, ProxyRule, Queue, Replay, Retry,
+    Route, Runaway, RunawayAction, Scope, Secret, Semantic, SemanticMode, TaskEnd, TokenWeights,
+    Upstream, WebSocket, Window,
 };
 use tidegate::identity::{Class, Rung};
 use tidegate::wire::Dialect;
@@ -49,7 +49,7 @@ fn every_wrong_key_has_its_message() {
         .filter(|path| path.extension().is_some_and(|ext| ext == "yaml"))
         .collect();
     names.sort();
-    assert!(names.len() >= 155, "{} fixtures", names.len());
+    assert!(names.len() >= 170, "{} fixtures", names.len());
     let mut wrong = Vec::new();
     for path in names {
         let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
@@ -233,10 +233,7 @@ fn every_form_is_understood() {
         ]
     );
     assert_eq!(config.telemetry.level, "tidegate=debug,warn");
-    assert_eq!(
-        (config.telemetry.form, config.telemetry.access_log),
-        (LogForm::Json, AccessLog::Off)
-    );
+    assert_eq!((config.telemetry.form, &config.telemetry.access_log), (LogForm::Json, &LogTo::Off));
 }
 
 #[test]
@@ -308,6 +305,7 @@ fn routes_are_understood() {
         models: vec![text(["gpt-fast", "gpt-4o-mini"]), text(["gpt-*", "gpt-4o"])],
         concurrency: Some(64),
         on_exhausted: Exhausted::Downgrade("gpt-4o-mini".into()),
+        offload: Offload::Offered,
         name: "/v1 gpt-* agent:research-* class:batch x-tier:gold* x-zone:eu".into(),
     };
     assert_eq!(*first, expected);
@@ -315,6 +313,35 @@ fn routes_are_understood() {
     assert_eq!(second.to, [goal(0, 3, None)]);
     assert_eq!((tools.concurrency, &tools.on_exhausted), (Some(8), &Exhausted::Refuse));
     assert_eq!((&*last.name, last), ("/v1", &Route { path: "/v1".into(), ..Route::new("/v1", 2) }));
+}
+
+#[test]
+fn tasks_are_understood() {
+    let config = good("tasks.yaml");
+    let tasks = config.tasks.as_ref().expect("tasks");
+    let hours = |hours| Duration::from_hours(hours);
+    assert_eq!((tasks.workers, tasks.per_agent_count, tasks.attempts), (4, 10, 1));
+    assert_eq!((tasks.per_agent_bytes, tasks.max_result), (16 << 20, 16 << 20));
+    assert_eq!((tasks.keep, tasks.max_age), (hours(48), hours(1)));
+    let [ops, inside, _] = &tasks.webhooks[..] else { panic!("three") };
+    assert_eq!((&*ops.name, ops.origin.to_string().as_str()), ("ops", "https://ops.example:443"));
+    assert_eq!((&*ops.path, ops.query.as_ref().map(Secret::expose)), ("/hook/", Some("code=abc")));
+    assert_eq!((ops.secrets.len(), ops.private, &ops.events[..]), (1, false, &TaskEnd::ALL[..]));
+    assert_eq!((inside.secrets.len(), inside.private, inside.origin.tls), (2, true, false));
+    assert_eq!(inside.events, [TaskEnd::Failed, TaskEnd::Interrupted]);
+    let offloads: Vec<_> = config.routes.iter().map(|route| route.offload).collect();
+    assert_eq!(offloads, [Offload::Always, Offload::Never, Offload::Offered]);
+    let resumes: Vec<_> = config.policies.iter().map(|policy| policy.resume).collect();
+    assert_eq!(resumes, [Some(Duration::from_secs(30)), Some(Duration::ZERO)]);
+    let shown = config::redacted(&config);
+    assert!(!shown.contains("MfKQ9r8G") && !shown.contains("code=abc"), "{shown}");
+    assert!(!format!("{config:?}").contains("MfKQ9r8G"));
+    for line in ["url: \"https://ops.example:443/hook/?redacted\"", "async: always", "resume: 0s"] {
+        assert!(shown.contains(line), "{line} in {shown}");
+    }
+    // on wherever there is a place for them
+    assert!(right("state: ./x").tasks.is_some() && right("{}").tasks.is_none());
+    assert!(right("state: ./x\ntasks: off").tasks.is_none() && right("tasks: off").tasks.is_none());
 }
 
 #[test]

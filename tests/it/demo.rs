@@ -170,6 +170,24 @@ fn the_show_tells_what_was_not_asked_twice() {
 }
 
 #[test]
+fn the_show_tells_what_outlived_its_connection() {
+    let (_, said) = once(&FREE);
+    for (label, connections, after, act) in [
+        ("a task, read in two parts", "3", "ms", "a new one reads on:"),
+        ("a stream, in two parts", "2", "–", "The backend is not asked again:"),
+    ] {
+        let cells = row(&said, label);
+        assert_eq!(cells[..2], [connections, "1"], "{label}: {cells:?}");
+        assert!(cells.contains(&after) && cells.ends_with(&["/", "24"]), "{label}: {cells:?}");
+        let told = said.split(act).nth(1).and_then(|rest| rest.split("\n\n").next()).unwrap();
+        let (first, rest) = told.split_once('┊').expect("it was dropped");
+        let words = |text: &str| text.split_whitespace().count();
+        assert_eq!((words(first), words(rest)), (9, 15), "{told}");
+    }
+    assert!(said.contains("     202  /-/tasks/task_"), "{said}");
+}
+
+#[test]
 fn addresses_that_are_taken_are_replaced_only_if_nobody_asked_for_them() {
     // if somebody else holds them, so much the better
     let _held = ["127.0.0.1:8080", "127.0.0.1:8081"].map(TcpListener::bind);
@@ -240,6 +258,7 @@ fn it_serves_on_says_how_to_reach_it_and_ends_with_ctrl_c() {
         let admin = state.split("http://").nth(1).unwrap().trim_end_matches("/state").to_owned();
         serving.line_with(&format!("tidegate agents --admin {admin}"));
         serving.line_with(&format!("tidegate cache stats --admin {admin}"));
+        serving.line_with(&format!("tidegate tasks list --admin {admin}"));
         serving.line_with("Limit it");
         serving.line_with("Your calls appear here");
         let mut tcp = TcpStream::connect(&addr).unwrap();

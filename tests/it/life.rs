@@ -1,6 +1,6 @@
 //! A sidecar's life as the machine around it sees it: the real binary, its signals, its sockets.
 mod agent;
-mod child;
+pub mod child;
 mod doors;
 mod drain;
 mod machine;

@@ -7,6 +7,7 @@ pub mod h2;
 pub mod h2frames;
 pub mod origin;
 pub mod raw;
+pub mod schema;
 
 use std::time::{Duration, Instant};
 

@@ -1,6 +1,8 @@
 //! The admin door from outside: raw HTTP over sockets.
 #![allow(clippy::expect_used, reason = "helpers of tests, not only tests themselves")]
 mod agents;
+mod figures;
+mod files;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -10,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tidegate::admin::{self, AdminHandle, Doors, Listener, Readiness};
+use tidegate::admin::{self, AdminHandle, Doors, Guard, Listener, Readiness};
 use tidegate::telemetry::metrics::{Finished, Held, Kept, Metrics, Outcome, Who};
 
 struct Admin {
@@ -49,6 +51,9 @@ fn start_on(mut more: Vec<Listener>) -> Admin {
         }),
         cache: None,
         keys: None,
+        tasks: None,
+        guard: Guard::default(),
+        page: None,
         hosts: vec!["sidecar.internal".to_owned()],
     };
     more.push(Listener::Tcp(TcpListener::bind("127.0.0.1:0").expect("a port")));
@@ -145,6 +150,7 @@ fn metrics_are_open_metrics() {
         who: Who::default(),
         held: Held::default(),
         kept: Kept::default(),
+        seen: None,
     });
     let answer = admin.get("/metrics");
     assert_eq!(answer.status, 200);
@@ -173,7 +179,7 @@ fn nothing_but_safe_methods_on_known_paths() {
         assert!(answer.head.contains("allow: get, head"), "{}", answer.head);
         assert_eq!(answer.json()["error"]["code"], "method_not_allowed");
     }
-    for path in ["/", "/metrics/", "/livez/x", "//livez", "/dashboard"] {
+    for path in ["/page/none.js", "/metrics/", "/livez/x", "//livez", "/dashboard"] {
         let answer = admin.get(path);
         assert_eq!((answer.status, &answer.json()["error"]["code"]), (404, &json!("not_found")));
     }

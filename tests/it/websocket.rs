@@ -161,6 +161,10 @@ async fn a_session_is_metered_and_every_byte_passes() {
     let tokens = (&line["input_tokens"], &line["output_tokens"]);
     assert_eq!(tokens, (&60.into(), &24.into()), "the sum of both");
     assert_eq!(line["model"], "m");
+    let records = app.records().await;
+    let tokens = (&records[0]["input_tokens"], &records[0]["output_tokens"]);
+    assert_eq!((records.len(), tokens), (1, (&60.into(), &24.into())), "a session is one record");
+    assert_eq!(records[0]["spend_nano"], 84_000_000);
     let reached = origin.take().remove(0);
     assert_eq!(reached.get("sec-websocket-extensions"), None, "what is packed cannot be read");
 }

@@ -67,6 +67,13 @@ async fn of_all_who_share_one_pays_what_the_backend_counted() {
             let spent: f64 = lines.iter().filter_map(|line| line["spend_dollars"].as_f64()).sum();
             assert!((spent * 1e3 - (input + output) as f64).abs() < 1e-6, "{spent}");
             assert_eq!(backend.calls(), 1);
+            let records = app.records().await;
+            let paid = records.iter().filter(|record| record["spend_nano"] != 0);
+            assert_eq!((records.len(), paid.count()), (21, 1), "{records:#?}");
+            let saves = |record: &&Value| {
+                record["saved_nano"].as_u64() == Some((input + output) * 1_000_000)
+            };
+            assert_eq!(records.iter().filter(saves).count(), 20, "{records:#?}");
         }
     }
 }

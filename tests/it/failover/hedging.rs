@@ -145,6 +145,13 @@ async fn hedging_a_stream_whose_second_request_wins() {
         assert_eq!((got.status, got.text(), got.end), (200, DONE, End::Whole));
         assert_eq!(counts([&a.origin, &b.origin]), [1, 1]);
         assert_eq!(hedges(&app), 1);
+        let attempts = |verdict: &str| app.count("tidegate_upstream_attempts_total", &[verdict]);
+        assert_eq!(
+            (attempts("upstream=\"a\",verdict=\"outrun\""), attempts("upstream=\"a\"")),
+            (1, 1)
+        );
+        assert_eq!(attempts("upstream=\"b\",verdict=\"answered\""), 1);
+        assert_eq!(app.count("tidegate_hedges_total", &["result=\"won\""]), 1);
         app.quiet().await;
         let line = app.line().await;
         assert_eq!((&line["upstream"], &line["attempts"]), (&"b".into(), &2.into()));
@@ -188,6 +195,38 @@ async fn hedging_an_answer_that_is_no_stream() {
         let line = app.line().await;
         let name = if second_wins { "b" } else { "a" };
         assert_eq!((&line["upstream"], &line["attempts"]), (&name.into(), &2.into()));
+    }
+}
+
+/// What the slower one has cost is in the budget: so it is in the log, the metrics and the record.
+#[tokio::test]
+async fn hedging_is_billed_for_both() {
+    const SPEND: &str = "prices: { m: { input: 1000, output: 1000 } }\npolicies:\n\
+        \x20 - { name: spend, limits: { spend: $1000/day calendar } }\n";
+    for second_wins in [true, false] {
+        let (a, b) = (Stepping::silent(good()).await, Stepping::silent(good()).await);
+        let ups = [up("a", &a.url(), HEDGE), up("b", &b.url(), "")];
+        let app = App::start(&(policy(&ups, "") + SPEND));
+        let mut client = asking(&app, PLAIN).await;
+        b.is_asked().await;
+        let (winner, loser) = if second_wins { (&b, &a) } else { (&a, &b) };
+        winner.go();
+        assert_eq!(client.answer().await.text(), GOOD);
+        loser.is_left().await;
+        app.quiet().await;
+        let (line, record) = (app.line().await, app.records().await.remove(0));
+        let spent = used(&app, "spend");
+        assert!(spent > 10_000_000, "more than the answer: {spent}");
+        assert_eq!(record["spend_nano"].as_i64(), Some(spent), "{record}");
+        let logged = (line["spend_dollars"].as_f64().unwrap() * 1e9).round() as i64;
+        assert_eq!(logged, spent, "{line}");
+        let answer = (&record["input_tokens"], &record["output_tokens"], &record["estimated"]);
+        assert_eq!(answer, (&7.into(), &3.into(), &false.into()), "{record}");
+        assert_eq!((&record["other_attempts"], &record["attempts"]), (&1.into(), &2.into()));
+        let other = ["other_input_tokens", "other_output_tokens"].map(|of| record[of].as_i64());
+        let tokens: i64 = other.iter().flatten().sum();
+        assert_eq!(record["other_spend_nano"].as_i64(), Some(tokens * 1_000_000), "{record}");
+        assert_eq!(spent, (tokens + 10) * 1_000_000);
     }
 }
 

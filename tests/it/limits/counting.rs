@@ -139,5 +139,20 @@ async fn log_metrics_and_state_agree_on_what_200_calls_cost() {
     }
     let metric = app.metric("tidegate_spend_dollars_total", &[]);
     assert!((metric - sum as f64 / 1e9).abs() < 1e-9, "{metric} {sum}");
+    let records = app.records().await;
+    let sent = lines.iter().filter(|line| line["attempts"].as_u64() > Some(0)).count();
+    assert_eq!(records.len(), sent, "one for each call that was sent");
+    let billed: i64 = records.iter().map(|record| record["spend_nano"].as_i64().unwrap()).sum();
+    assert_eq!(billed, sum, "the records to the billionth");
+    assert!(records.iter().any(|record| record["estimated"] == true));
+    for (kind, field) in [("input", "input_tokens"), ("output", "output_tokens")] {
+        let reported = |record: &Value| {
+            let told = record[format!("reported_{field}")].as_u64();
+            told.unwrap_or_else(|| record[field].as_u64().unwrap())
+        };
+        let told: u64 = records.iter().map(reported).sum();
+        let counted = app.count("tidegate_tokens_total", &[&format!("type=\"{kind}\"")]);
+        assert_eq!(told, counted as u64, "{field} as they were reported");
+    }
     assert_eq!(used(&app, "all", "spend", ""), sum, "the budget of all");
 }

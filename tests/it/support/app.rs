@@ -1,12 +1,13 @@
 //! The program itself, in a process of its own, and all that can be seen of it from outside.
 //!
 //! Every run carries two canaries: the key that clients send and the key that the policy holds.
-//! When an [`App`] ends, everything it ever showed (access log, event log, metrics, state) is
-//! searched for both.
+//! When an [`App`] ends, everything it ever showed (access log, usage records, event log, metrics,
+//! state) is searched for both. Each line of a log keeps to its schema, and what the records say was
+//! spent is what the metrics say.
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -15,12 +16,15 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use serde_json::Value;
 
-use super::{PATIENCE, until};
+use super::{PATIENCE, schema, until};
 
 /// What clients of these tests present. It looks like a key, so a last guard would mask it.
 pub const AGENT_KEY: &str = "sk-canary-4f1d2c0b9a8877665544332211";
 /// What the policy holds. No guard could tell it from any other word.
 pub const UPSTREAM_KEY: &str = "zwielicht.canary.0042";
+
+/// The file of the usage records, in the directory of the policy.
+const RECORDS: &str = "usage.jsonl";
 
 type Text = Arc<Mutex<Vec<String>>>;
 
@@ -34,13 +38,15 @@ pub struct App {
     readers: Vec<JoinHandle<()>>,
     /// Whether calls of a test may still be going on when it ends.
     pub unfinished: bool,
+    /// A header line that its admin listener asks for.
+    pub proof: String,
     /// What it must never show, beside the two canaries.
     pub secrets: Vec<String>,
     directory: tempfile::TempDir,
 }
 
 impl App {
-    /// Starts with one worker and a policy without `listen` and `admin`, which are added.
+    /// Starts with one worker; `listen` and `admin` are added where the policy has none.
     pub fn start(policy: &str) -> Self {
         Self::with(policy, &["--workers", "1", "--log", "tidegate=trace,info"])
     }
@@ -53,7 +59,7 @@ impl App {
     pub fn by(mut command: Command, policy: &str, args: &[&str]) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let file = directory.path().join("policy.yaml");
-        fs::write(&file, whole(policy)).expect("a policy file");
+        fs::write(&file, whole(policy, directory.path())).expect("a policy file");
         let mut child = command
             .arg("--config")
             .arg(&file)
@@ -78,6 +84,7 @@ impl App {
             events,
             readers,
             unfinished: false,
+            proof: String::new(),
             secrets: Vec::new(),
             directory,
         }
@@ -115,6 +122,12 @@ impl App {
         self.child.wait().expect("its status")
     }
 
+    /// Whether it writes them: the policy may have a word of its own on that.
+    fn has_records(&self) -> bool {
+        let policy = fs::read_to_string(self.policy_file()).unwrap_or_default();
+        policy.contains(RECORDS)
+    }
+
     fn has_ended(&mut self) -> bool {
         self.child.try_wait().expect("its status").is_some()
     }
@@ -126,7 +139,7 @@ impl App {
     /// Puts another policy in the place of the first, in one step.
     pub fn rewrite(&self, policy: &str) {
         let next = self.directory.path().join("next");
-        fs::write(&next, whole(policy)).expect("a policy file");
+        fs::write(&next, whole(policy, self.directory.path())).expect("a policy file");
         fs::rename(&next, self.policy_file()).expect("the policy's place");
     }
 
@@ -152,8 +165,10 @@ impl App {
         let mut stream = TcpStream::connect(self.admin).expect("the admin listener");
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         let host = self.admin;
-        write!(stream, "GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n")
-            .expect("sent");
+        let proof = &self.proof;
+        let request =
+            format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n{proof}\r\n");
+        stream.write_all(request.as_bytes()).expect("sent");
         let mut text = String::new();
         stream.read_to_string(&mut text).expect("an answer");
         let (_, body) = text.split_once("\r\n\r\n").expect("a head");
@@ -208,6 +223,55 @@ impl App {
         let text = self.access.lock().clone();
         let lines = text.iter().filter(|line| line.starts_with('{'));
         lines.map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()
+    }
+
+    /// The usage records so far, once all are written that were made; in the order of their numbers.
+    pub async fn records(&self) -> Vec<Value> {
+        let written = async || self.count("tidegate_usage_records_total", &[]);
+        let of_calls = |all: Vec<Value>| -> Vec<Value> {
+            all.into_iter().filter(|line| line["log"] == "usage").collect()
+        };
+        // the last of them is at most a tick behind its call
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let all = async || {
+            of_calls(self.record_file().lines().map(|l| serde_json::from_str(l).unwrap()).collect())
+        };
+        until("all records are written", async || all().await.len() == written().await).await;
+        let mut all = all().await;
+        all.sort_unstable_by_key(|record| record["seq"].as_u64());
+        for (at, record) in all.iter().enumerate() {
+            assert_eq!(record["seq"].as_u64(), Some(at as u64 + 1), "{record}");
+        }
+        all
+    }
+
+    /// What is in the file of the usage records.
+    pub fn record_file(&self) -> String {
+        fs::read_to_string(self.directory.path().join(RECORDS)).unwrap_or_default()
+    }
+
+    /// What the records say was spent is what the metrics say, once all are written.
+    fn compare_spend(&self) {
+        let spent = |line: &str| {
+            let record: Value = serde_json::from_str(line).expect("a record");
+            record["spend_nano"].as_u64().unwrap_or(0)
+        };
+        let from = Instant::now();
+        loop {
+            let file = self.record_file();
+            let whole = file.rfind('\n').map_or("", |end| &file[..end]);
+            let sum = whole.lines().map(spent).sum::<u64>() as f64 / 1e9;
+            let metric = self.metric("tidegate_spend_dollars_total", &[]);
+            if (sum - metric).abs() < 1e-9_f64.max(sum * 1e-15) {
+                return;
+            }
+            if self.count("tidegate_usage_dropped_records_total", &[]) > 0 {
+                // on a disk that a test has filled up; the gaps in their numbers tell as much
+                return;
+            }
+            assert!(from.elapsed() < PATIENCE, "records say {sum}, metrics {metric}: {file}");
+            std::thread::park_timeout(Duration::from_millis(20));
+        }
     }
 
     /// The one call there was.
@@ -270,6 +334,9 @@ impl Drop for App {
             shown.lines().filter(|line| line.starts_with("tidegate_requests_in_flight"));
         let still: Vec<String> =
             in_flight.filter(|line| !line.ends_with(" 0")).map(str::to_owned).collect();
+        if still.is_empty() && !shown.is_empty() && !self.unfinished && self.has_records() {
+            self.compare_spend();
+        }
         self.child.kill().expect("it can be ended");
         self.child.wait().expect("it ends");
         for reader in self.readers.drain(..) {
@@ -286,23 +353,50 @@ impl Drop for App {
             );
             return;
         }
-        for (what, text) in [("metrics or state", &shown), ("access", &access)]
-            .into_iter()
-            .chain([("events", &self.events())])
-        {
+        let records = self.record_file();
+        for (what, text) in [
+            ("metrics or state", &shown),
+            ("access", &access),
+            ("usage records", &records),
+            ("events", &self.events()),
+        ] {
             let secrets = self.secrets.iter().map(String::as_str);
             for canary in [AGENT_KEY, UPSTREAM_KEY].into_iter().chain(secrets) {
                 assert!(!text.contains(canary), "a key is shown in {what}");
             }
         }
         assert!(self.unfinished || still.is_empty(), "calls still in flight: {still:?}");
+        for log in [&access, &records] {
+            keep_to_schemas(log);
+        }
     }
 }
 
-/// A policy with the addresses that it leaves out.
-fn whole(policy: &str) -> String {
+/// A policy with the addresses that it leaves out, and with usage records.
+fn whole(policy: &str, directory: &Path) -> String {
     let listen = if policy.contains("listen:") { "" } else { "listen: 127.0.0.1:0\n" };
-    format!("{listen}admin: 127.0.0.1:0\n{policy}")
+    let usage = directory.join(RECORDS);
+    let telemetry = if policy.contains("telemetry:") {
+        String::new()
+    } else {
+        format!("telemetry: {{ usage: '{}' }}\n", usage.display())
+    };
+    let admin = if policy.contains("admin:") { "" } else { "admin: 127.0.0.1:0\n" };
+    format!("{listen}{admin}{telemetry}{policy}")
+}
+
+/// Each whole line of a log is as its schema says. A process that was killed may leave half a line.
+fn keep_to_schemas(log: &str) {
+    let read = |schema| serde_json::from_str::<Value>(schema).expect("a schema");
+    let access = read(include_str!("../../../packaging/access.schema.json"));
+    let usage = read(include_str!("../../../packaging/usage.schema.json"));
+    for line in log.lines().filter(|line| line.starts_with('{')) {
+        let Ok(value) = serde_json::from_str::<Value>(line) else { continue };
+        let schema = if value["log"] == "access" { &access } else { &usage };
+        if let Some(fault) = schema::fault(schema, &value) {
+            panic!("{fault}\nin {line}");
+        }
+    }
 }
 
 fn gather(from: impl Read + Send + 'static, into: &Text) -> JoinHandle<()> {

@@ -104,9 +104,14 @@ pub async fn ask(to: SocketAddr, request: &[u8]) -> Answer {
 
 impl Client {
     pub async fn connect(to: SocketAddr) -> Self {
-        let io = TcpStream::connect(to).await.expect("the server listens");
-        io.set_nodelay(true).expect("a TCP option");
-        Self { io, unread: Vec::new(), ended: None }
+        Self::try_connect(to).await.expect("the server listens")
+    }
+
+    /// `None`: nobody listens any more.
+    pub async fn try_connect(to: SocketAddr) -> Option<Self> {
+        let io = TcpStream::connect(to).await.ok()?;
+        io.set_nodelay(true).ok()?;
+        Some(Self { io, unread: Vec::new(), ended: None })
     }
 
     pub async fn send(&mut self, bytes: &[u8]) {

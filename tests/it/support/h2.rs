@@ -70,6 +70,14 @@ impl Client {
         response
     }
 
+    pub async fn get(&self, target: &str) -> ResponseFuture {
+        let request = Request::get(format!("http://sidecar.test{target}"))
+            .header("authorization", format!("Bearer {AGENT_KEY}"));
+        let request = request.body(()).expect("a request");
+        let mut send = self.send.clone().ready().await.expect("room for a stream");
+        send.send_request(request, true).expect("it is sent").0
+    }
+
     pub async fn ask(&self, target: &str, script: &str, body: &str) -> Answer {
         finish(self.post(target, script, body).await).await
     }

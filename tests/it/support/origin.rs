@@ -70,7 +70,14 @@ impl Origin {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
+        Self::on(TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port"), script)
+    }
+
+    /// On a socket of the test's.
+    pub fn on<F>(listener: TcpListener, script: impl Fn(Conn) -> F + Send + 'static) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
         let addr = listener.local_addr().expect("an address");
         let seen = Arc::new(Seen::default());
         let mut tasks = JoinSet::new();

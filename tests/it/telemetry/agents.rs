@@ -49,6 +49,7 @@ fn state() -> Value {
         who: Who { agent: "researcher", team: "growth", rung: Some(Rung::Key), ..Who::default() },
         held: Held { spend_nano: Some(1_500_000_000), priced: true, ..Held::default() },
         kept: Kept::default(),
+        seen: None,
     };
     let refused = Outcome::Refused;
     metrics.finished(&call);
@@ -84,6 +85,9 @@ fn instance(listener: Listener, state: Value) -> AdminHandle {
             let state = state.clone();
             Box::pin(async move { state })
         }),
+        tasks: None,
+        guard: Guard::default(),
+        page: None,
         hosts: Vec::new(),
         cache: None,
         keys: None,

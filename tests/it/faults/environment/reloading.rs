@@ -120,7 +120,7 @@ async fn a90_a_policy_that_is_half_written() {
     let origin = answering().await;
     let app = limited(&origin.url(), "", "");
     let before = std::fs::read_to_string(app.policy_file()).unwrap();
-    let next = format!("{before}telemetry: {{ level: info }}\n");
+    let next = before.replace("telemetry: {", "telemetry: { level: info,");
     // cut within a word that must be there
     let half = &next[..next.find("routes:").unwrap() - 12];
     std::fs::write(app.policy_file(), half).unwrap();
