@@ -142,6 +142,41 @@ def cached(proxy, worked):
     return good
 
 
+def background(proxy, direct, worked):
+    """The SDK's background mode: polled, and as a stream that is dropped and taken up again. The text is
+    that of a direct call, and the model has worked once for each."""
+    c, d = (openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none", max_retries=0) for port in (proxy, direct))
+    ask = {"model": MODEL, "temperature": 0, "max_output_tokens": TOKENS, "extra_body": {"cache_prompt": False}}
+    good = True
+    for prompt in PROMPTS:
+        before = worked()
+        want = d.responses.create(input=prompt, **ask).output_text
+        once = worked() - before
+        begun = time.monotonic()
+        response = c.responses.create(input=prompt, background=True, **ask)
+        answered = time.monotonic() - begun
+        while response.status in ("queued", "in_progress"):
+            time.sleep(0.1)
+            response = c.responses.retrieve(response.id)
+        took = time.monotonic() - begun
+        events = []
+        with c.responses.create(input=prompt, background=True, stream=True, **ask) as stream:
+            for event in stream:
+                events.append(event)
+                if len(events) == 12:
+                    break
+        # events without a number are counted from 0
+        last = getattr(events[-1], "sequence_number", None)
+        last = len(events) - 1 if last is None else last
+        events += c.responses.retrieve(events[0].response.id, stream=True, starting_after=last)
+        text = "".join(event.delta for event in events if event.type == "response.output_text.delta")
+        same = (response.status, response.output_text, text) == ("completed", want, want)
+        same &= worked() - before == 3 * once
+        good &= same
+        print(f"background           {'yes' if same else 'NO':5} id after {answered * 1e3:.0f} ms, polled {took:.2f} s  {want[:40]!r}")
+    return good
+
+
 def predicted(port):
     """Tokens that llama.cpp's server has made so far."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
@@ -288,6 +323,18 @@ def main():
         running.append(sidecar)
         sidecar.wait_ready(ports[1], "/readyz", 10)
         good &= cached(ports[0], lambda: predicted(backend))
+        ports = free_port(), free_port()
+        with tempfile.TemporaryDirectory() as state:
+            # by another name than the vendor's, which can do so itself
+            sidecar = start_sidecar(
+                cache / "tasks.log", cache / "tasks.yaml", *ports, backend,
+                f'  model: {{ dialect: openai, url: "http://127.0.0.1:{backend}" }}\nroutes: [{{ to: model }}]\nstate: {state}\n',
+            )  # fmt: skip
+            running.append(sidecar)
+            sidecar.wait_ready(ports[1], "/readyz", 10)
+            good &= background(ports[0], backend, lambda: float(predicted(backend)))
+            running.remove(sidecar)
+            sidecar.end()
         if options.agents:
             good &= agents(cache)
     finally:

@@ -2,12 +2,14 @@
 command line tools; then the sidecar's pages and logs are kept for the search for the canary.
 Limits are tested with a second sidecar (limits.yaml), whose agents have tidegate keys; the backend's
 key, which only that sidecar has, is the canary. The cache is tested with a third one (cache.yaml),
-with a backend of its own whose calls are counted; it is restarted once.
+with a backend of its own whose calls are counted; it is restarted once. Tasks are tested with a fourth
+one (tasks.yaml), and with the example app that is served beside it.
 
     tests/run sdk                                        as part of the suite
     TIDEGATE_BIN=... tests/sdk/run.py [test_openai ...]  some of it, with the venv's Python
     TIDEGATE_BIN=... tests/sdk/run.py limits             all of limits, Node and the queue too
     TIDEGATE_BIN=... tests/sdk/run.py cache              all of the cache, Node and the restart too
+    TIDEGATE_BIN=... tests/sdk/run.py tasks              background mode, Node too, and the example app
 """
 
 import collections
@@ -36,6 +38,8 @@ LOGS = pathlib.Path(os.environ.setdefault("TIDEGATE_TEST_LOGS", str(TARGET / "te
 
 # what the cache keeps on disk is searched for the canary like all that is written
 STATE = LOGS / "cache-state"
+# and so is what tasks keep
+TASKS_STATE = LOGS / "tasks-state"
 
 POLICY = """\
 listen: 127.0.0.1:{proxy}
@@ -84,12 +88,14 @@ class Servers:
     """The processes; ended by their own ids, and their output kept."""
 
     def __init__(self):
-        ports = free_ports(9)
+        ports = free_ports(12)
         self.proxy, self.admin, self.backend, self.limits, self.limits_admin, self.origin = (
             f"http://127.0.0.1:{port}" for port in ports[:6]
         )
-        self.cache, self.cache_admin, self.cache_backend = (f"http://127.0.0.1:{port}" for port in ports[6:])
-        proxy, admin, backend, limits, limits_admin, beside, *cache = ports
+        self.cache, self.cache_admin, self.cache_backend, self.tasks, self.tasks_admin, self.app = (
+            f"http://127.0.0.1:{port}" for port in ports[6:]
+        )
+        proxy, admin, backend, limits, limits_admin, beside, *cache = ports[:9]
         policy = LOGS / "config.yaml"
         policy.write_text(POLICY.format(proxy=proxy, admin=admin, backend=backend))
         self.running = {}
@@ -106,6 +112,10 @@ class Servers:
         values = {"CACHE_PROXY": cache[0], "CACHE_ADMIN": cache[1], "CACHE_BACKEND": cache[2], "ORIGIN": beside}
         self.of_cache = {name: str(value) for name, value in values.items()} | {"CACHE_STATE": str(STATE)}
         self.start_cache("cache")
+        values = {"TASKS_PROXY": ports[9], "TASKS_ADMIN": ports[10], "BACKEND": backend}
+        environment = {name: str(value) for name, value in values.items()} | {"TASKS_STATE": str(TASKS_STATE)}
+        self.start("tasks", "run", "-c", str(HERE / "tasks.yaml"), **environment)
+        self.wait(f"{self.tasks_admin}/readyz")
         self.wait(f"{self.backend}/simulate/seen")
         self.wait(f"{self.cache_backend}/simulate/seen")
         self.wait(f"{self.admin}/readyz")
@@ -311,6 +321,19 @@ def test_cache(servers, python):
     return all(ok)
 
 
+def test_tasks(servers, python):
+    """Answers that are made in the background. No file of theirs holds the callers' credential."""
+    ok = [
+        run("background", *python, "test_background"),
+        all(run(*command) for command in node_test("background, node", "background.test.mjs")),
+        run("example", *python, "test_fastapi"),
+    ]
+    files = [path for path in TASKS_STATE.rglob("*") if path.is_file()]
+    found = [path.name for path in files if CANARY.removeprefix("canary-").encode() in path.read_bytes()]
+    print(f"files of tasks: {len(files)}, with the canary in them: {found}")
+    return all(ok) and not found and sum(path.stat().st_size for path in files) > 10_000
+
+
 def calls_of_cache(servers):
     """Calls that reached the cache's backends, without those that asked for their number."""
     looks = LOGS / "cache-looks"
@@ -382,6 +405,7 @@ def main():
     os.environ["TIDEGATE_TEST_ADMIN"] = servers.admin
     os.environ["TIDEGATE_TEST_LIMITS"], os.environ["TIDEGATE_TEST_ORIGIN"] = servers.limits, servers.origin
     os.environ["TIDEGATE_TEST_CACHE"], os.environ["TIDEGATE_TEST_CACHE_BACKEND"] = servers.cache, servers.cache_backend
+    os.environ["TIDEGATE_TEST_TASKS"], os.environ["TIDEGATE_TEST_APP"] = servers.tasks, servers.app
     os.environ["TIDEGATE_TEST_KEYS"] = json.dumps(servers.keys)
     python = [sys.executable, "-m", "unittest", "--durations", "3"] if sys.version_info >= (3, 12) else [sys.executable, "-m", "unittest"]
     try:
@@ -389,6 +413,8 @@ def main():
             ok = [test_limits(servers, python)]
         elif only == ["cache"]:
             ok = [test_cache(servers, python)]
+        elif only == ["tasks"]:
+            ok = [test_tasks(servers, python)]
         elif only:
             ok = [run("python", *python, "-v", *only)]
         else:
@@ -398,6 +424,7 @@ def main():
                 one_line_a_request("tidegate", servers.admin),
                 test_limits(servers, python),
                 test_cache(servers, python),
+                test_tasks(servers, python),
                 run("tools", *python, "test_tools", "test_frames"),
                 run("realtime", *python, "test_realtime"),
                 carry_the_canary(servers),
