@@ -34,6 +34,8 @@ def main() -> int:
         get = sidecar[probe]["httpGet"]
         assert get["path"] == wanted and get["port"] in ports, probe
     admin = next(v["value"] for v in sidecar["env"] if v["name"] == "TIDEGATE_ADMIN")
+    token = next(v["valueFrom"]["secretKeyRef"] for v in sidecar["env"] if v["name"] == "TIDEGATE_ADMIN_TOKEN")
+    assert token["key"] and not token.get("optional"), "beyond loopback nothing is served without a token"
     assert admin.endswith(f":{sidecar['ports'][0]['containerPort']}"), "probes ask another port"
 
     security = sidecar["securityContext"]
