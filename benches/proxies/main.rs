@@ -8,10 +8,12 @@
     clippy::print_stderr,
     reason = "a command: the table is its output"
 )]
+mod collector;
 mod floor;
 mod load;
 mod machine;
 mod measure;
+mod page;
 mod peers;
 mod process;
 #[path = "../semantic/questions.rs"]

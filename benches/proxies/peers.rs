@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::Context;
 
 use crate::machine::{self, Pins};
+use crate::page;
 use crate::process::{Output, Process, free_address};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +39,10 @@ enum Policy {
     Cache,
     /// With lookups among as many questions at most.
     Alike(u32),
+    /// With the page open in some tabs.
+    Page,
+    /// With metrics, and traces of so many calls of a hundred, to a collector.
+    Otlp(u8),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +67,13 @@ pub const MISS: &str = "tidegate-miss";
 pub const ALIKE: &str = "tidegate-alike";
 pub const ALIKE_FULL: &str = "tidegate-alike-full";
 
+/// With traces of one call in twenty, as by default, and metrics, sent to a collector.
+pub const OTLP: &str = "tidegate-otlp";
+/// With traces of all calls.
+pub const OTLP_ALL: &str = "tidegate-otlp-all";
+/// With the page open in four tabs.
+pub const PAGE: &str = "tidegate-page";
+
 const fn peer(name: &'static str, start: Start, wide: bool) -> Peer {
     Peer { name, start, wide }
 }
@@ -71,7 +83,7 @@ const fn tidegate_of(workers: u8, policy: Policy) -> Start {
 }
 
 /// In the order of the table.
-pub const ALL: [Peer; 15] = [
+pub const ALL: [Peer; 18] = [
     peer(DIRECT, Start::Direct, false),
     peer(FLOOR, Start::Floor, false),
     peer("floor-conn", Start::Floor, false),
@@ -81,6 +93,9 @@ pub const ALL: [Peer; 15] = [
     peer("haproxy-logged", Start::Haproxy { log: true }, false),
     peer(PLAIN, tidegate_of(1, Policy::Nothing), false),
     peer(LIMITED, tidegate_of(1, Policy::Limits), false),
+    peer(OTLP, tidegate_of(1, Policy::Otlp(5)), false),
+    peer(OTLP_ALL, tidegate_of(1, Policy::Otlp(100)), false),
+    peer(PAGE, tidegate_of(1, Policy::Page), false),
     peer(HIT, tidegate_of(1, Policy::Cache), false),
     peer(MISS, tidegate_of(1, Policy::Cache), false),
     peer(ALIKE, tidegate_of(1, Policy::Alike(10_000)), false),
@@ -96,7 +111,7 @@ impl Peer {
             self.start,
             Start::Direct | Start::Nginx { log: true } | Start::Haproxy { log: true }
         );
-        !logged && !self.caches()
+        !logged && !self.caches() && !self.sends()
     }
 
     /// Questions to be asked before its streams are measured.
@@ -111,6 +126,12 @@ impl Peer {
     pub fn caches(self) -> bool {
         use Policy::{Alike, Cache};
         matches!(self.start, Start::Tidegate { policy: Cache | Alike(_), .. })
+    }
+
+    /// Is watched: telemetry goes to a collector, or the page is open.
+    fn sends(self) -> bool {
+        use Policy::{Otlp, Page};
+        matches!(self.start, Start::Tidegate { policy: Otlp(_) | Page, .. })
     }
 
     /// The binary whose size says something: the floors are inside this one.
@@ -207,7 +228,11 @@ impl Bench {
                 (program, args(&["-db", "-f", &file]), logged.then_some(log))
             }
             Start::Tidegate { workers, policy } => {
-                fs::write(&config, tidegate(at, free_address()?, backend) + &policy.text())?;
+                let admin = free_address()?;
+                fs::write(&config, tidegate(at, admin, backend) + &policy.text()?)?;
+                if policy == Policy::Page {
+                    page::look(admin);
+                }
                 let workers = workers.to_string();
                 let args = args(&["run", "-c", &file, "--workers", &workers]);
                 (self.tidegate.clone(), args, Some(log))
@@ -294,24 +319,30 @@ upstreams:
   simulator: {{ dialect: openai, url: \"http://{backend}\" }}
 routes:
   - {{ path: /, to: simulator }}
-telemetry: {{ access_log: stdout }}
+telemetry:
+  access_log: stdout
 "
     )
 }
 
 impl Policy {
-    fn text(self) -> String {
+    fn text(self) -> anyhow::Result<String> {
         let alike = |questions| {
             format!(
                 "policies:\n  - cache: {{ ttl: 1h, semantic: {{ mode: shadow, entries: {questions} }} }}\n"
             )
         };
-        match self {
-            Self::Nothing => String::new(),
+        Ok(match self {
+            Self::Nothing | Self::Page => String::new(),
             Self::Limits => LIMITS.to_owned(),
             Self::Cache => "policies:\n  - cache: { ttl: 1h }\n".to_owned(),
             Self::Alike(questions) => alike(questions),
-        }
+            // under `telemetry`, which is last
+            Self::Otlp(share) => {
+                let to = crate::collector::start()?;
+                format!("  otlp: {{ endpoint: \"http://{to}\", sample: {share}% }}\n")
+            }
+        })
     }
 }
 

@@ -6,7 +6,9 @@ use std::fmt::Write as _;
 
 use crate::machine;
 use crate::measure::Findings;
-use crate::peers::{ALIKE, ALIKE_FULL, DIRECT, FLOOR, HIT, LIMITED, MISS, PLAIN, Peer};
+use crate::peers::{
+    ALIKE, ALIKE_FULL, DIRECT, FLOOR, HIT, LIMITED, MISS, OTLP, OTLP_ALL, PAGE, PLAIN, Peer,
+};
 use crate::results::{Results, median};
 
 #[derive(Clone, Copy)]
@@ -177,6 +179,13 @@ fn verdicts(results: &Results, judge: &str) -> String {
         results.each_against(LIMITED, FLOOR, "c64.cpu", |own, floor| own / floor),
         1.4,
     );
+    let beside_plain =
+        |own: &str| results.each_against(own, PLAIN, "c64.cpu", |own, plain| own / plain);
+    let what = "  with metrics and 5 % of traces sent / without";
+    out += &at_most(what, beside_plain(OTLP), 1.08);
+    out += &at_most("  with all traces sent / without", beside_plain(OTLP_ALL), 1.08);
+    let watched = results.each_against(PAGE, PLAIN, "c64.p99", |own, plain| own / plain);
+    out += &at_most("p99 at 64 connections, the page open in four tabs / not", watched, 1.1);
     out += &at_most("  beside nginx, which logs too", ratios("c64.cpu", "nginx-logged"), 1.0);
     out += &at_most("  beside nginx without a log", ratios("c64.cpu", "nginx"), 1.0);
     let rates = ratios("c64.rate", FLOOR);
