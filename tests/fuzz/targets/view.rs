@@ -76,6 +76,10 @@ fn agrees(kind: Kind, view: &View<'_>, tree: &Tree) {
     if has_model && !kind.embeds() {
         assert_eq!(view.stream, only(tree, dialect, "stream").and_then(Tree::bool));
     }
+    if kind == Kind::Responses {
+        let background = only(tree, dialect, "background").and_then(Tree::bool);
+        assert_eq!(view.background, background == Some(true));
+    }
     let count = |name| only(tree, dialect, name).and_then(Tree::count);
     let expected = match kind {
         Kind::Chat => count("max_tokens").max(count("max_completion_tokens")),
@@ -114,6 +118,7 @@ fn refusable(kind: Kind, tree: &Tree) -> bool {
         || tree.repeats()
         || wrong("model", |value| value.text().is_some())
         || wrong("stream", |value| value.bool().is_some())
+        || kind == Kind::Responses && wrong("background", |value| value.bool().is_some())
         || tree
             .all(is(dialect, "stream_options"))
             .any(|options| options.get("include_usage").is_some_and(|value| value.bool().is_none()))
