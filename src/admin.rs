@@ -34,6 +34,7 @@ mod live;
 mod page;
 mod proof;
 mod respond;
+mod script;
 mod serve;
 mod tasks;
 #[cfg(test)]

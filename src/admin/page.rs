@@ -1,4 +1,4 @@
-//! The files of the page: in the binary, each with its hash for a name, plain and compressed.
+//! The files of the page: in the binary, each with its hash for a tag, plain and compressed.
 //!
 //! They hold no data, so they are given without a proof. The page runs its own scripts and no other,
 //! asks this door and no other, and stands in no frame: the policy of its content says so (CSP level 3).
@@ -15,6 +15,7 @@ use http::header::{
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
 use super::respond::{self, Body};
+use super::script;
 
 const CSP: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
@@ -23,17 +24,28 @@ const CSP: HeaderValue = HeaderValue::from_static(
 );
 const CORP: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
-macro_rules! files {
+macro_rules! modules {
     ($($name:literal)*) => {
-        [$(($name, include_bytes!(concat!("page/", $name)))),*]
+        [$(($name, include_str!(concat!("page/", $name, ".js")))),*]
     };
 }
 
-const FILES: [(&str, &[u8]); 18] = files! {
-    "index.html" "page.css" "icon.svg" "page.js" "actions.js" "agents.js" "cache.js" "calls.js"
-    "chart.js" "curve.js" "dom.js" "figures.js" "format.js" "limits.js" "model.js" "stream.js"
-    "tasks.js" "upstreams.js"
+/// In the order in which they need each other.
+const MODULES: [(&str, &str); 15] = modules! {
+    "format" "model" "dom" "actions" "stream" "limits" "chart" "curve" "figures" "agents" "calls"
+    "upstreams" "tasks" "cache" "page"
 };
+
+static SCRIPT: LazyLock<String> = LazyLock::new(|| script::linked(&MODULES));
+
+fn files() -> [(&'static str, &'static str); 4] {
+    [
+        ("index.html", include_str!("page/index.html")),
+        ("page.css", include_str!("page/page.css")),
+        ("icon.svg", include_str!("page/icon.svg")),
+        ("page.js", &SCRIPT),
+    ]
+}
 
 /// One file, ready to be sent.
 pub(super) struct File {
@@ -49,10 +61,10 @@ struct Coded {
 }
 
 static READY: LazyLock<Vec<File>> = LazyLock::new(|| {
-    FILES
-        .iter()
+    files()
+        .into_iter()
         .map(|(name, content)| {
-            let hash = blake3::hash(content).to_hex();
+            let hash = blake3::hash(content.as_bytes()).to_hex();
             let tag = |coding: &str| {
                 let tag = format!("\"{}{coding}\"", &hash[..16]);
                 HeaderValue::from_str(&tag).unwrap_or(HeaderValue::from_static("\"\""))
@@ -60,8 +72,8 @@ static READY: LazyLock<Vec<File>> = LazyLock::new(|| {
             File {
                 name,
                 content_type: content_type(name),
-                plain: Coded { body: Bytes::from_static(content), tag: tag("") },
-                gzip: Coded { body: compressed(content), tag: tag("-gzip") },
+                plain: Coded { body: Bytes::from_static(content.as_bytes()), tag: tag("") },
+                gzip: Coded { body: compressed(content.as_bytes()), tag: tag("-gzip") },
             }
         })
         .collect()
@@ -146,8 +158,27 @@ mod tests {
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
             .collect();
-        let known: BTreeSet<_> = FILES.iter().map(|(name, _)| (*name).to_owned()).collect();
+        let modules = MODULES.iter().map(|(name, _)| format!("{name}.js"));
+        let known: BTreeSet<_> =
+            files().iter().map(|(name, _)| (*name).to_owned()).chain(modules).collect();
         assert_eq!(there, known);
+    }
+
+    #[test]
+    fn modules_stand_behind_those_that_they_need() {
+        let mut before = BTreeSet::new();
+        let mut imports = 0;
+        for (name, text) in MODULES {
+            for from in text.split(" from './").skip(1) {
+                let from = from.split_once(".js';").expect("a module is named so").0;
+                assert!(before.contains(from), "{name} imports {from}");
+                imports += 1;
+            }
+            before.insert(name);
+        }
+        assert!(imports > 20, "{imports}");
+        let left = |line: &&str| line.starts_with("import") || line.starts_with("export");
+        assert_eq!(SCRIPT.lines().find(left), None);
     }
 
     #[test]

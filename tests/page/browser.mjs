@@ -13,6 +13,7 @@ import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { call, load } from './load.mjs';
 import { counted, start } from './instance.mjs';
+import { count, money } from '../../src/admin/page/format.js';
 
 const { values: options } = parseArgs({
   options: {
@@ -118,11 +119,6 @@ async function rowOf(page, agent) {
   }, agent);
 }
 
-/** What `count` of format.js writes of a figure. */
-async function written(page, value) {
-  return page.evaluate(async (number) => (await import('./page/format.js')).count(number), value);
-}
-
 async function numbers(at) {
   const { page, own } = await opened(at);
   const before = await page.textContent('#sentence');
@@ -144,8 +140,8 @@ async function numbers(at) {
     const calls = counted(text, 'tidegate_agent_calls_total', label) || counted(text, 'tidegate_agent_requests_total', label);
     const tokens = (type) => counted(text, 'tidegate_agent_tokens_total', label, `type="${type}"`);
     const wanted = [
-      await written(page, calls),
-      `${await written(page, tokens('input'))} in, ${await written(page, tokens('output'))} out`,
+      count(calls),
+      `${count(tokens('input'))} in, ${count(tokens('output'))} out`,
     ];
     const row = await until(`the row of ${agent} is at rest`, async () => {
       const row = await rowOf(page, agent);
@@ -154,16 +150,12 @@ async function numbers(at) {
     check(row, `${agent}: the page has the ${wanted.join(' calls, ')} of /metrics`);
   }
   const spent = counted(text, 'tidegate_spend_dollars_total');
-  const card = await page.evaluate(
-    async (nano) => {
-      const { money } = await import('./page/format.js');
-      const cards = [...document.querySelectorAll('#cards .card')];
-      const spent = cards.find((one) => one.querySelector('h3').textContent === 'Spent');
-      return [spent.textContent, money(nano)];
-    },
-    Math.round(spent * 1e9),
-  );
-  check(spent > 0 && card[0].includes(card[1]), `spent: the page has the ${card[1]} of /metrics`);
+  const card = await page.evaluate(() => {
+    const cards = [...document.querySelectorAll('#cards .card')];
+    return cards.find((one) => one.querySelector('h3').textContent === 'Spent').textContent;
+  });
+  const wanted = money(Math.round(spent * 1e9));
+  check(spent > 0 && card.includes(wanted), `spent: the page has the ${wanted} of /metrics`);
   await own.close();
 }
 
