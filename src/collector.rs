@@ -107,6 +107,46 @@ struct Parts {
     interval: Duration,
 }
 
+/// What a collector says to a report with nothing in it, of each signal that is on.
+pub async fn probe(
+    otlp: &Otlp,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Vec<(&'static str, Told)>, StartError> {
+    let mut told = Vec::new();
+    let empty = bytes::Bytes::new();
+    for (signal, on) in [("traces", otlp.traces), ("metrics", otlp.metrics)] {
+        if !on {
+            continue;
+        }
+        let mut client = Client::new(otlp, env)?;
+        let sent = timeout(PATIENCE, async {
+            if signal == "traces" {
+                client.traces(&empty).await
+            } else {
+                client.metrics(&empty).await
+            }
+        });
+        let answer = sent.await.unwrap_or_else(|_| Answer::later("no answer in time"));
+        told.push((
+            signal,
+            match answer {
+                Answer::Taken { .. } => Told::Takes,
+                Answer::Later { why, .. } => Told::NotNow(why),
+                Answer::Never(why) => Told::Refuses(why),
+            },
+        ));
+    }
+    Ok(told)
+}
+
+/// Whether a collector takes what it is sent, and why not.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Told {
+    Takes,
+    NotNow(String),
+    Refuses(String),
+}
+
 type End = watch::Receiver<bool>;
 
 fn run(

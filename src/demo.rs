@@ -55,8 +55,9 @@ struct Stage {
     /// Addresses that were taken by another program, so that free ones serve.
     taken: Vec<SocketAddr>,
     records: Records,
-    /// The backend, and the directory of what is kept: gone with the show.
-    _held: (Simulator, TempDir),
+    /// What is kept, and the token of the admin listener: gone with the show.
+    state: TempDir,
+    _backend: Simulator,
 }
 
 /// Runs the demo until it is told to end, or with `once` until the table is shown.
@@ -110,8 +111,7 @@ impl Stage {
             let error = match start(config, tap.clone()) {
                 Ok(running) => {
                     let addr = running.addr().unwrap_or(listen);
-                    let held = (simulator, state);
-                    return Ok(Self { running, addr, taken, records, _held: held });
+                    return Ok(Self { running, addr, taken, records, state, _backend: simulator });
                 }
                 Err(error) => error,
             };

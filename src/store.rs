@@ -38,7 +38,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-pub use self::directory::{DATABASE, read_pepper, read_token};
+pub use self::directory::{DATABASE, TOKEN, read_pepper, read_token};
 pub use self::fault::{Failed, StoreError};
 pub use self::keys::{KeyBook, KeyError, KeyHmac, KeyRecord, KeyView, NewRecord};
 pub use self::secret::{NewKey, Pepper, Token};

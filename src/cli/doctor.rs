@@ -1,11 +1,12 @@
 //! `tidegate doctor`: whether this machine is ready for a policy, and what to do where it is not.
 //!
 //! It looks and changes nothing: no port is kept, no file is made, and an upstream is sent no key
-//! unless `--keys` says so. Upstreams are asked at the same time, each under a deadline. Every
+//! unless `--keys` says so, a collector none of its headers. Upstreams are asked at the same time, each under a deadline. Every
 //! finding is `ok`, `warn` or `fail`, or `skip` where nothing could be seen; what is told holds no
 //! secret. Without a policy file it looks at what would be served then.
 mod certificates;
 mod clock;
+mod collector;
 mod finding;
 mod hosts;
 mod machine;
@@ -40,10 +41,11 @@ pub(super) struct Options {
     /// The policy file; without it, what is served without one
     #[arg(short, long, value_name = "FILE", env = "TIDEGATE_CONFIG")]
     config: Option<PathBuf>,
-    /// Ask each upstream for its models, with each key that the policy has for it
+    /// Ask each upstream for its models, with each key that the policy has for it; send the
+    /// collector its headers
     #[arg(long, conflicts_with = "offline")]
     keys: bool,
-    /// Ask no upstream
+    /// Ask no upstream and no collector
     #[arg(long)]
     offline: bool,
     /// As JSON
@@ -92,6 +94,9 @@ async fn examine(options: &Options) -> Vec<Finding> {
     if options.offline {
         findings.push(Finding::skip("upstreams", "not asked: --offline"));
         findings.push(Finding::skip("clock", "not compared: nobody was asked"));
+        if config.telemetry.otlp.is_some() {
+            findings.push(Finding::skip("collector", "not asked: --offline"));
+        }
         return findings;
     }
     // nobody has said that all of the known vendors are needed
@@ -99,6 +104,7 @@ async fn examine(options: &Options) -> Vec<Finding> {
     let asked = upstreams::ask(&config, options.keys, named).await;
     findings.extend(asked.findings);
     findings.push(clock::finding(asked.offsets));
+    findings.extend(collector::findings(&config, options.keys).await);
     findings
 }
 

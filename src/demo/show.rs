@@ -16,6 +16,7 @@ use super::client::{Client, text};
 use super::records::{Record, Records};
 use super::screen::Screen;
 use super::table;
+use crate::store;
 
 /// Calls at once in the act before the limits, two for each dialect.
 const BURST: usize = 8;
@@ -344,11 +345,15 @@ fn close(stage: &Stage, screen: &mut Screen) -> io::Result<()> {
         r#"'{"model":"gpt-4o-mini","stream":true,"messages":[{"role":"user","content":"hi"}]}'"#;
     way("", format!("  {body}"))?;
     if let Some(admin) = stage.running.admin {
+        way("the live page", format!("http://{admin}/"))?;
         way("metrics", format!("http://{admin}/metrics"))?;
         way("state", format!("http://{admin}/state"))?;
         way("who calls", format!("{} agents --admin {admin}", program()))?;
         way("what is kept", format!("{} cache stats --admin {admin}", program()))?;
-        way("tasks", format!("{} tasks list --admin {admin}", program()))?;
+        // what they end and show asks for a proof, which a policy file would name
+        let token = stage.state.path().join(store::TOKEN).display().to_string();
+        way("tasks", format!("export TIDEGATE_ADMIN_TOKEN=$(cat {token})"))?;
+        way("", format!("{} tasks list --admin {admin}", program()))?;
     }
     let pages = "for agents of your own: README.md, \"Limit it\" and \"Answer once\"";
     way("limits, caches", pages.to_owned())?;

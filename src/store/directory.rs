@@ -20,7 +20,8 @@ use super::{StoreError, Table};
 /// The name of the database in its directory.
 pub const DATABASE: &str = "tidegate.redb";
 const PEPPER: &str = "pepper";
-const TOKEN: &str = "admin.token";
+/// The name of the admin token in its directory.
+pub const TOKEN: &str = "admin.token";
 
 /// A file up to this size is checked page by page whenever it is opened.
 const CHECKED: u64 = 64 << 20;

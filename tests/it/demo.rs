@@ -258,7 +258,8 @@ fn it_serves_on_says_how_to_reach_it_and_ends_with_ctrl_c() {
         let admin = state.split("http://").nth(1).unwrap().trim_end_matches("/state").to_owned();
         serving.line_with(&format!("tidegate agents --admin {admin}"));
         serving.line_with(&format!("tidegate cache stats --admin {admin}"));
-        serving.line_with(&format!("tidegate tasks list --admin {admin}"));
+        let token = serving.line_with("TIDEGATE_ADMIN_TOKEN=");
+        let tasks = serving.line_with(&format!("tidegate tasks list --admin {admin}"));
         serving.line_with("Limit it");
         serving.line_with("Your calls appear here");
         let mut tcp = TcpStream::connect(&addr).unwrap();
@@ -282,6 +283,10 @@ fn it_serves_on_says_how_to_reach_it_and_ends_with_ctrl_c() {
         stats.args(["cache", "stats", "--admin", &admin]).stdout(Stdio::piped());
         let stats = stats.output().unwrap();
         assert!(stats.status.success() && !stats.stdout.is_empty(), "{stats:?}");
+        let typed = [token, tasks].map(|line| line.trim().trim_start_matches("tasks").to_owned());
+        let listed = Command::new("sh").args(["-ec", &typed.join("\n")]).output().unwrap();
+        let listed = String::from_utf8(listed.stdout).unwrap();
+        assert!(listed.contains("succeeded"), "{typed:?}: {listed}");
         signal(&serving.child, name);
         assert_eq!(serving.child.wait().unwrap().code(), Some(0));
         assert!(TcpStream::connect(&addr).is_err());

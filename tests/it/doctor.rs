@@ -241,3 +241,33 @@ async fn it_works_without_a_policy_and_without_a_network() {
     assert_eq!((told.verdicts("policy"), told.verdicts("upstreams")), (vec!["ok"], vec!["skip"]));
     assert!(begun.elapsed() < Duration::from_secs(30));
 }
+
+#[tokio::test]
+async fn the_collector_is_sent_nothing_and_says_whether_it_would_take_it() {
+    let at = |url: &str| {
+        let header = "headers: { authorization: 'Bearer ${KEY}' }";
+        let backend = "upstreams: { it: { builtin: simulator } }";
+        let otlp = format!("otlp: {{ endpoint: '{url}', {header} }}");
+        format!("listen: 127.0.0.1:0\nadmin: off\n{backend}\ntelemetry: {{ {otlp} }}\n")
+    };
+    let well = backend("200 OK", 0).await;
+    let told = doctor(&at(&well.url()), &[]).await;
+    assert_eq!(told.verdicts("collector"), ["ok", "ok"], "{}", told.json);
+    let asked = well.take();
+    let targets: Vec<_> = asked.iter().map(|one| (&*one.target, one.body.len())).collect();
+    assert_eq!(targets, [("/v1/traces", 0), ("/v1/metrics", 0)]);
+    assert!(asked.iter().all(|one| one.get("authorization").is_none()), "{asked:?}");
+
+    let closed = backend("401 Unauthorized", 0).await;
+    let told = doctor(&at(&closed.url()), &[]).await;
+    assert_eq!(told.verdicts("collector"), ["skip", "skip"], "{}", told.json);
+    closed.take();
+    let told = doctor(&at(&closed.url()), &["--keys"]).await;
+    assert_eq!(told.verdicts("collector"), ["warn", "warn"], "{}", told.json);
+    assert_eq!(closed.take()[0].get("authorization"), Some(format!("Bearer {CANARY}").as_str()));
+
+    let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let told = doctor(&at(&format!("http://{gone}")), &[]).await;
+    assert_eq!(told.verdicts("collector"), ["warn", "warn"], "{}", told.json);
+    assert!(told.said("collector").contains("calls go on"), "{}", told.json);
+}
