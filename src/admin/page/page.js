@@ -89,8 +89,6 @@ const UNSEEN_MS = 30_000;
 const STALE_MS = 5_000;
 const KEY = 'tidegate-token';
 
-const sections = [agents(), calls(), upstreams(), tasks(), cache()];
-const figures = glance();
 let history = null;
 /** There are points that no chart shows yet. */
 let fresh = false;
@@ -101,6 +99,12 @@ let stream = null;
 let unseen = null;
 
 const token = () => sessionStorage.getItem(KEY) ?? '';
+
+// asked at once: the answer comes while the rest is made
+open();
+
+const sections = [agents(), calls(), upstreams(), tasks(), cache()];
+const figures = glance();
 
 /** Read out, and rarely: when the connection or the stage changes, and when something was ended. */
 function tell(text, level = 'plain') {
@@ -230,5 +234,3 @@ setInterval(() => {
   say(find('stage'), `No news for ${duration(Math.round(silent / 1_000) * 1_000)}`);
   mark(find('stage'), 'data-level', 'bad');
 }, 1_000);
-
-open();
