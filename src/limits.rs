@@ -80,6 +80,14 @@ impl Limits {
         result
     }
 
+    /// What is asked of all buckets, page by page: calls go on in between.
+    pub fn by_pages(&self, mut page: impl FnMut(&mut Book, usize, Moment) -> Option<usize>) {
+        let mut next = Some(0);
+        while let Some(from) = next {
+            next = self.with(|book, now| page(book, from, now));
+        }
+    }
+
     fn keep(&self, unsaved: Vec<Unsaved>) {
         if let Some(keeper) = self.keeper.get().filter(|_| !unsaved.is_empty()) {
             keeper(unsaved);

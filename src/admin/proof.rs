@@ -24,7 +24,7 @@ pub struct Guard {
     pub tokens: Vec<Token>,
     /// Nothing is shown without one.
     pub demanded: bool,
-    /// Whether the page may end calls and tasks.
+    /// Whether the page, and where there is no token whoever comes, may change something.
     pub actions: bool,
 }
 
@@ -40,7 +40,7 @@ pub(super) enum Peer {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unproven {
     NoToken,
-    /// The page, where it may only look.
+    /// Where one may only look.
     Off,
     /// Another page than ours.
     Page,
@@ -50,7 +50,7 @@ impl Unproven {
     pub(super) fn answer(self) -> Response<Body> {
         let message = match self {
             Self::NoToken => "the token of this instance is needed",
-            Self::Off => "the page may only look: `actions: on` below `admin` lets it end things",
+            Self::Off => "here one may only look: `actions: on` below `admin` changes that",
             Self::Page => "no page but this instance's own may do that",
         };
         if self != Self::NoToken {
@@ -96,10 +96,13 @@ impl Guard {
         if is_our_page(request) { Ok(()) } else { Err(Unproven::Page) }
     }
 
-    /// The same where there may be no token to show: then whoever reaches the door may, but no page.
+    /// The same where there may be no token to show: then whoever reaches the door may, if the policy
+    /// switches that on, but no other page.
     pub(super) fn may_act_here<B>(&self, request: &Request<B>) -> Result<(), Unproven> {
         match self.may_act(request) {
-            Err(Unproven::NoToken) if self.tokens.is_empty() && !is_page(request) => Ok(()),
+            Err(Unproven::NoToken) if self.tokens.is_empty() && !is_page(request) => {
+                if self.actions { Ok(()) } else { Err(Unproven::Off) }
+            }
             allowed => allowed,
         }
     }

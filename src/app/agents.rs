@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use crate::config::{Measure, Per};
 use crate::identity::Class;
 use crate::limits::Limits;
-use crate::limits::book::{Book, LaneLine, LimitLine, QueueLine};
+use crate::limits::book::{Fullest, LaneLine, LimitLine, QueueLine};
 use crate::limits::pace::State;
 use crate::snapshot::Snapshot;
 use crate::telemetry::metrics::{LimitUse, Metrics};
@@ -17,8 +17,10 @@ const MILLION: u64 = 1_000_000;
 const MOST_LIMITS: usize = 1_000;
 
 pub fn view(limits: &Limits, metrics: &Metrics) -> AgentsView {
-    let (present, lines, queues, lanes) = limits
-        .with(|book, now| (book.agents(now), book.limits(now), book.queues(now), book.lanes()));
+    let (present, queues, lanes) =
+        limits.with(|book, now| (book.agents(now), book.queues(now), book.lanes()));
+    let mut lines = Vec::new();
+    limits.by_pages(|book, from, now| book.limits_from(from, now, &mut lines));
     let now = limits.now().at;
     let mut agents: Vec<_> = metrics.agents().iter().map(AgentView::of).collect();
     let mut at: HashMap<(String, String), usize> = agents
@@ -37,23 +39,34 @@ pub fn view(limits: &Limits, metrics: &Metrics) -> AgentsView {
         agents[at].waiting = here.waiting.into();
         agents[at].runaway = here.runaway;
     }
+    let of = by_scope(&lines);
+    let all = of.get(&(Per::All, "")).map_or(&[][..], Vec::as_slice);
     for agent in &mut agents {
         let whose = if agent.team.is_empty() {
             agent.agent.clone()
         } else {
             format!("{}/{}", agent.team, agent.agent)
         };
-        let holds = |line: &&LimitLine| match line.per {
-            Per::Agent => *line.scope == whose,
-            Per::Team => *line.scope == agent.team,
-            Per::All => true,
-            _ => false,
-        };
-        agent.limits = lines.iter().filter(holds).map(limit).collect();
+        let own = [(Per::Agent, &*whose), (Per::Team, &*agent.team)].map(|key| of.get(&key));
+        let own = own.into_iter().flatten().flatten();
+        agent.limits = own.chain(all).map(|line| limit(line)).collect();
     }
     let queues = queues.iter().map(|line| queue(line, now)).collect();
     let lanes = lanes.iter().map(lane).collect();
     AgentsView { agents, queues, lanes, limits: fullest(lines).iter().map(limit).collect() }
+}
+
+/// Those that agents see, by whose they are; the ones for all without a name.
+fn by_scope(lines: &[LimitLine]) -> HashMap<(Per, &str), Vec<&LimitLine>> {
+    let mut of: HashMap<_, Vec<_>> = HashMap::new();
+    for line in lines {
+        match line.per {
+            Per::Agent | Per::Team => of.entry((line.per, &*line.scope)).or_default().push(line),
+            Per::All => of.entry((Per::All, "")).or_default().push(line),
+            _ => {}
+        }
+    }
+    of
 }
 
 fn fullest(mut lines: Vec<LimitLine>) -> Vec<LimitLine> {
@@ -114,8 +127,10 @@ fn lane(line: &LaneLine) -> LaneView {
 
 /// How full each limit is, for the metrics.
 pub fn used(limits: &Limits) -> Vec<LimitUse> {
-    let fullest = limits.with(Book::fullest).into_iter();
+    let mut fullest = Fullest::new();
+    limits.by_pages(|book, from, now| book.fullest_from(from, now, &mut fullest));
     fullest
+        .into_iter()
         .map(|((policy, measure, mode), ratio)| LimitUse { policy, measure, mode, ratio })
         .collect()
 }

@@ -3,6 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
 
 use super::crew::Crew;
 use super::worker::Message;
@@ -54,9 +55,11 @@ async fn asked<T>(crew: &Crew, message: impl Fn(oneshot::Sender<T>) -> Message) 
             mailbox.send(message(answer)).ok().map(|()| receiver)
         })
         .collect();
+    // one end for all of them: many that stand still are no longer waited for than one
+    let end = Instant::now() + PATIENCE;
     let mut answers = Vec::new();
     for receiver in asked {
-        if let Ok(Ok(answer)) = tokio::time::timeout(PATIENCE, receiver).await {
+        if let Ok(Ok(answer)) = timeout_at(end, receiver).await {
             answers.push(answer);
         }
     }

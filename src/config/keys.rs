@@ -207,7 +207,12 @@ pub(super) static ADMIN: Section = Section {
             "Asked of everybody as `Authorization: Bearer`, but for /livez, /readyz and /healthz. \
              16 characters at least; TIDEGATE_ADMIN_TOKEN wins over it.",
         ),
-        key("actions", &Shape::Word(SWITCH), "off", "Whether the page may end calls and tasks."),
+        key(
+            "actions",
+            &Shape::Word(SWITCH),
+            "off",
+            "Whether the page may end calls and tasks, and where there is no token, whoever is here may purge.",
+        ),
     ],
     required: &["at"],
     later: &[],

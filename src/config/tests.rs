@@ -431,6 +431,11 @@ fn what_is_shown_reads_back_and_holds_no_secret() {
         assert_eq!(back.headers.len(), real.headers.len());
         back.headers.clone_from(&real.headers);
     }
+    let mut hooks = back.tasks.iter_mut().flat_map(|tasks| &mut tasks.webhooks);
+    let real = config.tasks.iter().flat_map(|tasks| &tasks.webhooks);
+    // what is in a path lets whoever knows it in
+    real.for_each(|real| hooks.next().expect("as many").path.clone_from(&real.path));
+    drop(hooks);
     assert_eq!(back, config);
     assert!(!format!("{config:?}").contains("some-value"));
 }

@@ -34,7 +34,7 @@ pub use self::ledger::{Saved, SavedKey, Unsaved};
 pub use self::plan::{Ask, Clamp};
 pub use self::pool::{PoolId, PoolRule};
 pub use self::settle::{End, Fate, Settled};
-pub use self::view::{AgentLine, LaneLine, LimitLine, QueueLine, Standing};
+pub use self::view::{AgentLine, Fullest, LaneLine, LimitLine, QueueLine, Standing};
 
 use self::entrance::{Entrance, EntranceId};
 use self::lane::Lane;

@@ -3,9 +3,7 @@
 //! Lines go through the same kind of writer thread as the access log, so a reader that stops
 //! never stalls a worker; what it misses is counted. Each line is masked as a whole, whatever
 //! field it came from. Colours are not used: they would hide names from the masking.
-use std::fs::File;
 use std::io::{self, IsTerminal, Write};
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +14,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
 use super::metrics::LineCounts;
+use super::outlet;
 use super::redact;
 use super::sink::Sink;
 use crate::config::{LogForm, Telemetry};
@@ -56,8 +55,7 @@ pub fn init(
         LogForm::Json => false,
         LogForm::Text => true,
     };
-    let stderr = io::stderr().as_fd().try_clone_to_owned().map_err(LogError::Start)?;
-    let to: Box<dyn Write + Send> = Box::new(File::from(stderr));
+    let to = outlet::standard_error().map_err(LogError::Start)?;
     let sink = Sink::start("event-log", to, counts).map_err(LogError::Start)?;
     subscriber(filter, text, sink.clone()).try_init().map_err(LogError::Twice)?;
     Ok(Log { sink })

@@ -7,8 +7,10 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal, Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::config::LogTo;
 
@@ -16,8 +18,14 @@ const MODE: u32 = 0o600;
 
 pub(super) enum Outlet {
     Stream(Box<dyn Write + Send>),
+    /// What stands behind standard error: the event log's, and maybe another's, too. A pipe takes a
+    /// large block in parts.
+    Shared(File),
     File(LogFile),
 }
+
+/// Whose turn it is to write a block to what is shared.
+static TURN: Mutex<()> = Mutex::new(());
 
 /// A log file that is open.
 pub(super) struct LogFile {
@@ -35,9 +43,14 @@ impl Outlet {
     /// The file's name; `None` for a stream.
     pub(super) fn path(&self) -> Option<&Path> {
         match self {
-            Self::Stream(_) => None,
+            Self::Stream(_) | Self::Shared(_) => None,
             Self::File(log) => Some(&log.path),
         }
+    }
+
+    /// To be held for the length of a block.
+    pub(super) fn turn(&self) -> Option<MutexGuard<'static, ()>> {
+        matches!(self, Self::Shared(_)).then(|| TURN.lock())
     }
 
     /// Opens the file anew under its name. Of a stream nothing can be. `Err`: it goes on as before.
@@ -54,7 +67,7 @@ impl Outlet {
     /// Whether what is there ends in the middle of a line.
     pub(super) fn is_torn(&mut self) -> bool {
         match self {
-            Self::Stream(_) => false,
+            Self::Stream(_) | Self::Shared(_) => false,
             Self::File(log) => ends_torn(&mut log.file).unwrap_or(false),
         }
     }
@@ -63,6 +76,7 @@ impl Outlet {
     pub(super) fn sync(&mut self) {
         match self {
             Self::Stream(to) => drop(to.flush()),
+            Self::Shared(_) => {}
             Self::File(log) => drop(log.file.sync_data()),
         }
     }
@@ -72,6 +86,7 @@ impl Write for Outlet {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Stream(to) => to.write(bytes),
+            Self::Shared(to) => to.write(bytes),
             Self::File(log) => log.file.write(bytes),
         }
     }
@@ -79,6 +94,7 @@ impl Write for Outlet {
     fn flush(&mut self) -> io::Result<()> {
         match self {
             Self::Stream(to) => to.flush(),
+            Self::Shared(to) => to.flush(),
             Self::File(log) => log.file.flush(),
         }
     }
@@ -86,15 +102,13 @@ impl Write for Outlet {
 
 /// Where the policy wants a log, and whether that is a terminal. `None`: nowhere.
 pub(super) fn of(to: &LogTo) -> io::Result<Option<(Outlet, bool)>> {
-    // The descriptor itself: std's stdout would flush line by line under a lock.
-    let stream = |descriptor: BorrowedFd<'_>| {
-        let own = File::from(descriptor.try_clone_to_owned()?);
-        Ok(Some((Outlet::Stream(Box::new(own)), descriptor.is_terminal())))
-    };
     match to {
         LogTo::Off => Ok(None),
-        LogTo::Stdout => stream(io::stdout().as_fd()),
-        LogTo::Stderr => stream(io::stderr().as_fd()),
+        LogTo::Stdout => {
+            let stdout = io::stdout();
+            Ok(Some((stream(stdout.as_fd())?, stdout.is_terminal())))
+        }
+        LogTo::Stderr => Ok(Some((standard_error()?, io::stderr().is_terminal()))),
         LogTo::File(path) => {
             // whoever reads the error wants to know which file
             let named = |error: io::Error| {
@@ -103,6 +117,23 @@ pub(super) fn of(to: &LogTo) -> io::Result<Option<(Outlet, bool)>> {
             Ok(Some((Outlet::open(path).map_err(named)?, false)))
         }
     }
+}
+
+pub(super) fn standard_error() -> io::Result<Outlet> {
+    stream(io::stderr().as_fd())
+}
+
+/// The descriptor itself: std's stdout would flush line by line under a lock.
+fn stream(descriptor: BorrowedFd<'_>) -> io::Result<Outlet> {
+    let own = File::from(descriptor.try_clone_to_owned()?);
+    let events = File::from(io::stderr().as_fd().try_clone_to_owned()?);
+    Ok(if is_same(&own, &events)? { Outlet::Shared(own) } else { Outlet::Stream(Box::new(own)) })
+}
+
+/// As `2>&1` makes them.
+fn is_same(one: &File, other: &File) -> io::Result<bool> {
+    let (one, other) = (one.metadata()?, other.metadata()?);
+    Ok((one.dev(), one.ino()) == (other.dev(), other.ino()))
 }
 
 impl From<Box<dyn Write + Send>> for Outlet {
@@ -144,6 +175,38 @@ mod tests {
         let counts = Arc::new(LineCounts::default());
         let outlet = Outlet::open(path).expect("a file");
         (Sink::start("test", outlet, Arc::clone(&counts)).expect("a thread"), counts)
+    }
+
+    #[test]
+    fn two_writers_of_one_pipe_tear_no_line() {
+        let (mut reader, writer) = io::pipe().expect("a pipe");
+        let sinks = ["a", "b"].map(|letter| {
+            let own = File::from(writer.as_fd().try_clone_to_owned().expect("a descriptor"));
+            let sink = Sink::start("test", Outlet::Shared(own), Arc::default()).expect("a thread");
+            (letter, sink)
+        });
+        drop(writer);
+        for _ in 0..8 {
+            for (letter, sink) in &sinks {
+                // more than a pipe holds
+                sink.offer(format!("{}\n", letter.repeat(150_000)).into_bytes(), 1);
+            }
+        }
+        drop(sinks);
+        let mut read = String::new();
+        reader.read_to_string(&mut read).expect("all of it");
+        let whole =
+            |line: &str| line.len() == 150_000 && line.bytes().all(|it| it == line.as_bytes()[0]);
+        assert_eq!(read.lines().filter(|line| whole(line)).count(), 16);
+    }
+
+    #[test]
+    fn one_stream_under_two_names_is_known() {
+        let (_reader, one) = io::pipe().expect("a pipe");
+        let (_other, two) = io::pipe().expect("a pipe");
+        let file = |of: &io::PipeWriter| File::from(of.as_fd().try_clone_to_owned().expect("one"));
+        assert!(is_same(&file(&one), &file(&one)).expect("looked at"));
+        assert!(!is_same(&file(&one), &file(&two)).expect("looked at"));
     }
 
     fn until_written(counts: &LineCounts, lines: u64) {

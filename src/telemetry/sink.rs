@@ -215,6 +215,7 @@ impl Writer {
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let _turn = self.to.turn();
         if self.torn {
             self.write_all(b"\n")?;
             self.torn = false;

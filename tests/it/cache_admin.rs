@@ -11,6 +11,9 @@ use crate::support::app::App;
 use crate::support::client::{Answer, ask, request};
 use crate::support::until;
 
+/// For an instance that has no token to be shown.
+const ACTIONS: &str = "admin: { at: '127.0.0.1:0', actions: on }\n";
+
 fn simulator() -> Simulator {
     start(Options { listen: ([127, 0, 0, 1], 0).into(), ..Options::default() }).unwrap()
 }
@@ -115,7 +118,7 @@ async fn a_purge_takes_one_agents_answers_out_of_both_tiers_for_good() {
 #[tokio::test]
 async fn a_purge_by_the_beginning_of_a_key_takes_that_answer() {
     let simulator = simulator();
-    let app = App::start(&policy(&simulator, None, ""));
+    let app = App::start(&format!("{ACTIONS}{}", policy(&simulator, None, "")));
     status(&app, "a", "one").await;
     status(&app, "a", "two").await;
     let shown = status(&app, "a", "one").await;
@@ -236,7 +239,8 @@ async fn calls_that_others_may_join_are_seen_while_they_last() {
 #[tokio::test]
 async fn an_answer_that_was_wrong_is_given_to_its_own_question_only() {
     let simulator = simulator();
-    let app = App::start(&policy(&simulator, None, "canonical: true"));
+    let policy = policy(&simulator, None, "canonical: true");
+    let app = App::start(&format!("{ACTIONS}{policy}"));
     status(&app, "a", "What is the capital of France?").await;
     // it is put in behind the answer
     let known = async || app.count("tidegate_cache_questions", &[]) == 1;
@@ -255,6 +259,18 @@ async fn an_answer_that_was_wrong_is_given_to_its_own_question_only() {
     assert!(code == 2 && why.contains("no answer of that key"), "{code} {why}");
     let taken = parsed(&said(&app, &["purge", "--all", "--json"]));
     assert!(taken["questions"].as_u64().unwrap() > 0, "{taken}");
+}
+
+#[tokio::test]
+async fn an_instance_without_a_token_may_only_be_looked_at_unless_that_is_on() {
+    let simulator = simulator();
+    let app = App::start(&policy(&simulator, None, ""));
+    status(&app, "a", "one").await;
+    for deed in [&["purge", "--all"][..], &["wrong", "00c0ffee"]] {
+        let (code, why) = refused(&app, deed);
+        assert!(code == 3 && why.contains("actions: on"), "{code} {why}");
+    }
+    assert!(status(&app, "a", "one").await.contains("; hit"));
 }
 
 #[tokio::test]

@@ -347,3 +347,7 @@ test('charts show as much of the window as there is', () => {
     [3, 3, 3, 6, 6, 15, 15, 15],
   );
 });
+
+test('a point that took longer is no higher rate', () => {
+  assert.deepEqual(model.perSecond([4, 4, 12, 4], [2_000, 4_001, 10_001, 12_001], 2_000), [2, 4_000 / 2_001, 2, 2]);
+});

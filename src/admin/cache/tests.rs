@@ -28,7 +28,9 @@ impl Admin {
         let store = with_store.then(|| Arc::new(Store::open(directory.path()).unwrap()));
         let kept = store.as_ref().map(|store| store.new_token().unwrap());
         let token = kept.as_ref().map(|token| token.expose().to_owned());
-        let guard = Guard { tokens: kept.into_iter().collect(), ..Guard::default() };
+        // without a token, what may be done at all
+        let actions = kept.is_none();
+        let guard = Guard { tokens: kept.into_iter().collect(), actions, ..Guard::default() };
         let cache = Arc::new(Cache::new([7; 32], None));
         let rule = config::Cache::default();
         cache.spaces.apply(&[("one".into(), &rule), ("two".into(), &rule)]);

@@ -132,13 +132,13 @@ function calls({ columns, every }) {
   const all = columns.end_ms.map((_, at) =>
     sum(OUTCOMES.map((name) => columns[`calls_${name}`][at])),
   );
-  return perSecond(all, every);
+  return perSecond(all, columns.end_ms, every);
 }
 
 const counted = (label, style, column) => ({
   label,
   style,
-  values: ({ columns, every }) => perSecond(columns[column], every),
+  values: ({ columns, every }) => perSecond(columns[column], columns.end_ms, every),
   of: ({ columns }) => count(sum(columns[column])),
 });
 

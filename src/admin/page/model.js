@@ -139,9 +139,12 @@ export function cumulative(column) {
   return column.map((value) => (all += value));
 }
 
-/** Counts of points as what happened in a second. */
-export function perSecond(column, every) {
-  return column.map((value) => (value * 1_000) / every);
+/** Counts of points as what happened in a second. A point is longer than `every` where a look was missed. */
+export function perSecond(column, ends, every) {
+  return column.map((value, at) => {
+    const length = at ? Math.max(every, ends[at] - ends[at - 1]) : every;
+    return (value * 1_000) / length;
+  });
 }
 
 /** The mean of the last points, to be read as "now". */

@@ -89,9 +89,11 @@ fn where_a_token_is_demanded_no_page_acts_without() {
 }
 
 #[test]
-fn without_a_token_in_the_world_whoever_is_here_may_and_no_page() {
+fn without_a_token_in_the_world_whoever_is_here_may_where_that_is_on_and_no_page() {
     let (none, some) = (Guard::default(), Guard { tokens: vec![token()], ..Guard::default() });
-    assert_eq!(none.may_act_here(&asking(&[])), Ok(()));
+    let on = Guard { actions: true, ..Guard::default() };
+    assert_eq!(none.may_act_here(&asking(&[])), Err(Unproven::Off));
+    assert_eq!(on.may_act_here(&asking(&[])), Ok(()));
     assert_eq!(none.may_act(&asking(&[])), Err(Unproven::NoToken));
     assert_eq!(some.may_act_here(&asking(&[])), Err(Unproven::NoToken));
     for origin in ["null", "http://127.0.0.1:1"] {

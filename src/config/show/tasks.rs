@@ -20,8 +20,9 @@ pub(super) fn write_tasks(out: &mut String, tasks: Option<&Tasks>) -> fmt::Resul
 }
 
 fn write_webhook(out: &mut String, webhook: &Webhook) -> fmt::Result {
-    let query = if webhook.query.is_some() { "?redacted" } else { "" };
-    let url = format!("{}{}{query}", webhook.origin, webhook.path);
+    // a path of that kind is often all the proof that is asked for there
+    let bare = webhook.query.is_none() && webhook.path.trim_matches('/').is_empty();
+    let url = format!("{}{}", webhook.origin, if bare { "" } else { "/redacted" });
     let secrets = vec![REDACTED; webhook.secrets.len()].join(", ");
     let events: Vec<_> = webhook.events.iter().map(|end| end.as_str()).collect();
     writeln!(out, "    {}:\n      url: {}", quoted(&webhook.name), quoted(url))?;

@@ -20,6 +20,8 @@ use crate::config::Mode;
 const MOST: usize = 200_000;
 /// How many are looked at in one sweep.
 const SWEPT: usize = 2_000;
+/// How many are shown at a time: nobody is kept waiting for all of them.
+const PAGE: usize = 4_000;
 
 /// One bucket, and what is known of it.
 pub(super) struct Entry {
@@ -101,6 +103,18 @@ impl Table {
 
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
         self.entries.iter_mut().map(|(_, entry)| entry)
+    }
+
+    /// Looks at some of them, from a place on; where the next begin. Between two pages a place may
+    /// be freed or taken.
+    pub fn page(&mut self, from: usize, mut each: impl FnMut(&mut Entry)) -> Option<usize> {
+        let end = from.saturating_add(PAGE).min(self.entries.capacity());
+        for at in from..end {
+            if let Some(entry) = self.entries.get_mut(at) {
+                each(entry);
+            }
+        }
+        (end < self.entries.capacity()).then_some(end)
     }
 
     /// The bucket of a call under a limit.

@@ -148,10 +148,24 @@ impl Book {
         self.table.iter_mut().map(|entry| entry.line(now)).collect()
     }
 
-    /// Of each limit its fullest bucket: policy, measure, mode, and how full.
-    pub fn fullest(&mut self, now: Moment) -> Fullest {
-        let mut fullest = BTreeMap::new();
-        for entry in self.table.iter_mut() {
+    /// A page of them, from a place on; where the next page begins, if there is one.
+    pub fn limits_from(
+        &mut self,
+        from: usize,
+        now: Moment,
+        into: &mut Vec<LimitLine>,
+    ) -> Option<usize> {
+        self.table.page(from, |entry| into.push(entry.line(now)))
+    }
+
+    /// Of each limit its fullest bucket: policy, measure, mode, and how full; a page of buckets.
+    pub fn fullest_from(
+        &mut self,
+        from: usize,
+        now: Moment,
+        fullest: &mut Fullest,
+    ) -> Option<usize> {
+        self.table.page(from, |entry| {
             let line = entry.line(now);
             // in a concurrency limit what runs is all there is
             let held = if line.measure == Measure::Concurrency { 0 } else { line.held };
@@ -159,8 +173,7 @@ impl Book {
             let key = (line.policy, line.measure.as_str(), line.mode.as_str());
             let at = fullest.entry(key).or_insert(0.0_f64);
             *at = at.max(full);
-        }
-        fullest
+        })
     }
 
     pub fn queues(&self, now: Moment) -> Vec<QueueLine> {

@@ -193,6 +193,18 @@ fn a_window_is_full_when_its_reset_has_passed() {
 }
 
 #[test]
+fn no_window_is_waited_for_longer_than_a_day() {
+    const DAY: u64 = 86_400;
+    let mut pace = pace();
+    // a token a day, if it were so
+    whole(&mut pace, need(0, 0), &good(&tokens(60_000, 59_999, Some(DAY))), 0);
+    let sent = pace.sent(need(50_000, 0), 0);
+    pace.finished(sent, Some(need(50_000, 0)), 0);
+    assert_eq!(pace.ready(need(50_000, 0), 0), Err(DAY * SECOND));
+    assert_eq!(pace.ready(need(50_000, 0), DAY * SECOND), Ok(()));
+}
+
+#[test]
 fn a_reset_of_nothing_is_not_believed() {
     let mut pace = pace();
     whole(&mut pace, need(0, 0), &good(&tokens(60_000, 100, Some(0))), 0);
@@ -593,7 +605,7 @@ proptest! {
             asked += 1;
             prop_assert!(asked <= 10, "asked in vain {} times", asked);
         }
-        // a day is the longest that is believed, for the pause and for a reset
+        // a day is the longest that is believed, for the pause and for each window
         prop_assert!(now - begun <= 4 * 86_400 * SECOND, "{} s", (now - begun) / SECOND);
     }
 }

@@ -162,7 +162,7 @@ impl Window {
         self.level = (self.level(trust, now) - cost).max(-self.limit);
         self.at = now;
         let later = (cost / self.nominal * SECOND as f64) as u64;
-        self.full_at = self.full_at.max(now).saturating_add(later);
+        self.full_at = within_a_day(self.full_at.max(now).saturating_add(later), now);
     }
 
     /// An answer told something.
@@ -194,7 +194,7 @@ impl Window {
             Some(reset) => reset.as_secs_f64() + after.min(self.limit) / self.nominal,
             None => missing,
         };
-        self.full_at = now.saturating_add((reset * SECOND as f64) as u64);
+        self.full_at = within_a_day(now.saturating_add((reset * SECOND as f64) as u64), now);
     }
 
     /// A refusal that told nothing: what was not debited cannot be told from what came back.
@@ -248,4 +248,9 @@ impl Window {
             self.refill = refill.clamp(self.nominal * LEAST, self.nominal);
         }
     }
+}
+
+/// However slowly it seems to refill: the longest that is believed.
+fn within_a_day(at: u64, now: u64) -> u64 {
+    at.min(now.saturating_add(LONGEST.as_nanos() as u64))
 }

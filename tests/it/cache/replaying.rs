@@ -111,19 +111,19 @@ async fn the_recorded_pace_is_kept_where_it_is_wanted() {
             && !chunk.is_empty()
         {
             body.extend(chunk);
-            times.push(begun.elapsed());
+            times.push((begun.elapsed(), String::from_utf8_lossy(&body).matches("\n\n").count()));
         }
         assert_eq!(body, backend.script.body());
+        let last = times.last().unwrap().0;
         if slow {
-            // each piece a gap after the one before, as it came
-            assert_eq!(times.len(), 7, "{times:?}");
-            for (n, time) in times.iter().enumerate() {
-                let due = GAP * (n as u32 + 1);
-                assert!(*time + Duration::from_millis(10) >= due, "{n} after {time:?}");
+            // each piece a gap after the one before, as it came; a busy machine may give us two at once
+            for (time, events) in &times {
+                let due = GAP * (*events as u32).min(7);
+                assert!(*time + Duration::from_millis(10) >= due, "{events} after {time:?}");
             }
-            assert!(times[6] < GAP * 7 * 3, "{times:?}");
+            assert!(last < GAP * 7 * 3, "{times:?}");
         } else {
-            assert!(times.last().unwrap() < &(GAP * 3), "{times:?}");
+            assert!(last < GAP * 3, "{times:?}");
         }
         quiet(&app).await;
     }
