@@ -7,8 +7,11 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
+use http::Method;
+
 use super::vendors::by_host;
 use super::{Config, Host, Route, Upstream};
+use crate::wire;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Warning {
@@ -24,6 +27,12 @@ pub enum Warning {
     },
     /// There is nowhere for a second request to go.
     IdleHedge { upstream: Arc<str> },
+    /// The path of a call is taken away whole, as a route's prefix.
+    WholePath {
+        /// The route's name, and its path.
+        route: Arc<str>,
+        path: Arc<str>,
+    },
 }
 
 impl fmt::Display for Warning {
@@ -39,11 +48,17 @@ impl fmt::Display for Warning {
                 "upstreams.{upstream}.hedge: of no use: there is one url, and no route to it has \
                  a second target"
             ),
+            Self::WholePath { route, path } => write!(
+                f,
+                "route {route}: {path} is taken away as its prefix, and what is left says nothing: \
+                 such calls are passed on without limits of tokens, prices or a cache; say the part \
+                 before it (`path: /v1`), and what else tells them apart"
+            ),
         }
     }
 }
 
-/// In the order of the upstreams, and then of the routes; each upstream once a route.
+/// In the order of the upstreams, and then of the routes, twice; each upstream once a route.
 pub fn warnings(config: &Config) -> Vec<Warning> {
     let idle = config.upstreams.iter().enumerate().filter(|(at, one)| {
         one.hedge.is_some()
@@ -51,7 +66,19 @@ pub fn warnings(config: &Config) -> Vec<Warning> {
             && !config.routes.iter().any(|of| spreads(of, *at))
     });
     let idle = idle.map(|(_, one)| Warning::IdleHedge { upstream: Arc::clone(&one.name) });
-    idle.chain(config.routes.iter().flat_map(|route| on(route, &config.upstreams))).collect()
+    let second = config.routes.iter().flat_map(|route| on(route, &config.upstreams));
+    let whole = config.routes.iter().filter(|route| is_whole(route));
+    let whole = whole.map(|route| Warning::WholePath {
+        route: Arc::clone(&route.name),
+        path: Arc::clone(&route.path),
+    });
+    idle.chain(second).chain(whole).collect()
+}
+
+/// Whether its path is that of a call.
+fn is_whole(route: &Route) -> bool {
+    let kind = wire::endpoint(&Method::POST, &route.path).kind;
+    route.path.starts_with('/') && kind.reads_body()
 }
 
 /// The route leads to this upstream, and has a second target.
@@ -129,7 +156,7 @@ mod tests {
         assert!(all.iter().all(|one| !one.to_string().contains("secret")));
         let shown = all.iter().map(|one| match one {
             Warning::SecondVendor { upstream, host, .. } => format!("{upstream} at {host}"),
-            Warning::IdleHedge { .. } => one.to_string(),
+            Warning::IdleHedge { .. } | Warning::WholePath { .. } => one.to_string(),
         });
         shown.collect()
     }
@@ -155,6 +182,26 @@ mod tests {
             ("to: openai", &[]),
         ] {
             assert_eq!(found(route), want, "{route}");
+        }
+    }
+
+    #[test]
+    fn a_route_that_takes_the_path_of_its_calls_away_is_told() {
+        for (path, told) in [
+            ("/v1/messages", true),
+            ("/chat/completions", true),
+            ("/api/chat", true),
+            ("/v1", false),
+            ("/openai", false),
+            ("/v1/models", false),
+            ("/search", false),
+        ] {
+            let found = found(&format!("path: {path}, to: near"));
+            assert_eq!(
+                found.iter().any(|one| one.contains("taken away")),
+                told,
+                "{path}: {found:?}"
+            );
         }
     }
 }
