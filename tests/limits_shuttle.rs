@@ -97,8 +97,8 @@ fn turn(limits: &Limits, decision: Decision) -> Box<Grant> {
         Decision::Wait { call, .. } => {
             let waker = Waker::from(Arc::new(Unpark(thread::current())));
             loop {
-                if let Some(grant) = limits.with(|book, _| book.poll(call, &waker)) {
-                    return grant;
+                if let Some(turn) = limits.with(|book, _| book.poll(call, &waker)) {
+                    return turn.unwrap();
                 }
                 thread::park();
             }

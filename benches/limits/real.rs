@@ -197,14 +197,17 @@ impl Limiter for Tidegate {
         while !self.book.take_woken().is_empty() || self.unasked || self.is_overdue(now) {
             self.unasked = false;
             for (id, place, until) in std::mem::take(&mut self.waiting) {
-                if let Some(grant) = self.book.poll(place, Waker::noop()) {
-                    let bound = self.start(id, grant, now);
-                    changes.push(Change::Go(id, bound));
-                } else if until <= now {
-                    self.book.leave(place, moment(now));
-                    changes.push(Change::Expired(id));
-                } else {
-                    self.waiting.push((id, place, until));
+                match self.book.poll(place, Waker::noop()) {
+                    Some(Ok(grant)) => {
+                        let bound = self.start(id, grant, now);
+                        changes.push(Change::Go(id, bound));
+                    }
+                    Some(Err(_)) => changes.push(Change::Expired(id)),
+                    None if until <= now => {
+                        self.book.leave(place, moment(now));
+                        changes.push(Change::Expired(id));
+                    }
+                    None => self.waiting.push((id, place, until)),
                 }
             }
         }

@@ -15,6 +15,7 @@ mod entrance;
 mod exchange;
 mod lane;
 mod ledger;
+mod line;
 mod plan;
 mod pool;
 mod settle;
@@ -38,6 +39,7 @@ pub use self::view::{AgentLine, Fullest, LaneLine, LimitLine, QueueLine, Standin
 
 use self::entrance::{Entrance, EntranceId};
 use self::lane::Lane;
+use self::line::Waiting;
 use self::plan::{Blocked, Plan, PlanPart};
 use self::pool::Pool;
 use self::table::Table;
@@ -49,7 +51,6 @@ use super::price::Rate;
 use super::queue::{CallId, FlowId};
 use super::rules::{LimitOf, Rules};
 use super::runaway::{Caller, Flag, Guard};
-use crate::identity::Class;
 
 /// Most calls that wait for one upstream.
 const LONGEST_QUEUE: usize = 10_000;
@@ -129,6 +130,8 @@ pub struct Grant {
     pub cuts: bool,
     /// Some limit counts its tokens.
     pub counts_tokens: bool,
+    /// Under a limit of a calendar's period.
+    budgeted: bool,
     /// It has no place at the upstream.
     here: bool,
 }
@@ -176,15 +179,6 @@ pub enum Why {
     Unsaved,
     /// Its session runs away, and a policy stops that.
     Runaway,
-}
-
-/// A call in line.
-struct Waiting {
-    plan: Plan,
-    flow: FlowId,
-    class: Class,
-    waker: Option<Waker>,
-    turn: Option<Box<Grant>>,
 }
 
 impl Book {
@@ -243,89 +237,6 @@ impl Book {
             return Decision::Go(grant);
         }
         self.wait(plan, &blocked, now)
-    }
-
-    /// Puts a call in line, and lets those go who can: it may be the first of them, as who stands
-    /// there already may wait for something else.
-    fn wait(
-        &mut self,
-        plan: Plan,
-        blocked: &Result<Option<Clamp>, Blocked>,
-        now: Moment,
-    ) -> Decision {
-        let longest = self.patience(&plan, blocked, now);
-        let queue = &mut self.entrances[plan.entrance].queue;
-        let flow = queue.flow(plan.agent, now.at);
-        let is_full =
-            queue.waiting_in(flow) >= plan.depth() || self.is_full_of_waiting(plan.entrance);
-        let no =
-            if longest.is_zero() { Some(Why::Full) } else { is_full.then_some(Why::QueueFull) };
-        if let Some(why) = no
-            && (blocked.is_err() || !self.has_room(&plan, now.at))
-        {
-            let denial = Denial { why, ..self.denial_of(&plan, blocked, now) };
-            return self.refuse(plan, denial, now);
-        }
-        if let Err(Blocked::Limit(held)) = blocked {
-            self.table.hold_up(held.bucket);
-        }
-        self.present(plan.agent, |agent| agent.waiting += 1);
-        let (pool, entrance, class) = (plan.pool, plan.entrance, plan.class);
-        let waiting = Waiting { plan, flow, class, waker: None, turn: None };
-        let call = self.waits.insert(waiting);
-        self.push(entrance, flow, class, call);
-        self.drain(pool, now);
-        if let Some(grant) = self.waits.get_mut(call).and_then(|waiting| waiting.turn.take()) {
-            self.waits.remove(call);
-            return Decision::Go(grant);
-        }
-        let Some(why) = no else { return Decision::Wait { call, longest } };
-        let plan = self.take_from_line(call);
-        let denial = Denial { why, ..self.denial_of(&plan, blocked, now) };
-        self.refuse(plan, denial, now)
-    }
-
-    /// A call that has not had its turn leaves the line.
-    fn take_from_line(&mut self, call: CallId) -> Plan {
-        let Waiting { plan, flow, class, .. } = self.waits.remove(call);
-        self.entrances[plan.entrance].queue.remove(flow, class, call);
-        self.present(plan.agent, |agent| agent.waiting = agent.waiting.saturating_sub(1));
-        plan
-    }
-
-    /// Whether a waiting call's turn has come; else `waker` is told when it does.
-    pub fn poll(&mut self, call: CallId, waker: &Waker) -> Option<Box<Grant>> {
-        let waiting = self.waits.get_mut(call)?;
-        if waiting.turn.is_some() {
-            return self.waits.remove(call).turn;
-        }
-        match &mut waiting.waker {
-            Some(known) => known.clone_from(waker),
-            None => waiting.waker = Some(waker.clone()),
-        }
-        None
-    }
-
-    /// A waiting call gives up. If its turn had come, that is undone.
-    pub fn leave(&mut self, call: CallId, now: Moment) {
-        let Some(waiting) = self.waits.get_mut(call) else { return };
-        if let Some(grant) = waiting.turn.take() {
-            self.waits.remove(call);
-            self.settle(grant, &End::unsent(), now);
-            return;
-        }
-        let plan = self.take_from_line(call);
-        let pool = plan.pool;
-        self.release(plan);
-        // another call of this agent may be next in line
-        self.drain(pool, now);
-    }
-
-    /// Calls before it in its agent's line.
-    pub fn position(&self, call: CallId) -> Option<usize> {
-        let waiting = self.waits.get(call).filter(|waiting| waiting.turn.is_none())?;
-        let queue = &self.entrances[waiting.plan.entrance].queue;
-        queue.position(waiting.flow, waiting.class, call)
     }
 
     /// When [`Self::advance`] may let somebody go.

@@ -59,6 +59,8 @@ pub enum Look {
     HeldByOwn(u64),
     /// Something that others use as well. Whoever stands behind the same is held up too.
     HeldByShared(Gate),
+    /// It will not go in its time, and leaves the line.
+    Hopeless,
 }
 
 /// Calls of one agent and class.
@@ -284,12 +286,15 @@ impl FairQueue {
         }
     }
 
-    /// What held up an agent's calls alone may do so no more.
-    pub fn unpark(&mut self, agent: u64) {
+    /// What held up an agent's calls alone may do so no more. `gates`: those that stand behind one are
+    /// looked at as well.
+    pub fn unpark(&mut self, agent: u64, gates: bool) {
         let Some(flow) = self.by_agent.get(&agent).copied() else { return };
         for class in 0..CLASSES {
-            if let Place::Parked(_) = self.flows[flow].lines[class].place {
-                self.put(flow, class, Place::Ready(None));
+            match self.flows[flow].lines[class].place {
+                Place::Parked(_) => self.put(flow, class, Place::Ready(None)),
+                Place::Ready(Some(_)) if gates => self.put(flow, class, Place::Ready(None)),
+                _ => {}
             }
         }
     }

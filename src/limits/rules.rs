@@ -268,6 +268,11 @@ impl LimitOf {
         self.shape.mode == Mode::Hard && matches!(self.shape.refill, Refill::Calendar(_))
     }
 
+    /// Whether it may have nothing to give until the calendar turns.
+    pub fn may_run_out(&self) -> bool {
+        self.shape.mode != Mode::Observe && matches!(self.shape.refill, Refill::Calendar(_))
+    }
+
     /// Of thousandths of tokens or of dollars: the thousandths that a token counts, or its price.
     pub fn counts_tokens(&self) -> bool {
         !matches!(self.measure, Measure::Requests | Measure::Concurrency)

@@ -175,17 +175,24 @@ fn notice(worker: &Worker, who: &Identity, flag: &Flag) {
 }
 
 /// A wait that came to nothing.
-struct Over {
-    expired: Expired,
-    /// What it was for, if it was not for the upstream.
-    denial: Option<Denial>,
+enum Over {
+    /// It could not have come to anything any more.
+    Hopeless(Box<Denial>),
+    Expired {
+        expired: Expired,
+        /// What it was for, if it was not for the upstream.
+        denial: Option<Denial>,
+    },
 }
 
 impl Over {
     fn refusal(self, who: &Identity, longest: Duration) -> Refusal {
-        match self.expired {
-            Expired::Queued => Refusal::waited(self.denial.as_ref(), who, longest),
-            expired => Refusal::expired(expired),
+        match self {
+            Self::Hopeless(denial) => Refusal::limited(&denial, who),
+            Self::Expired { expired: Expired::Queued, denial } => {
+                Refusal::waited(denial.as_ref(), who, longest)
+            }
+            Self::Expired { expired, .. } => Refusal::expired(expired),
         }
     }
 }
@@ -204,18 +211,20 @@ async fn wait(
     let turn = std::future::poll_fn(|cx| {
         let Some(call) = place.call else { return Poll::Pending };
         match place.limits.with(|book, _| book.poll(call, cx.waker())) {
-            Some(grant) => {
+            Some(turn) => {
                 place.call = None;
-                Poll::Ready(grant)
+                Poll::Ready(turn)
             }
             None => Poll::Pending,
         }
     });
-    let turn = flight.guard(turn).await;
-    turn.map_err(|expired| Over {
-        expired,
-        denial: worker.limits.with(|book, now| book.waits_for(call, now)),
-    })
+    match flight.guard(turn).await {
+        Ok(turn) => turn.map_err(Over::Hopeless),
+        Err(expired) => {
+            let denial = worker.limits.with(|book, now| book.waits_for(call, now));
+            Err(Over::Expired { expired, denial })
+        }
+    }
 }
 
 /// A place in the queue, given up when dropped.

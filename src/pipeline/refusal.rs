@@ -21,6 +21,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 
 pub use self::broken::{CODE as BROKEN, broken};
+pub use self::expired::CANCELLED;
 pub use self::resume::Methods;
 use super::gate::GateFault;
 use super::record::Record;

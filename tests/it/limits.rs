@@ -4,6 +4,7 @@ mod budget;
 mod clamp;
 mod counting;
 mod fairness;
+mod hopeless;
 mod leaving;
 mod matching;
 mod reload;

@@ -31,20 +31,7 @@ impl Book {
             (_, Some(strict)) => strict,
         };
         let entry = self.table.get(bucket)?;
-        let (retry, why) = match full {
-            Full::Never => (None, Why::TooLarge),
-            Full::For(nanos) if entry.limit.is_hard_budget() => {
-                (Some(Duration::from_nanos(nanos)), Why::Spent)
-            }
-            Full::For(nanos) => (Some(Duration::from_nanos(nanos)), Why::Full),
-            Full::UntilFree => (entry.pays_off(), Why::Full),
-        };
-        let denial = Denial {
-            why,
-            limit: Some((Arc::clone(&entry.limit), entry.label.clone())),
-            retry,
-            ..Denial::default()
-        };
+        let denial = entry.denial(full);
         let Some(queue) = entry.limit.queue.filter(|_| full != Full::Never) else {
             return Some(denial);
         };
@@ -143,7 +130,7 @@ impl Book {
     }
 
     /// Adds how all limits stand, and counts the refusal.
-    fn tell(&mut self, plan: &Plan, denial: &mut Denial, now: Moment) {
+    pub(super) fn tell(&mut self, plan: &Plan, denial: &mut Denial, now: Moment) {
         let buckets = plan.parts.iter().map(|part| part.bucket);
         denial.runaway = plan.runaway;
         denial.standing = self.table.standing(buckets, now);
@@ -161,6 +148,20 @@ impl Book {
 }
 
 impl Entry {
+    /// What a call is told that finds it full.
+    pub(super) fn denial(&self, full: Full) -> Denial {
+        let (retry, why) = match full {
+            Full::Never => (None, Why::TooLarge),
+            Full::For(nanos) if self.limit.is_hard_budget() => {
+                (Some(Duration::from_nanos(nanos)), Why::Spent)
+            }
+            Full::For(nanos) => (Some(Duration::from_nanos(nanos)), Why::Full),
+            Full::UntilFree => (self.pays_off(), Why::Full),
+        };
+        let limit = Some((Arc::clone(&self.limit), self.label.clone()));
+        Denial { why, limit, retry, ..Denial::default() }
+    }
+
     /// Until what is used of a steady rate has refilled; a hint, where nobody knows when what is held
     /// comes free.
     fn pays_off(&self) -> Option<Duration> {

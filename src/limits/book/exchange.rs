@@ -21,10 +21,10 @@ impl Book {
     ) -> (Settled, Decision) {
         let mut plan = self.plan(ask, Some(&grant), now);
         self.take_along(&mut plan, &mut grant, end.fate);
-        let agent = grant.agent;
+        let (agent, budgeted) = (grant.agent, grant.budgeted);
         let settled = self.close(grant, end, now);
         let decision = self.decide(plan, ask, now);
-        self.drain_waiting(agent, now);
+        self.drain_waiting(agent, budgeted, now);
         (settled, decision)
     }
 

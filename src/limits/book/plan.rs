@@ -1,10 +1,12 @@
 //! What a call will ask of which buckets, worked out before anything is taken.
+mod held;
 mod part;
 
 use std::time::Duration;
 
+pub(super) use self::held::{Blocked, Held};
 pub(super) use self::part::{Paid, PlanPart};
-use super::super::bucket::{Bucket, Demand, Full, Moment, Shape};
+use super::super::bucket::{Bucket, Demand, Moment, Shape};
 use super::super::pace::Need;
 use super::super::predict::{Prompt, Subject as History};
 use super::super::price::Rate;
@@ -14,7 +16,6 @@ use super::super::runaway::{Caller, Flag};
 use super::entrance::EntranceId;
 use super::lane::LaneId;
 use super::pool::PoolId;
-use super::table::Entry;
 use super::{Book, Grant};
 use crate::config::{Measure, Mode, Per};
 use crate::identity::Class;
@@ -78,57 +79,6 @@ pub struct Clamp {
     pub asked: Option<u64>,
 }
 
-/// Why a plan does not fit.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Blocked {
-    Limit(Held),
-    /// It fits, but the budget is not yet on disk.
-    Unsaved {
-        bucket: usize,
-    },
-}
-
-/// The limits that are in the way.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Held {
-    /// The one that will be for longest.
-    pub bucket: usize,
-    pub full: Full,
-    /// One that only this agent's calls fill.
-    pub own: Option<usize>,
-    /// One that has no queue.
-    pub strict: Option<(usize, Full)>,
-}
-
-impl Held {
-    pub fn found(bucket: usize, full: Full, entry: &Entry) -> Self {
-        Self {
-            bucket,
-            full,
-            own: entry.is_own().then_some(bucket),
-            strict: entry.limit.queue.is_none().then_some((bucket, full)),
-        }
-    }
-
-    pub fn and(self, other: Self) -> Self {
-        let worst = if is_worse(other.full, self.full) { other } else { self };
-        let strict = match (self.strict, other.strict) {
-            (Some(one), Some(two)) if is_worse(two.1, one.1) => Some(two),
-            (one, two) => one.or(two),
-        };
-        Self { own: self.own.or(other.own), strict, ..worst }
-    }
-}
-
-fn is_worse(full: Full, than: Full) -> bool {
-    let rank = |full| match full {
-        Full::Never => u64::MAX,
-        Full::For(nanos) => nanos,
-        Full::UntilFree => 0,
-    };
-    rank(full) > rank(than)
-}
-
 /// All that a call asks for.
 #[derive(Debug, Default)]
 pub(super) struct Plan {
@@ -167,6 +117,8 @@ pub(super) struct Plan {
     pub hard_money: bool,
     cuts: bool,
     counts_tokens: bool,
+    /// Under a limit of a calendar's period.
+    pub budgeted: bool,
 }
 
 impl Plan {
@@ -352,6 +304,7 @@ impl Book {
             guarded: plan.guarded,
             cuts: plan.cuts,
             counts_tokens: plan.counts_tokens,
+            budgeted: plan.budgeted,
             here: plan.here,
         })
     }
@@ -389,6 +342,7 @@ impl Plan {
         }
         for limit in &rule.limits {
             self.counts_tokens |= limit.counts_tokens();
+            self.budgeted |= limit.may_run_out();
             let hard = limit.shape.mode == Mode::Hard && limit.counts_tokens();
             self.hard |= hard;
             self.hard_money |= hard && limit.measure == Measure::Spend;

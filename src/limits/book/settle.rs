@@ -194,9 +194,9 @@ impl Book {
 
     /// The call is over: gives back what it held, and sets the count right.
     pub fn settle(&mut self, grant: Box<Grant>, end: &End, now: Moment) -> Settled {
-        let agent = grant.agent;
+        let (agent, budgeted) = (grant.agent, grant.budgeted);
         let settled = self.close(grant, end, now);
-        self.drain_waiting(agent, now);
+        self.drain_waiting(agent, budgeted, now);
         settled
     }
 
@@ -301,13 +301,14 @@ impl Book {
         Usage { input, output: self.made(grant, elapsed), ..Usage::default() }
     }
 
-    /// Lets calls go that waited for what an agent has given back.
-    pub(super) fn drain_waiting(&mut self, agent: u64, now: Moment) {
+    /// Lets calls go that waited for what an agent has given back. `budgeted`: or that have no hope of
+    /// it any more, whatever else they wait for.
+    pub(super) fn drain_waiting(&mut self, agent: u64, budgeted: bool, now: Moment) {
         if self.waits.is_empty() {
             return;
         }
         for entrance in self.entrances.iter_mut().filter(|one| one.waiting() > 0) {
-            entrance.queue.unpark(agent);
+            entrance.queue.unpark(agent, budgeted);
         }
         self.drain_each(now);
     }

@@ -1,4 +1,5 @@
 //! The book as a whole: what goes, what waits, what is refused, and that all is given back.
+mod hopeless;
 mod kept;
 mod lanes;
 mod moved;
@@ -13,7 +14,7 @@ use super::*;
 use crate::config::{
     Calendar, Limit, Matcher, Measure, Mode, Per, Policy, Queue, Runaway, RunawayAction, Window,
 };
-use crate::identity::{Identity, Rung};
+use crate::identity::{Class, Identity, Rung};
 use crate::telemetry::metrics::Metrics;
 use crate::wire::{Conversation, ToolCall, Usage};
 
@@ -186,9 +187,9 @@ fn slots_go_round_and_a_leaver_frees_its_place() {
     bench.book.settle(running, &answered(1000, 1000), at(1.0));
     // a newcomer starts level with the lowest, and goes before it
     assert!(bench.book.poll(waiting[1], Waker::noop()).is_none());
-    let light = bench.book.poll(waiting[3], Waker::noop()).unwrap();
+    let light = bench.book.poll(waiting[3], Waker::noop()).unwrap().unwrap();
     bench.book.settle(light, &answered(10, 10), at(2.0));
-    let second = bench.book.poll(waiting[1], Waker::noop()).unwrap();
+    let second = bench.book.poll(waiting[1], Waker::noop()).unwrap().unwrap();
     bench.book.settle(second, &answered(1000, 1000), at(3.0));
     // a turn that came and was not taken goes on
     bench.book.leave(waiting[2], at(3.0));
@@ -215,7 +216,7 @@ fn a_hard_budget_is_on_disk_before_it_is_used() {
     assert_eq!(unsaved.len(), 1);
     assert!(bench.book.poll(call, Waker::noop()).is_none());
     bench.book.saved(&unsaved, at(0.1));
-    let grant = bench.book.poll(call, Waker::noop()).unwrap();
+    let grant = bench.book.poll(call, Waker::noop()).unwrap().unwrap();
     bench.book.settle(grant, &answered(10, 90), at(0.2));
     // the process dies here: what is on disk is not less than what was used
     let mut after = Bench::new(&policies, None);
@@ -250,7 +251,7 @@ fn a_slowed_loop_waits_on_its_own_and_holds_nobody_up() {
     let wake = bench.book.wake_at().unwrap();
     assert!(wake <= SECOND, "{wake}");
     bench.book.advance(at(1.0));
-    let grant = bench.book.poll(call, Waker::noop()).unwrap();
+    let grant = bench.book.poll(call, Waker::noop()).unwrap().unwrap();
     assert!(grant.runaway.is_some());
     // who leaves while it waits leaves nothing behind
     bench.book.settle(grant, &answered(10, 10), at(1.0));

@@ -2,7 +2,8 @@
 use super::super::bucket::{Full, Moment};
 use super::super::queue::{CallId, Gate, LOOK_AGAIN, Look};
 use super::Book;
-use super::plan::{Blocked, Clamp, Held, Plan};
+use super::line::{Hopeless, Turn, Waiting};
+use super::plan::{Blocked, Clamp, Held};
 use super::pool::{Paces, PoolId};
 use super::table::Table;
 
@@ -39,8 +40,14 @@ impl Book {
             self.entrances[*entrance].queue.advance(now.at);
         }
         let round = self.table.begin_round();
-        let mut held_up =
-            HeldUp { round, polite, gave_way: false, paces: Vec::new(), wake: u64::MAX };
+        let mut held_up = HeldUp {
+            round,
+            polite,
+            gave_way: false,
+            paces: Vec::new(),
+            hopeless: Vec::new(),
+            wake: u64::MAX,
+        };
         while let Some((call, clamp)) = self.next(at, &mut held_up, now) {
             let waiting = &mut self.waits[call];
             let plan = std::mem::take(&mut waiting.plan);
@@ -48,7 +55,7 @@ impl Book {
             let grant = self.grant(&plan, clamp, now);
             self.recycle(plan);
             let waiting = &mut self.waits[call];
-            waiting.turn = Some(grant);
+            waiting.turn = Some(Turn::Go(grant));
             self.woken.extend(waiting.waker.take());
         }
         let all = self.pools[at].entrances.iter();
@@ -79,7 +86,7 @@ impl Book {
             let mut clamp = None;
             let taken = entrances[chosen].queue.take(now.at, share, |call| {
                 let Some(waiting) = waits.get(call) else { return Look::HeldByOwn(u64::MAX) };
-                match held_up.look(&waiting.plan, paces, table, now) {
+                match held_up.look(call, waiting, paces, table, now) {
                     Ok(found) => {
                         clamp = found;
                         Look::Go
@@ -87,11 +94,14 @@ impl Book {
                     Err(look) => look,
                 }
             });
+            if taken.is_none() {
+                entrances[chosen].passed = held_up.round;
+            }
+            self.give_up_on(&mut held_up.hopeless);
             if let Some((_, call)) = taken {
                 self.had_turn(chosen);
                 return Some((call, clamp));
             }
-            entrances[chosen].passed = held_up.round;
         }
         None
     }
@@ -104,6 +114,8 @@ struct HeldUp {
     polite: bool,
     gave_way: bool,
     paces: Vec<(u64, u64)>,
+    /// Who has left the line for good, and is to be told.
+    hopeless: Vec<(CallId, Hopeless)>,
     wake: u64,
 }
 
@@ -112,24 +124,37 @@ impl HeldUp {
     /// round and asks for the same waits as well, be it for less.
     fn look(
         &mut self,
-        plan: &Plan,
+        call: CallId,
+        waiting: &Waiting,
         paces: &Paces,
         table: &mut Table,
         now: Moment,
     ) -> Result<Option<Clamp>, Look> {
+        let plan = &waiting.plan;
         // before all else: what it will ask for then is kept for nobody now
         if plan.not_before > now.at {
             self.wake = self.wake.min(plan.not_before);
             return Err(Look::HeldByOwn(plan.not_before));
         }
-        match table.closed(&plan.parts) {
-            Some((_, true)) => return Err(Look::HeldByOwn(u64::MAX)),
-            Some((bucket, false)) => return Err(Look::HeldByShared(Gate::Bucket(bucket))),
-            None => {}
+        let closed = table.closed(&plan.parts).map(|closed| match closed {
+            (_, true) => Look::HeldByOwn(u64::MAX),
+            (bucket, false) => Look::HeldByShared(Gate::Bucket(bucket)),
+        });
+        if let Some(closed) = closed.filter(|_| !plan.budgeted) {
+            return Err(closed);
         }
         let checked = table.check(plan, now);
         if let Err(Blocked::Limit(held)) = checked {
-            return Err(self.hold(&held, table, now));
+            if let Some(hopeless) = waiting.is_hopeless(&held, now) {
+                self.hopeless.push((call, hopeless));
+                return Err(Look::Hopeless);
+            }
+            if closed.is_none() {
+                return Err(self.hold(&held, table, now));
+            }
+        }
+        if let Some(closed) = closed {
+            return Err(closed);
         }
         let key = plan.pace_key;
         let gate = Look::HeldByShared(Gate::Pace(key.0, key.1));

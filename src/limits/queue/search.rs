@@ -10,6 +10,7 @@ const TURNS: u32 = 20;
 
 impl FairQueue {
     /// Takes the next call out of its line: the first, by class and counter, that `look` lets go.
+    /// Those that it finds hopeless on the way are in no line any more.
     /// Agents with `share` calls running give way to the others, and go where no other can.
     pub fn take(
         &mut self,
@@ -53,9 +54,15 @@ impl FairQueue {
             } else {
                 match self.look_at(flow, class, now, look) {
                     Ok(at) => return Some((flow, class, at)),
-                    // and with the first all that stand behind it
-                    Err(place) if gate.is_some() && place == Place::Ready(gate) => continue,
-                    Err(place) => self.put(flow, class, place),
+                    Err(place) => {
+                        if self.flows[flow].lines[class].place != place {
+                            self.put(flow, class, place);
+                        }
+                        // and with the first all that stand behind it
+                        if gate.is_some() && place == Place::Ready(gate) {
+                            continue;
+                        }
+                    }
                 }
             }
             let lines = self.ready[class].get(&gate);
@@ -67,7 +74,7 @@ impl FairQueue {
 
     /// The first call of a line that may go; else where the line is to stand.
     fn look_at(
-        &self,
+        &mut self,
         flow: FlowId,
         class: usize,
         now: u64,
@@ -76,14 +83,27 @@ impl FairQueue {
         let mut own = None::<u64>;
         let mut gate = None::<Gate>;
         let mut several = false;
-        for (at, call) in self.flows[flow].lines[class].calls.iter().take(LOOKS).enumerate() {
+        let mut at = 0;
+        while at < LOOKS
+            && let Some(call) = self.flows[flow].lines[class].calls.get(at)
+        {
             match look(*call) {
                 Look::Go => return Ok(at),
                 Look::HeldByOwn(until) => own = Some(own.map_or(until, |own| own.min(until))),
                 Look::HeldByShared(found) => {
                     several |= gate.replace(found).is_some_and(|known| known != found);
                 }
+                Look::Hopeless => {
+                    self.take_out(flow, class, at);
+                    self.rest(flow);
+                    // the next one stands there now
+                    continue;
+                }
             }
+            at += 1;
+        }
+        if at == 0 {
+            return Err(Place::Out);
         }
         Err(match (own, gate) {
             (Some(until), None) => Place::Parked(until.min(now + LOOK_AGAIN).max(now + 1)),

@@ -182,7 +182,7 @@ fn parked_agents_cost_no_look_and_come_back_in_time() {
     queue.push(flow, Class::Default, 1);
     assert_eq!(queue.take(SECOND, None, |_| Look::HeldByOwn(u64::MAX)), None);
     assert_eq!(queue.wake_at(), Some(2 * SECOND));
-    queue.unpark(1);
+    queue.unpark(1, false);
     assert!(queue.take(SECOND, None, |_| Look::Go).is_some());
 }
 
@@ -331,7 +331,7 @@ impl Model {
                 let Some(at) = nth.checked_rem(self.running.len()) else { return };
                 let (agent, flow, predicted) = self.running.remove(at);
                 self.queue.end(flow, predicted, actual, 1 + agent as u32 % 2, self.now);
-                self.queue.unpark(agent);
+                self.queue.unpark(agent, agent % 2 == 0);
             }
             Step::Turn { gate } => {
                 if !self.full.remove(&gate) {
@@ -345,7 +345,7 @@ impl Model {
             }
             Step::Free { agent } => {
                 self.blocked.remove(&agent);
-                self.queue.unpark(agent);
+                self.queue.unpark(agent, agent % 2 == 0);
             }
             Step::Pass { ms } => self.now += ms * MILLI,
         }

@@ -10,6 +10,7 @@ mod asking;
 mod pursuit;
 mod reading;
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -19,13 +20,14 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method, Response, StatusCode, request, response};
 use http_body::Body as _;
 
-use self::asking::{Asked, Asking};
+use self::asking::{Asked, Asking, Unheard};
 use self::pursuit::Pursuit;
 use self::reading::Reading;
 use super::result;
 use super::run::{Came, format};
 use crate::drain::Stage;
 use crate::identity::Identity;
+use crate::pipeline::Took;
 use crate::pipeline::admit::Lease;
 use crate::pipeline::attempts::dice;
 use crate::pipeline::reply::{Handover, ReplyBody, form_of};
@@ -51,16 +53,28 @@ pub struct Attached<'t> {
 
 impl Attached<'_> {
     /// The backend has taken the call on: reads what it answers to that, and goes on from there.
-    pub async fn begin(self, response: Response<ReplyBody>, heir: &Handover) -> Came {
+    /// `took`: what the call has come to, once its answer is read.
+    pub async fn begin(
+        self,
+        response: Response<ReplyBody>,
+        heir: &Handover,
+        took: &Cell<Took>,
+    ) -> Came {
         let (head, body) = response.into_parts();
         if form_of(&head.headers) == Form::Sse {
-            self.begin_stream(&head, body, heir).await
+            self.begin_stream(&head, body, heir, took).await
         } else {
-            self.begin_whole(&head, body, heir).await
+            self.begin_whole(&head, body, heir, took).await
         }
     }
 
-    async fn begin_stream(self, head: &response::Parts, body: ReplyBody, heir: &Handover) -> Came {
+    async fn begin_stream(
+        self,
+        head: &response::Parts,
+        body: ReplyBody,
+        heir: &Handover,
+        took: &Cell<Took>,
+    ) -> Came {
         self.lead.begin(self::head(head.status, &head.headers));
         let mut reading = Reading::new(self.lead, self.most());
         let (mut body, mut held) = (body, false);
@@ -92,17 +106,29 @@ impl Attached<'_> {
             return came;
         }
         match self.lead.holder() {
+            _ if took.get().cancelled => Came::Cancelled,
             Some(holder) => self.go_on(holder, heir.lease()).await,
             None if broke => lost("answer_broken", "The answer broke off."),
             None => lost("answer_incomplete", "The answer ended before its end."),
         }
     }
 
-    async fn begin_whole(self, head: &response::Parts, body: ReplyBody, heir: &Handover) -> Came {
+    async fn begin_whole(
+        self,
+        head: &response::Parts,
+        body: ReplyBody,
+        heir: &Handover,
+        took: &Cell<Took>,
+    ) -> Came {
         let (mut body, mut whole) = (body, BytesMut::new());
         while let Some(data) = next(&mut body).await {
             let Ok(data) = data else {
-                return lost("answer_broken", "The answer broke off.");
+                drop(body);
+                return if took.get().cancelled {
+                    Came::Cancelled
+                } else {
+                    lost("answer_broken", "The answer broke off.")
+                };
             };
             whole.extend_from_slice(&data);
             if whole.len() as u64 > self.most() {
@@ -172,7 +198,7 @@ pub async fn cancel(worker: &Rc<Worker>, task: &Record, head: request::Parts, ho
     let Some(asking) = Asking::new(worker, task, head, holder.clone()) else { return };
     let said = async {
         let mut told = 0;
-        while let Err(hint) =
+        while let Err(Unheard::Later(hint)) =
             asking.ask(&Method::POST, "/cancel", None).await.and_then(Asked::accepted)
         {
             told += 1;
@@ -193,7 +219,7 @@ fn head(status: StatusCode, headers: &HeaderMap) -> ResultHead {
 }
 
 /// The next piece; an error if it broke off.
-async fn next(body: &mut ReplyBody) -> Option<Result<Bytes, ()>> {
+pub async fn next(body: &mut ReplyBody) -> Option<Result<Bytes, ()>> {
     loop {
         let frame = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await?;
         match frame.map(http_body::Frame::into_data) {

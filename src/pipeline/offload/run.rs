@@ -5,6 +5,7 @@
 //! policy allows, and a call that may have been worked on only where nothing is done twice. An answer
 //! of which something was told is tried again too, if it breaks off; its readers are told so.
 mod reading;
+mod refused;
 
 use std::cell::Cell;
 use std::pin::pin;
@@ -20,6 +21,8 @@ use http::{
 
 pub use self::reading::format;
 use self::reading::{Reading, Torn};
+pub use self::refused::hint;
+use self::refused::{is_ended, said_no};
 use super::attach::{self, Attached};
 use super::{events, result};
 use crate::agents::{Known, Seen};
@@ -27,7 +30,7 @@ use crate::identity::{Class, Identity, Rung};
 use crate::pipeline::attempts::dice;
 use crate::pipeline::call::Body;
 use crate::pipeline::gate::HeadFacts;
-use crate::pipeline::reply::{Handover, ReplyBody, SHOULD_RETRY, SOURCE, form_of};
+use crate::pipeline::reply::{Handover, ReplyBody, form_of};
 use crate::pipeline::worker::Worker;
 use crate::pipeline::{Caller, TaskCaller, Took, perform};
 use crate::tasks::{Job, Lead, Record, ResultHead, State, Stop, TaskError, Usage};
@@ -39,8 +42,6 @@ pub const TARGET: &str = ":target";
 /// The first pause between attempts, and the longest.
 const PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
-/// The longest that a backend may put it off.
-const LONGEST_HINT: Duration = Duration::from_mins(10);
 
 /// What an attempt has come to.
 pub enum Came {
@@ -66,6 +67,8 @@ pub enum Came {
     Rest(Duration),
     /// It may have been made, and cannot be had.
     Lost(TaskError),
+    /// An operator has ended its call.
+    Cancelled,
 }
 
 /// Makes the call, and says how it ended.
@@ -95,6 +98,8 @@ pub async fn run(worker: Rc<Worker>, job: Job) {
         }
     };
     match came {
+        // whoever ends it, at whatever door
+        Ok(Came::Cancelled) => stopped(&worker, &record, lead, asked, Stop::Cancelled).await,
         Ok(came) => {
             // nobody will ask for it any more
             let holder = matches!(came, Came::Never(_)).then(|| lead.holder()).flatten();
@@ -103,22 +108,31 @@ pub async fn run(worker: Rc<Worker>, job: Job) {
                 attach::cancel(&worker, &record, head, &holder).await;
             }
         }
-        Err(stop) => {
-            let state = match stop {
-                Stop::Cancelled => State::Cancelled,
-                Stop::Expired => State::Expired,
-            };
-            let held = lead.holder().zip(asked.as_ref());
-            let cancel = async {
-                if let Some((holder, (head, _))) = held {
-                    attach::cancel(&worker, &record, head.clone(), &holder).await;
-                }
-            };
-            // an error: the store has failed, and says so itself
-            let _ = tokio::join!(lead.finish(state, None, None, None), cancel);
-        }
+        Err(stop) => stopped(&worker, &record, lead, asked, stop).await,
     }
     drop(hold);
+}
+
+/// It goes no further; who makes the answer elsewhere is told so.
+async fn stopped(
+    worker: &Rc<Worker>,
+    record: &Record,
+    lead: Lead,
+    asked: Option<(request::Parts, Bytes)>,
+    stop: Stop,
+) {
+    let state = match stop {
+        Stop::Cancelled => State::Cancelled,
+        Stop::Expired => State::Expired,
+    };
+    let held = lead.holder().zip(asked);
+    let cancel = async {
+        if let Some((holder, (head, _))) = held {
+            attach::cancel(worker, record, head, &holder).await;
+        }
+    };
+    // an error: the store has failed, and says so itself
+    let _ = tokio::join!(lead.finish(state, None, None, None), cancel);
 }
 
 /// What was to be written before anything is asked is not.
@@ -166,15 +180,18 @@ async fn make(
     let call = (head.clone(), Body::Whole(body.clone()));
     let response = perform(Rc::clone(worker), caller(me), call.0, call.1).await;
     if let Some(heir) = heir.filter(|_| response.status().is_success()) {
-        return Box::pin(attached().begin(response, &heir)).await;
+        return Box::pin(attached().begin(response, &heir, &took)).await;
+    }
+    if is_ended(&response) {
+        // no answer to keep; its record is closed when it is read
+        let mut body = response.into_body();
+        while attach::next(&mut body).await.is_some() {}
+        return Came::Cancelled;
     }
     match attempt(worker, record, response, lead).await {
         // the reader is not shown what we alone have asked for
         Came::Good(usage) => Came::Good(took.get().usage.or(usage)),
-        // it is not to be made again
-        _ if took.get().cancelled => {
-            Came::Never(TaskError::new("cancelled", "An operator ended it."))
-        }
+        _ if took.get().cancelled => Came::Cancelled,
         came => came,
     }
 }
@@ -210,6 +227,7 @@ async fn end(worker: &Worker, record: &Record, lead: Lead, came: Came) {
         Came::Lost(error) => lead.finish(State::Interrupted, Some(error), None, None).await,
         Came::Said(error) => lead.finish_whole(State::Failed, Some(error), None, None).await,
         Came::Never(error) => lead.finish(State::Failed, Some(error), None, None).await,
+        Came::Cancelled => lead.finish(State::Cancelled, None, None, None).await,
         Came::Again { error, after, begun, counts, whole } => {
             let end = if begun && !record.request.repeats {
                 Some(State::Interrupted)
@@ -341,60 +359,4 @@ async fn attempt(
         return Came::Again { error, after: None, begun: true, counts: true, whole: false };
     }
     Came::Good(meter.usage())
-}
-
-/// How long to wait, as an answer says.
-pub fn hint(headers: &HeaderMap) -> Option<Duration> {
-    let number = |name: &str| {
-        let text = headers.get(name)?.to_str().ok()?;
-        text.trim().parse::<f64>().ok().filter(|number| number.is_finite() && *number >= 0.0)
-    };
-    number("retry-after-ms")
-        .map(|millis| millis / 1e3)
-        .or_else(|| number("retry-after"))
-        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
-        .map(|hint| hint.min(LONGEST_HINT))
-}
-
-/// What a refusal means for the task: ours, or a backend's.
-fn said_no(worker: &Worker, headers: &HeaderMap, status: StatusCode) -> Came {
-    let ours = headers.get(SOURCE).is_some_and(|source| source.as_bytes() == b"policy");
-    let hint = hint(headers);
-    let error = TaskError {
-        r#type: "refused".to_owned(),
-        message: format!("The call was answered with status {}.", status.as_u16()),
-        status: Some(status.as_u16()),
-    };
-    let over = headers.get(SHOULD_RETRY).is_some_and(|value| value.as_bytes() == b"false");
-    let again = |begun, counts| Came::Again {
-        error: error.clone(),
-        after: hint,
-        begun,
-        counts,
-        whole: true,
-    };
-    match status {
-        // a limit of ours is no attempt; where waiting does not help it says so
-        StatusCode::TOO_MANY_REQUESTS
-        | StatusCode::REQUEST_TIMEOUT
-        | StatusCode::SERVICE_UNAVAILABLE
-            if ours && !(over && hint.is_none()) =>
-        {
-            if worker.drain.stage() >= crate::drain::Stage::Draining {
-                return Came::Again {
-                    error,
-                    after: Some(Duration::ZERO),
-                    begun: false,
-                    counts: false,
-                    whole: true,
-                };
-            }
-            again(false, false)
-        }
-        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => again(false, true),
-        StatusCode::REQUEST_TIMEOUT | StatusCode::CONFLICT => again(true, true),
-        _ if status.as_u16() == 529 => again(false, true),
-        _ if status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED => again(true, true),
-        _ => Came::Said(error),
-    }
 }

@@ -9,7 +9,7 @@ use crate::telemetry::metrics::{Deadline, Outcome};
 
 /// What the APIs of Google answer for a call that was cancelled (`google.rpc.Code.CANCELLED`); no SDK
 /// takes it for a reason to try again.
-const CANCELLED: u16 = 499;
+pub const CANCELLED: u16 = 499;
 
 impl Refusal {
     /// An operator has ended the call.

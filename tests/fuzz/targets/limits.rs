@@ -275,9 +275,9 @@ impl World {
 
     fn poll(&mut self, dice: &mut Dice<'_>) {
         let Some(at) = some(dice, self.waiting.len()) else { return };
-        if let Some(grant) = self.book.poll(self.waiting[at].call, Waker::noop()) {
+        if let Some(turn) = self.book.poll(self.waiting[at].call, Waker::noop()) {
             let Waiting { asked, .. } = self.waiting.remove(at);
-            self.running.push(Running { grant, asked });
+            self.running.extend(turn.map(|grant| Running { grant, asked }));
         }
     }
 
@@ -381,11 +381,11 @@ impl World {
             self.book.saved(&done, self.now);
             self.pass(1_000);
             for at in (0..self.waiting.len()).rev() {
-                let Some(grant) = self.book.poll(self.waiting[at].call, Waker::noop()) else {
+                let Some(turn) = self.book.poll(self.waiting[at].call, Waker::noop()) else {
                     continue;
                 };
                 let Waiting { asked, .. } = self.waiting.remove(at);
-                self.running.push(Running { grant, asked });
+                self.running.extend(turn.map(|grant| Running { grant, asked }));
             }
             self.check();
             if self.running.is_empty() && self.waiting.is_empty() {

@@ -134,7 +134,8 @@ impl World {
         self.queue.extend(self.bench.book.take_unsaved(false, at(self.now)));
         for (nth, call, bytes, max) in std::mem::take(&mut self.waiting) {
             match self.bench.book.poll(call, Waker::noop()) {
-                Some(grant) => self.went(nth, grant, bytes, max),
+                Some(Ok(grant)) => self.went(nth, grant, bytes, max),
+                Some(Err(_)) => {}
                 None => self.waiting.push((nth, call, bytes, max)),
             }
         }
@@ -252,7 +253,7 @@ fn a_limit_that_was_away_keeps_its_hard_budget() {
     let Decision::Wait { call, .. } = bench.ask(&who, 0, Some(4_000), 0.0) else { panic!() };
     let unsaved = bench.book.take_unsaved(false, at(0.0));
     bench.book.saved(&unsaved, at(0.0));
-    let grant = bench.book.poll(call, Waker::noop()).unwrap();
+    let grant = bench.book.poll(call, Waker::noop()).unwrap().unwrap();
     bench.book.settle(grant, &answered(0, 4_000), at(0.0));
     let apply = |bench: &mut Bench, policies: &[Policy]| {
         bench.book.apply(Arc::new(Rules::prepare(policies, &Metrics::new())), [], [], at(1.0));
@@ -270,7 +271,7 @@ fn a_backend_that_goes_past_its_bound_is_written_down_at_once() {
     let Decision::Wait { call, .. } = bench.ask(&agent("a"), 0, Some(100), 0.0) else { panic!() };
     let unsaved = bench.book.take_unsaved(false, at(0.0));
     bench.book.saved(&unsaved, at(0.0));
-    let grant = bench.book.poll(call, Waker::noop()).unwrap();
+    let grant = bench.book.poll(call, Waker::noop()).unwrap().unwrap();
     bench.book.settle(grant, &answered(0, 3_000), at(0.1));
     let unsaved = bench.book.take_unsaved(false, at(0.1));
     assert!(unsaved.iter().any(|one| one.saved.level >= 3_000_000), "{unsaved:?}");

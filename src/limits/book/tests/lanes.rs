@@ -74,7 +74,7 @@ impl Yard {
     }
 
     fn turn(&mut self, call: CallId) -> Option<Box<Grant>> {
-        self.book.poll(call, Waker::noop())
+        self.book.poll(call, Waker::noop()).map(Result::unwrap)
     }
 
     fn end(&mut self, grant: Box<Grant>, tokens: u64) {

@@ -143,7 +143,7 @@ fn what_it_gives_back_is_its_own_first() {
     let second = road.moved(first, Fate::Unsent, 1);
     assert!(road.book.poll(call, Waker::noop()).is_none());
     road.book.settle(second, &answered(1, 1), at(0.0));
-    let other = road.book.poll(call, Waker::noop()).unwrap();
+    let other = road.book.poll(call, Waker::noop()).unwrap().unwrap();
     road.book.settle(other, &answered(1, 1), at(0.0));
     road.is_at_rest();
 }
@@ -201,7 +201,7 @@ fn who_moves_and_waits_keeps_what_it_paid_until_it_leaves() {
             assert!(road.book.poll(other, Waker::noop()).is_none());
             if goes {
                 road.book.settle(full, &answered(1, 1), at(0.0));
-                let grant = road.book.poll(call, Waker::noop()).unwrap();
+                let grant = road.book.poll(call, Waker::noop()).unwrap().unwrap();
                 assert_eq!(road.requests(), 2);
                 road.book.settle(grant, &End::unsent(), at(0.0));
             } else {
@@ -209,7 +209,7 @@ fn who_moves_and_waits_keeps_what_it_paid_until_it_leaves() {
                 road.book.settle(full, &answered(1, 1), at(0.0));
             }
             // what was given back goes to who waits for it
-            let went = road.book.poll(other, Waker::noop());
+            let went = road.book.poll(other, Waker::noop()).map(Result::unwrap);
             assert_eq!(went.is_some(), want == 1, "{fate:?} {goes}");
             match went {
                 Some(grant) => drop(road.book.settle(grant, &End::unsent(), at(0.0))),
@@ -268,7 +268,7 @@ fn a_flagged_call_moves_without_being_judged_again() {
     road.book.settle(first, &answered(1, 1), at(0.0));
     let Decision::Wait { call, .. } = talk(&mut road, 5) else { panic!("it is not slowed") };
     road.book.advance(at(2.0));
-    let grant = road.book.poll(call, Waker::noop()).unwrap();
+    let grant = road.book.poll(call, Waker::noop()).unwrap().unwrap();
     assert!(grant.runaway.is_some_and(|flag| flag.fresh));
     let end = End::unsent();
     let moved = road.with("a", 1, NOW, |book, ask| {

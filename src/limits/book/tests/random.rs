@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use proptest::prelude::*;
 
 use super::super::ledger::Unsaved;
+use super::super::line::{Turn, Waiting};
 use super::*;
 use crate::limits::price::{PriceList, Rate};
 
@@ -241,9 +242,9 @@ impl World {
             }
             Step::Poll(nth) => {
                 let Some(at) = nth.checked_rem(self.waiting.len()) else { return };
-                if let Some(grant) = self.book.poll(self.waiting[at], Waker::noop()) {
+                if let Some(turn) = self.book.poll(self.waiting[at], Waker::noop()) {
                     self.waiting.remove(at);
-                    self.running.push(grant);
+                    self.running.extend(turn);
                 }
             }
             Step::UseUp(nth, tokens) => {
@@ -311,15 +312,18 @@ impl World {
     /// What buckets, pools and queues say is what has been given out.
     fn check(&mut self) {
         let book = &self.book;
-        let turns: Vec<&Grant> =
-            book.waits.iter().filter_map(|(_, one)| one.turn.as_deref()).collect();
-        let grants: Vec<&Grant> = self.running.iter().map(|grant| &**grant).chain(turns).collect();
+        let turns = book.waits.iter().filter_map(|(_, one)| match &one.turn {
+            Some(Turn::Go(grant)) => Some(grant),
+            _ => None,
+        });
+        let grants: Vec<&Grant> = self.running.iter().chain(turns).map(|grant| &**grant).collect();
         let mut of: HashMap<usize, (i64, i64, u32, u32)> = HashMap::new();
         for part in grants.iter().flat_map(|grant| &grant.parts) {
             let sum = of.entry(part.bucket).or_default();
             *sum = (sum.0 + part.held + part.margin, sum.1 + part.speed, sum.2 + 1, sum.3 + 1);
         }
-        let lines = book.waits.iter().filter(|(_, one)| one.turn.is_none());
+        // who is not let go lets go of its buckets when it hears of it
+        let lines = book.waits.iter().filter(|(_, one)| !matches!(one.turn, Some(Turn::Go(_))));
         for part in lines.flat_map(|(_, one)| &one.plan.parts) {
             of.entry(part.bucket).or_default().3 += 1;
         }

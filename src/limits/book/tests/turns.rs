@@ -1,7 +1,7 @@
 //! Who waits for what, and who is held up by whom.
 use super::*;
 
-fn queued(limits: Vec<Limit>, per: Per) -> Policy {
+pub(super) fn queued(limits: Vec<Limit>, per: Per) -> Policy {
     let queue = Some(Queue { wait: Duration::from_secs(30), depth: 10_000 });
     Policy { per, limits, queue, ..Policy::default() }
 }
@@ -15,20 +15,20 @@ fn at_once(amount: i64) -> Limit {
     Limit { window: Window::Now, ..limit(Measure::Concurrency, amount, 1, Mode::Soft) }
 }
 
-fn daily(amount: i64, mode: Mode) -> Limit {
+pub(super) fn daily(amount: i64, mode: Mode) -> Limit {
     Limit { window: Window::Calendar(Calendar::Day), ..limit(Measure::Tokens, amount, 1, mode) }
 }
 
 impl Bench {
-    fn waits(&mut self, who: &Identity, bytes: u64, now: f64) -> CallId {
+    pub(super) fn waits(&mut self, who: &Identity, bytes: u64, now: f64) -> CallId {
         match self.ask(who, bytes, Some(1), now) {
             Decision::Wait { call, .. } => call,
             other => panic!("{other:?}"),
         }
     }
 
-    fn turn_of(&mut self, call: CallId) -> Option<Box<Grant>> {
-        self.book.poll(call, Waker::noop())
+    pub(super) fn turn_of(&mut self, call: CallId) -> Option<Box<Grant>> {
+        self.book.poll(call, Waker::noop()).map(Result::unwrap)
     }
 
     fn again(&mut self, policies: &[Policy], now: f64) {

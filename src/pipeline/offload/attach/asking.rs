@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method, header, request};
 
 use crate::agents::Places;
-use crate::flight::{About, Ticket};
+use crate::flight::{About, Expired, Ticket};
 use crate::pipeline::dispatch::Prepared;
 use crate::pipeline::limits;
 use crate::pipeline::offload::run::hint;
@@ -51,6 +51,15 @@ pub enum Torn {
     /// It says nothing for longer than the policy waits.
     Silent,
     TooLarge,
+    /// An operator has ended the question.
+    Cancelled,
+}
+
+/// Why nobody has answered.
+pub enum Unheard {
+    /// How long to wait, where that is known.
+    Later(Option<Duration>),
+    Cancelled,
 }
 
 impl<'t> Asking<'t> {
@@ -77,13 +86,13 @@ impl<'t> Asking<'t> {
         Some(Self { worker, snapshot, aim, at, holder, headers, rest, query })
     }
 
-    /// Sends it. An error: nobody answered; and how long to wait, where that is known.
+    /// Sends it.
     pub async fn ask(
         &self,
         method: &Method,
         verb: &str,
         more: Option<&str>,
-    ) -> Result<Asked, Option<Duration>> {
+    ) -> Result<Asked, Unheard> {
         let (worker, upstream, now) = (self.worker, self.aim.upstream(), Instant::now());
         let query = match (&self.query, more) {
             (Some(query), Some(more)) => Some(format!("{query}&{more}")),
@@ -103,8 +112,8 @@ impl<'t> Asking<'t> {
         let ticket = worker.flights.begin(&worker.clock, bounds, about);
         ticket.describe(|about| about.upstream = Some(Arc::clone(&upstream.config.name)));
         let visit = upstream.visit(self.at, now).map_err(|closed| match closed {
-            Closed::Breaker(left) => Some(left),
-            Closed::Tried => None,
+            Closed::Breaker(left) => Unheard::Later(Some(left)),
+            Closed::Tried => Unheard::Later(None),
         })?;
         let mut outbound = Outbound {
             method,
@@ -116,8 +125,11 @@ impl<'t> Asking<'t> {
         match send(&worker.pools, &ticket, upstream, visit, &mut outbound).await {
             Ok(answer) => Ok(Asked { answer, ticket, worker: Rc::clone(worker) }),
             Err(missed) => {
+                if ticket.was_cancelled() {
+                    return Err(Unheard::Cancelled);
+                }
                 missed.visit.failed(Instant::now());
-                Err(None)
+                Err(Unheard::Later(None))
             }
         }
     }
@@ -137,10 +149,10 @@ fn aim(snapshot: &Snapshot, named: &str, holder: &Holder) -> Option<Aim> {
 
 impl Asked {
     /// Whether it may be asked again: an error, and how long to wait where that is said.
-    pub fn accepted(mut self) -> Result<(), Option<Duration>> {
+    pub fn accepted(mut self) -> Result<(), Unheard> {
         let later = self.is_later();
         self.judged();
-        if later { Err(hint(&self.answer.headers)) } else { Ok(()) }
+        if later { Err(Unheard::Later(hint(&self.answer.headers))) } else { Ok(()) }
     }
 
     /// Its holder cannot say now.
@@ -181,6 +193,7 @@ impl Asked {
                 self.answer.body.told(Went::Badly);
                 Some(Err(Torn::Broken))
             }
+            Err(Expired::Cancelled) => Some(Err(Torn::Cancelled)),
             // it may think for long
             Err(_) => Some(Err(Torn::Silent)),
         }

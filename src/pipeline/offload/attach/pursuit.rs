@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use http::Method;
 
-use super::asking::{Asked, Asking, Torn};
+use super::asking::{Asked, Asking, Torn, Unheard};
 use super::reading::Reading;
 use super::{Attached, end_of, lost, metered, pause, too_large};
 use crate::flight::About;
@@ -40,8 +40,8 @@ enum Heard {
     Answer(Box<Asked>),
     /// Nobody can say now.
     Later(Option<Duration>),
-    /// It is not known there.
-    Unknown(Came),
+    /// It is not known there, or is not to be asked for any more.
+    Never(Came),
 }
 
 impl<'t> Pursuit<'t> {
@@ -95,7 +95,10 @@ impl<'t> Pursuit<'t> {
             Err(refusal) => {
                 self.record.refused(&refusal);
                 self.refused = Some(refusal.outcome());
-                Err(Came::Rest(refused(&refusal)))
+                Err(match refusal.outcome() {
+                    Outcome::Cancelled => Came::Cancelled,
+                    _ => Came::Rest(refused(&refusal)),
+                })
             }
         }
     }
@@ -108,7 +111,8 @@ impl<'t> Pursuit<'t> {
         self.record.tried(self.asked);
         let mut asked = match asked {
             Ok(asked) => asked,
-            Err(hint) => return Heard::Later(hint),
+            Err(Unheard::Later(hint)) => return Heard::Later(hint),
+            Err(Unheard::Cancelled) => return Heard::Never(Came::Cancelled),
         };
         let (status, headers) = (asked.answer.status, &asked.answer.headers);
         self.record.answered(&asked.answer);
@@ -127,7 +131,7 @@ impl<'t> Pursuit<'t> {
                     "The upstream that made the answer does not give it any more.",
                 )
             };
-            return Heard::Unknown(Came::Lost(error));
+            return Heard::Never(Came::Lost(error));
         }
         if let Some(lease) = self.lease.as_mut().filter(|_| !self.fresh) {
             lease.sent(now);
@@ -144,12 +148,13 @@ impl<'t> Pursuit<'t> {
         }
         loop {
             let hint = match self.ask(None).await {
-                Heard::Unknown(came) => return came,
+                Heard::Never(came) => return came,
                 Heard::Later(hint) => hint,
                 Heard::Answer(mut asked) => {
                     let (status, headers) = (asked.answer.status, asked.answer.headers.clone());
                     match asked.whole(of.most()).await {
                         Err(Torn::TooLarge) => return too_large(),
+                        Err(Torn::Cancelled) => return Came::Cancelled,
                         Ok(whole) if is_over(&whole) => {
                             self.meter = Some(metered(&whole));
                             self.record.replying(status);
@@ -189,7 +194,7 @@ impl<'t> Pursuit<'t> {
             in_vain += 1;
             hint = None;
             match self.ask(Some(&more)).await {
-                Heard::Unknown(came) => break came,
+                Heard::Never(came) => break came,
                 Heard::Later(wait) => hint = wait,
                 Heard::Answer(asked) => match self.read(&mut reading, *asked).await {
                     Ok(true) => in_vain = 0,
@@ -217,6 +222,7 @@ impl<'t> Pursuit<'t> {
                 Ok(data) => data,
                 // as long as it is heard it is not in vain
                 Err(Torn::Silent) => return Ok(true),
+                Err(Torn::Cancelled) => return Err(Came::Cancelled),
                 Err(_) => break,
             };
             self.record.passed(data.len());
@@ -247,6 +253,7 @@ impl<'t> Pursuit<'t> {
                 }
                 return record.close(refused.unwrap_or(Outcome::ClientGone));
             }
+            Came::Cancelled => (false, Outcome::Cancelled),
             _ => (false, Outcome::UpstreamBroken),
         };
         let billed = Billed {
