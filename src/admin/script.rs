@@ -8,7 +8,7 @@
 pub(super) fn linked(modules: &[(&str, &str)]) -> String {
     let mut out = String::new();
     for (name, text) in modules {
-        out.push_str(&format!("const ${name} = (() => {{\n"));
+        out.extend(["const $", name, " = (() => {\n"]);
         let mut exports = Vec::new();
         let mut lines = text.lines();
         while let Some(line) = lines.next() {
@@ -26,7 +26,7 @@ pub(super) fn linked(modules: &[(&str, &str)]) -> String {
             }
             out.push('\n');
         }
-        out.push_str(&format!("return {{ {} }};\n}})();\n", exports.join(", ")));
+        out.extend(["return { ", &exports.join(", "), " };\n})();\n"]);
     }
     out
 }
