@@ -71,7 +71,7 @@ async fn a_lowered_limit_ends_nothing_and_holds_from_then_on() {
     let url = format!("http://{}", simulator.addr);
     let mut clients = Vec::new();
     for _ in 0..3 {
-        clients.push(sent(app.addr, &by("a", CHAT, "ttft=700ms; tokens=2", PLAIN)).await);
+        clients.push(sent(app.addr, &by("a", CHAT, "ttft=2500ms; tokens=2", PLAIN)).await);
     }
     until_running(&app, 3).await;
     app.reload(&policy(&url, "", ONE)).await;
@@ -122,11 +122,11 @@ async fn a_budget_changed_under_running_streams_is_kept_to_the_end() {
     let (app, simulator) = limited("", &spend(5));
     let url = format!("http://{}", simulator.addr);
     let bounded = r#"{"model":"m","max_tokens":400,"messages":[]}"#;
-    let mut first = sent(app.addr, &by("a", CHAT, "ttft=600ms; tokens=400", bounded)).await;
+    let mut first = sent(app.addr, &by("a", CHAT, "ttft=2500ms; tokens=400", bounded)).await;
     until_running(&app, 1).await;
     app.reload(&policy(&url, "", &spend(1))).await;
     // four tenths of the new dollar are held by the one that runs
-    let mut second = sent(app.addr, &by("a", CHAT, "ttft=600ms; tokens=400", bounded)).await;
+    let mut second = sent(app.addr, &by("a", CHAT, "ttft=2500ms; tokens=400", bounded)).await;
     until_running(&app, 2).await;
     let third = ask(app.addr, &by("a", CHAT, "", bounded)).await;
     assert_eq!(third.status, 429, "until one of them ends: {}", third.text());
