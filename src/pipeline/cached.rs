@@ -64,6 +64,7 @@ impl Asking<'_> {
         if found.is_none() {
             found = self.look_around(&mut lookup).await;
         }
+        self.record.has_looked();
         if let Some(found) = found {
             return self.spared(found, &lookup).await;
         }

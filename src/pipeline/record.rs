@@ -81,8 +81,10 @@ struct Facts {
     who: Option<Rc<Identity>>,
     /// What limits made of it; boxed, for most calls have none.
     held: Option<Box<Holding>>,
-    /// What the cache made of it.
+    /// What the cache made of it, since when it was asked, and how long that took.
     kept: Kept,
+    looks: Option<Instant>,
+    looked: Option<Duration>,
     /// What a limit has counted.
     settled: Option<Settled>,
     trace: Begun,
@@ -145,6 +147,8 @@ impl Record {
             who: None,
             held: None,
             kept: Kept::default(),
+            looks: None,
+            looked: None,
             settled: None,
             trace: tracer.map_or(Begun::No, begin),
         };
@@ -210,10 +214,14 @@ impl Record {
         }
     }
 
-    /// `Server-Timing`: where the time went until the answer began, in milliseconds.
+    /// `Server-Timing`: where the time went until the answer began, in milliseconds. `None`: neither
+    /// a backend nor the cache has a part in it.
     pub fn timing(&self) -> Option<HeaderValue> {
         let facts = self.facts.as_ref()?;
-        let (sent, arrived) = (facts.sent?, facts.arrived?);
+        let upstream = facts.sent.zip(facts.arrived);
+        if upstream.is_none() && facts.looked.is_none() {
+            return None;
+        }
         let mut text = Vec::with_capacity(80);
         let mut part = |name: &str, time: Duration| {
             text.extend_from_slice(name.as_bytes());
@@ -224,8 +232,13 @@ impl Record {
             text.extend_from_slice(&[b'.', b'0' + hundredths / 10, b'0' + hundredths % 10]);
         };
         part("queue;dur=", facts.queued);
-        part(", upstream;dur=", arrived.saturating_duration_since(sent));
-        part(", overhead;dur=", facts.overhead);
+        if let Some(looked) = facts.looked {
+            part(", cache;dur=", looked);
+        }
+        if let Some((sent, arrived)) = upstream {
+            part(", upstream;dur=", arrived.saturating_duration_since(sent));
+            part(", overhead;dur=", facts.overhead);
+        }
         HeaderValue::from_maybe_shared(Bytes::from(text)).ok()
     }
 

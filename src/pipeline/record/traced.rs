@@ -18,10 +18,21 @@ impl Record {
     }
 
     /// The cache is asked for it.
-    pub fn looks(&self) {
+    pub fn looks(&mut self) {
+        self.note(|facts| facts.looks = Some(Instant::now()));
         if let Some(trace) = self.trace() {
             trace.looks();
         }
+    }
+
+    /// It has been: what follows, if it has none, is no time of the cache's.
+    pub fn has_looked(&mut self) {
+        self.note(|facts| {
+            facts.looked = facts.looked.or_else(|| Some(facts.looks?.elapsed()));
+            if let Some(trace) = facts.trace() {
+                trace.looked();
+            }
+        });
     }
 
     /// For what is made of this call later: its own span.

@@ -118,12 +118,8 @@ impl Watch for Record {
 impl Record {
     /// What the cache had for the call, in a word.
     pub fn looked(&mut self, how: &'static str) {
-        self.note(|facts| {
-            facts.kept.how = Some(how);
-            if let Some(trace) = facts.trace() {
-                trace.looked();
-            }
-        });
+        self.has_looked();
+        self.note(|facts| facts.kept.how = Some(how));
     }
 
     /// The call needed no upstream of its own: what its tokens would have cost.

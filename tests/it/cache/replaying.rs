@@ -16,6 +16,12 @@ fn age(answer: &Answer) -> u64 {
     answer.head.get("age").expect("its age").parse().unwrap()
 }
 
+/// What `Server-Timing` tells of.
+fn steps(answer: &Answer) -> Vec<&str> {
+    let told = answer.head.get("server-timing").expect("where the time went");
+    told.split(", ").map(|step| step.split(';').next().unwrap()).collect()
+}
+
 #[tokio::test]
 async fn every_dialect_is_replayed_to_the_byte() {
     for face in FACES {
@@ -31,8 +37,10 @@ async fn every_dialect_is_replayed_to_the_byte() {
                 assert_eq!(status(&first), "tidegate; fwd=miss");
                 assert_eq!(first.head.get("x-request-id"), Some("req_of_upstream"));
                 assert!(first.head.get("age").is_none());
+                assert_eq!(steps(&first), ["queue", "cache", "upstream", "overhead"]);
                 for _ in 0..2 {
                     let again = ask(&app, &call).await;
+                    assert_eq!(steps(&again), ["queue", "cache"]);
                     whole(&again, &backend.script.body());
                     assert!(is_hit(&again), "{face:?}: {}", again.head.text);
                     assert_eq!(again.head.get("x-tidegate-source"), Some("cache"));
