@@ -2,7 +2,7 @@
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use super::Deadline;
+use super::{Deadline, Metrics};
 use crate::identity::Class;
 
 /// Counters by `N` labels whose values are words of the program, so their number is bounded by
@@ -129,6 +129,14 @@ impl PoolGauges {
         }
     }
 
+    /// Its upstream is not in the policy any more: nothing is known of how it does, and there are no
+    /// bounds. Connections and calls that are left are counted to their end.
+    fn clear(&self) {
+        for gauge in [&self.breaker, &self.ejected, &self.keys_aside, &self.paused, &self.slots] {
+            gauge.store(0, Ordering::Relaxed);
+        }
+    }
+
     pub fn deadlines(&self) -> &Reasons<1> {
         &self.deadlines
     }
@@ -137,6 +145,14 @@ impl PoolGauges {
     pub(super) fn retries(&self) -> Vec<([&'static str; 1], u64)> {
         let fresh = (["stale_connection"], self.retried.load(Ordering::Relaxed));
         std::iter::once(fresh).chain(self.retries.read()).collect()
+    }
+}
+
+impl Metrics {
+    /// Upstreams that a reload has removed are in no trouble, or alerts would go on for ever.
+    pub fn clear_removed(&self, stays: impl Fn(&str) -> bool) {
+        let pools = self.shared.pools.lock();
+        pools.iter().filter(|(name, _)| !stays(name)).for_each(|(_, gauges)| gauges.clear());
     }
 }
 
