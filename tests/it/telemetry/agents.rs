@@ -88,7 +88,6 @@ fn instance(listener: Listener, state: Value) -> AdminHandle {
         tasks: None,
         guard: Guard::default(),
         page: None,
-        hosts: Vec::new(),
         cache: None,
         keys: None,
     };
