@@ -24,7 +24,8 @@ impl Checks {
         let now = Instant::now();
         snapshot.upstreams.iter().for_each(|upstream| upstream.show(now));
         // each time: calls of the policy before may still find things out
-        metrics.clear_removed(|name| snapshot.upstreams.iter().any(|one| *one.config.name == *name));
+        metrics
+            .clear_removed(|name| snapshot.upstreams.iter().any(|one| *one.config.name == *name));
         if self.of.as_ref().is_some_and(|of| Arc::ptr_eq(of, snapshot)) {
             return;
         }

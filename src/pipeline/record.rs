@@ -49,6 +49,8 @@ struct Facts {
     method: Method,
     path: http::Uri,
     user_agent: Option<HeaderValue>,
+    /// Its connection is safe.
+    tls: bool,
     route: Option<Routed>,
     kind: Kind,
     model: Option<Rc<str>>,
@@ -70,6 +72,8 @@ struct Facts {
     request_bytes: u64,
     response_bytes: u64,
     queued: Duration,
+    /// How long the cache was searched, if it was.
+    searched: Option<Duration>,
     /// When our own time began to run: the request was complete.
     ready: Instant,
     sent: Option<Instant>,
@@ -119,6 +123,7 @@ impl Record {
             method: head.method.clone(),
             path: head.uri.clone(),
             user_agent: head.headers.get(header::USER_AGENT).cloned(),
+            tls: caller.seen.tls,
             route: None,
             kind: Kind::Other,
             model: None,
@@ -135,6 +140,7 @@ impl Record {
             request_bytes: 0,
             response_bytes: 0,
             queued: Duration::ZERO,
+            searched: None,
             ready: started,
             sent: None,
             arrived: None,
@@ -213,8 +219,11 @@ impl Record {
     /// `Server-Timing`: where the time went until the answer began, in milliseconds.
     pub fn timing(&self) -> Option<HeaderValue> {
         let facts = self.facts.as_ref()?;
-        let (sent, arrived) = (facts.sent?, facts.arrived?);
-        let mut text = Vec::with_capacity(80);
+        let upstream = facts.sent.zip(facts.arrived);
+        if upstream.is_none() && (facts.searched.is_none() || facts.refused.is_some()) {
+            return None;
+        }
+        let mut text = Vec::with_capacity(112);
         let mut part = |name: &str, time: Duration| {
             text.extend_from_slice(name.as_bytes());
             let mut number = itoa::Buffer::new();
@@ -224,8 +233,13 @@ impl Record {
             text.extend_from_slice(&[b'.', b'0' + hundredths / 10, b'0' + hundredths % 10]);
         };
         part("queue;dur=", facts.queued);
-        part(", upstream;dur=", arrived.saturating_duration_since(sent));
-        part(", overhead;dur=", facts.overhead);
+        if let Some(searched) = facts.searched {
+            part(", cache;dur=", searched);
+        }
+        if let Some((sent, arrived)) = upstream {
+            part(", upstream;dur=", arrived.saturating_duration_since(sent));
+            part(", overhead;dur=", facts.overhead);
+        }
         HeaderValue::from_maybe_shared(Bytes::from(text)).ok()
     }
 
@@ -271,6 +285,9 @@ impl Record {
         self.note(|facts| {
             facts.usage = meter.usage();
             facts.content_events = meter.content_events();
+            if let Some((trace, model)) = facts.trace().zip(meter.model()) {
+                trace.answered_by(model);
+            }
         });
     }
 

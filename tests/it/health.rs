@@ -132,7 +132,8 @@ async fn an_upstream_that_a_reload_removed_is_in_no_trouble() {
     let up = |name: &str| app.count(name, &["upstream=\"up\""]);
     until("it is seen", async || up("tidegate_upstream_slots") == 3).await;
     assert_eq!(up("tidegate_upstream_breaker_state"), 2);
-    app.reload(&policy(&[&origin], more).replace("up:", "next:").replace("to: up", "to: next")).await;
+    app.reload(&policy(&[&origin], more).replace("up:", "next:").replace("to: up", "to: next"))
+        .await;
     until("its breaker is nobody's", async || up("tidegate_upstream_breaker_state") == 0).await;
     until("its places are gone", async || up("tidegate_upstream_slots") == 0).await;
     assert_eq!(app.count("tidegate_upstream_slots", &["upstream=\"next\""]), 3);

@@ -3,6 +3,7 @@
 mod agents;
 mod figures;
 mod files;
+mod secure;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -135,6 +136,7 @@ fn metrics_are_open_metrics() {
         outcome: Outcome::Complete,
         model: "m",
         operation: "chat",
+        inference: true,
         duration: Duration::from_millis(5),
         first_byte: None,
         first_token: None,

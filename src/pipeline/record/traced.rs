@@ -17,6 +17,10 @@ impl Record {
         self.facts.as_ref().and_then(|facts| facts.trace())
     }
 
+    pub fn is_traced(&self) -> bool {
+        self.trace().is_some()
+    }
+
     /// The cache is asked for it.
     pub fn looks(&self) {
         if let Some(trace) = self.trace() {
@@ -81,6 +85,11 @@ impl Facts {
             unix_nanos: seen.unix_nanos,
             request_id: id,
             method: self.method.as_str(),
+            scheme: match (&self.took, self.tls) {
+                (Some(_), _) => "",
+                (None, true) => "https",
+                (None, false) => "http",
+            },
             path: self.path.path(),
             peer: &self.peer,
             user_agent: self.user_agent.as_ref().and_then(|value| value.to_str().ok()),

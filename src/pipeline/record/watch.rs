@@ -1,7 +1,7 @@
 //! How an upstream call goes, for whoever answers for it.
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Record;
 use crate::limits::book::Settled;
@@ -116,6 +116,11 @@ impl Watch for Record {
 }
 
 impl Record {
+    /// The cache was searched for so long; what it had is told later.
+    pub fn searched(&mut self, time: Duration) {
+        self.note(|facts| facts.searched = Some(time));
+    }
+
     /// What the cache had for the call, in a word.
     pub fn looked(&mut self, how: &'static str) {
         self.note(|facts| {

@@ -35,6 +35,7 @@ fn state() -> Value {
         outcome: Outcome::Complete,
         model: "m",
         operation: "chat",
+        inference: true,
         duration: Duration::from_millis(5),
         first_byte: None,
         first_token: None,
