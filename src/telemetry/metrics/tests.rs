@@ -357,7 +357,9 @@ fn reasons_past_the_bound_are_other() {
     assert_eq!(reasons.read().len(), 65);
     assert!(reasons.read().contains(&(["other"], 72)));
     let metrics = Metrics::new();
-    words.iter().for_each(|word| metrics.refused("us", word));
+    for word in &words {
+        metrics.refused("us", word);
+    }
     let text = scrape(&metrics);
     let last = value(&text, "tidegate_refusals_total", &[("reason", "w99")]);
     assert_eq!(last, Some(1.0), "all words of refusals have room");
