@@ -4,7 +4,7 @@
 //! What strangers can reach asks for a proof, and so does what changes something (`admin/proof.rs`):
 //! `/keys` (`admin/keys.rs`), `/tasks` (`admin/tasks.rs`), what is below `/cache/` (`admin/cache.rs`).
 //! It takes few connections, short heads and no other bodies. A browser that was tricked into naming us
-//! (DNS rebinding) is refused by `Host`; there is no CORS. It knows the rest of the program only
+//! (DNS rebinding) is refused by `Host`, or by our certificate; there is no CORS. It knows the rest of the program only
 //! through [`Doors`].
 use std::fmt;
 use std::future::Future;
@@ -72,8 +72,6 @@ pub struct Doors {
     /// `None`: the page is served, and has nothing to show.
     pub page: Option<PageDoor>,
     pub guard: Guard,
-    /// Names by which `Host` may call us, besides `localhost` and addresses.
-    pub hosts: Vec<String>,
 }
 
 /// What is cached: to look at for everybody, to take out for who proves who they are.

@@ -34,6 +34,8 @@ pub(super) enum Peer {
     /// A Unix socket: no browser can reach it.
     Unix,
     Tcp,
+    /// TCP, with a certificate of ours.
+    Tls,
 }
 
 /// Why a request may not do what it asks for.

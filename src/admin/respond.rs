@@ -61,7 +61,9 @@ const OPEN: [&str; 3] = ["/livez", "/readyz", "/healthz"];
 /// For the state to be gathered.
 const STATE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// But over a Unix socket, `Host` must name us.
+/// `Host` must name us where a browser could be tricked into coming by another name (DNS rebinding).
+/// Not over a Unix socket, which browsers do not reach, and not over TLS: there a browser has found the
+/// name in our certificate, and the operator says by that which names are ours.
 pub(super) async fn respond(
     doors: &Doors,
     feed: &Feed,
@@ -70,8 +72,8 @@ pub(super) async fn respond(
 ) -> Response<Body> {
     let guard = &doors.guard;
     // who shows a token was not tricked into coming
-    if peer != Peer::Unix && !guard.demanded && !names_us(&request, &doors.hosts) {
-        let message = "the Host header must be an address or a configured name";
+    if peer == Peer::Tcp && !guard.demanded && !names_us(&request) {
+        let message = "the Host header must be an address or localhost";
         return error(StatusCode::FORBIDDEN, "host_not_allowed", message);
     }
     // they hold no data, and a browser sends no token when it opens a page
@@ -212,21 +214,19 @@ pub(super) fn answer(
 }
 
 /// Every name the request calls us by must be ours. None at all is HTTP/1.0 and no browser.
-fn names_us<B>(request: &Request<B>, hosts: &[String]) -> bool {
+fn names_us<B>(request: &Request<B>) -> bool {
     let authority = request.uri().authority().map(Authority::as_str);
     let headers = request.headers().get_all(HOST).iter().map(|value| value.to_str().ok());
     authority.map(Some).into_iter().chain(headers).all(|name| {
         name.and_then(|name| name.parse::<Authority>().ok())
-            .is_some_and(|authority| is_ours(authority.host(), hosts))
+            .is_some_and(|authority| is_ours(authority.host()))
     })
 }
 
-fn is_ours(host: &str, hosts: &[String]) -> bool {
+fn is_ours(host: &str) -> bool {
     let name = host.strip_suffix('.').unwrap_or(host);
     let bare = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(name);
-    bare.parse::<IpAddr>().is_ok()
-        || name.eq_ignore_ascii_case("localhost")
-        || hosts.iter().any(|known| name.eq_ignore_ascii_case(known))
+    bare.parse::<IpAddr>().is_ok() || name.eq_ignore_ascii_case("localhost")
 }
 
 #[cfg(test)]
@@ -235,14 +235,11 @@ mod tests {
 
     #[test]
     fn only_our_names() {
-        let hosts = ["sidecar.internal".to_owned()];
-        for host in
-            ["127.0.0.1", "[::1]", "10.1.2.3", "LocalHost", "localhost.", "Sidecar.internal"]
-        {
-            assert!(is_ours(host, &hosts), "{host}");
+        for host in ["127.0.0.1", "[::1]", "10.1.2.3", "LocalHost", "localhost."] {
+            assert!(is_ours(host), "{host}");
         }
         for host in ["evil.example", "localhost.evil.example", "127.0.0.1.nip.io", "", "[::1"] {
-            assert!(!is_ours(host, &hosts), "{host}");
+            assert!(!is_ours(host), "{host}");
         }
     }
 }

@@ -92,7 +92,7 @@ fn start(listeners: Vec<Listener>, doors: Doors) -> io::Result<()> {
             Listener::Tls(listener, shake) => {
                 let listener = TcpListener::from_std(listener)?;
                 spawn_local(async move {
-                    door.accept(async || Ok(shake(tcp(&listener).await?)), Peer::Tcp).await;
+                    door.accept(async || Ok(shake(tcp(&listener).await?)), Peer::Tls).await;
                 });
             }
             Listener::Unix(listener) => {

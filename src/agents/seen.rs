@@ -22,6 +22,8 @@ pub struct Seen {
     pub sans: Vec<San>,
     /// `10.0.0.7`, or `uid:1000`
     pub address: Name,
+    /// It is encrypted as far as us.
+    pub tls: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,7 +52,8 @@ impl Seen {
             Origin::Tcp(ip) => ip.to_canonical().to_string().into(),
             Origin::Unix { uid, .. } => format!("uid:{uid}").into(),
         };
-        Self { origin, sans: sans.filter_map(San::new).take(MOST_SANS).collect(), address }
+        let sans = sans.filter_map(San::new).take(MOST_SANS).collect();
+        Self { origin, sans, address, tls: false }
     }
 
     /// Whether it comes from one of these networks.

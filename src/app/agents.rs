@@ -9,7 +9,7 @@ use crate::limits::Limits;
 use crate::limits::book::{Fullest, LaneLine, LimitLine, QueueLine};
 use crate::limits::pace::State;
 use crate::snapshot::Snapshot;
-use crate::telemetry::metrics::{LimitUse, Metrics};
+use crate::telemetry::metrics::{LimitUse, Metrics, PoolGauges};
 use crate::telemetry::view::{AgentView, AgentsView, LaneView, LimitView, PaceView, QueueView};
 
 const MILLION: u64 = 1_000_000;
@@ -135,16 +135,22 @@ pub fn used(limits: &Limits) -> Vec<LimitUse> {
         .collect()
 }
 
-/// Puts queues and lanes into the gauges.
+/// Puts queues and lanes into the gauges. Calls may still wait for an upstream that a reload removed.
 pub fn show_queues(limits: &Limits, snapshot: &Snapshot, metrics: &Metrics) {
     let (queues, lanes, now) = limits.with(|book, now| (book.queues(now), book.lanes(), now.at));
     metrics.lanes_are(lanes.iter().map(lane).collect());
-    for upstream in &snapshot.upstreams {
-        let Some(queue) = queues.get(upstream.pool) else { continue };
-        let gauges = &upstream.shared.gauges;
+    let wait = |gauges: &PoolGauges, queue: &QueueLine| {
         for (class, waiting) in Class::ALL.into_iter().zip(queue.waiting) {
             gauges.queued(class).store(i64::try_from(waiting).unwrap_or(i64::MAX), Relaxed);
         }
+    };
+    for (pool, queue) in queues.iter().enumerate() {
+        let Some(upstream) = snapshot.upstreams.iter().find(|one| one.pool == pool) else {
+            wait(&metrics.pool(&queue.upstream), queue);
+            continue;
+        };
+        let gauges = &upstream.shared.gauges;
+        wait(gauges, queue);
         let slots = queue.slots.map_or(0, |slots| i64::try_from(slots).unwrap_or(i64::MAX));
         gauges.slots.store(slots, Relaxed);
         let paused = |pace: &&State| pace.paused_until.is_some_and(|until| until > now);

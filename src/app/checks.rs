@@ -7,6 +7,7 @@ use std::time::Instant;
 use tokio::task::AbortHandle;
 
 use crate::snapshot::Snapshot;
+use crate::telemetry::metrics::Metrics;
 use crate::upstream::health::watch;
 use crate::upstream::pool::Pools;
 
@@ -19,9 +20,12 @@ pub struct Checks {
 
 impl Checks {
     /// Starts those of a new policy and ends those of the old one, and shows how backends are.
-    pub fn follow(&mut self, snapshot: &Arc<Snapshot>, pools: &Rc<Pools>) {
+    pub fn follow(&mut self, snapshot: &Arc<Snapshot>, pools: &Rc<Pools>, metrics: &Metrics) {
         let now = Instant::now();
         snapshot.upstreams.iter().for_each(|upstream| upstream.show(now));
+        // each time: calls of the policy before may still find things out
+        metrics
+            .clear_removed(|name| snapshot.upstreams.iter().any(|one| *one.config.name == *name));
         if self.of.as_ref().is_some_and(|of| Arc::ptr_eq(of, snapshot)) {
             return;
         }

@@ -105,7 +105,6 @@ impl Parts<'_> {
             tasks: shown.door(),
             keys: keys(shared.lasting.store.as_ref()),
             guard,
-            hosts: Vec::new(),
         }
     }
 }

@@ -314,7 +314,7 @@ impl Shift {
                     tasks.sweep(now_ms());
                 }
                 if self.seat.me == 0 {
-                    checks.follow(&snapshot, &worker.pools);
+                    checks.follow(&snapshot, &worker.pools, &worker.metrics);
                 }
                 self.follow(&mut known, &snapshot);
             }

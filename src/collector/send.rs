@@ -7,7 +7,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::StartError;
 use crate::config::{self, Http2, Otlp, OtlpProtocol, Pool};
-use crate::telemetry::otlp::{Rejected, rejected};
+use crate::io::base64;
+use crate::telemetry::otlp::{Rejected, rejected, retry_delay};
 use crate::upstream::connect::Connector;
 use crate::upstream::post::{Posted, Poster};
 use crate::wire::quota;
@@ -118,11 +119,16 @@ fn over_http(posted: &Posted) -> Answer {
 
 fn over_grpc(posted: &Posted) -> Answer {
     const STATUS: HeaderName = HeaderName::from_static("grpc-status");
+    const DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
     let Posted { status, headers, trailers, body } = posted;
     // a refusal may be all in the head
-    let code = trailers.get(STATUS).or_else(|| headers.get(STATUS));
-    let code = code.and_then(|code| code.to_str().ok()).and_then(|code| code.parse::<u8>().ok());
+    let said = |name| trailers.get(&name).or_else(|| headers.get(&name))?.to_str().ok();
+    let code = said(STATUS).and_then(|code| code.parse::<u8>().ok());
     let Some(code) = code else {
+        if status.is_success() {
+            // UNKNOWN
+            return Answer::Never("no gRPC status".to_owned());
+        }
         // no gRPC: something between us and it
         return over_http(&Posted {
             status: *status,
@@ -132,14 +138,31 @@ fn over_grpc(posted: &Posted) -> Answer {
         });
     };
     let why = || format!("gRPC status {code}");
+    let delay = said(DETAILS).and_then(details).and_then(|details| retry_delay(&details));
+    // who says no time leaves it to us
+    let after = || match delay.filter(|delay| !delay.is_zero()) {
+        Some(delay) => Some(delay.min(LONGEST_HINT)),
+        None => hint(headers),
+    };
     match code {
         0 => Answer::Taken { rejected: body.get(5..).and_then(rejected) },
         // CANCELLED, DEADLINE_EXCEEDED, ABORTED, OUT_OF_RANGE, UNAVAILABLE, DATA_LOSS
-        1 | 4 | 10 | 11 | 14 | 15 => Answer::Later { why: why(), after: hint(headers) },
+        1 | 4 | 10 | 11 | 14 | 15 => Answer::Later { why: why(), after: after() },
         // RESOURCE_EXHAUSTED can be got over only where the collector says when
-        8 if trailers.contains_key("grpc-status-details-bin") => Answer::later(why()),
+        8 if delay.is_some() => Answer::Later { why: why(), after: after() },
         _ => Answer::Never(why()),
     }
+}
+
+/// Binary values are base64, which may lack its padding.
+fn details(text: &str) -> Option<Vec<u8>> {
+    let bare = text.trim_end_matches('=');
+    let missing = match bare.len() % 4 {
+        2 => "==",
+        3 => "=",
+        _ => "",
+    };
+    base64::decode(&format!("{bare}{missing}"))
 }
 
 fn hint(headers: &HeaderMap) -> Option<Duration> {
@@ -200,14 +223,48 @@ mod tests {
         for code in ["2", "3", "5", "7", "8", "12", "13", "16"] {
             assert!(matches!(of(code), Answer::Never(_)), "{code}");
         }
-        let when = [("grpc-status", "8"), ("grpc-status-details-bin", "CAgSBA")];
-        assert!(matches!(over_grpc(&posted(200, &[], &when, b"")), Answer::Later { .. }));
         // in the head alone, and by something that speaks no gRPC
         assert!(matches!(
             over_grpc(&posted(200, &[("grpc-status", "14")], &[], b"")),
             Answer::Later { .. }
         ));
         assert!(matches!(over_grpc(&posted(503, &[], &[], b"")), Answer::Later { .. }));
+        assert!(matches!(over_grpc(&posted(200, &[], &[], b"<html>")), Answer::Never(_)));
+        assert!(matches!(of("OK"), Answer::Never(_)));
+    }
+
+    #[test]
+    fn a_collector_that_has_no_room_is_asked_again_when_it_says() {
+        let said = |code: &'static str, details| {
+            let pairs = [("grpc-status", code), ("grpc-status-details-bin", details)];
+            let in_head = over_grpc(&posted(200, &pairs, &[], b""));
+            assert_eq!(over_grpc(&posted(200, &[], &pairs, b"")), in_head);
+            match in_head {
+                Answer::Later { after, .. } => Some(after),
+                _ => None,
+            }
+        };
+        let after = |millis| Some(Some(Duration::from_millis(millis)));
+        // a status with the text "full", and a RetryInfo of 7.5 s; with and without padding
+        let padded = "CAgSBGZ1bGwaNgoodHlwZS5nb29nbGVhcGlzLmNvbS9nb29nbGUucnBjLlJldHJ5SW5mbxIKCggIBxCAyrXuAQ==";
+        assert_eq!(said("8", padded), after(7500));
+        assert_eq!(said("8", padded.trim_end_matches('=')), after(7500));
+        assert_eq!(said("14", padded), after(7500));
+        // 7 s behind a Help; an hour, which is cut; no time; five seconds less than none
+        let late = "CAgSBGZ1bGwaJwojdHlwZS5nb29nbGVhcGlzLmNvbS9nb29nbGUucnBjLkhlbHASABowCih0eXBlLmdvb2dsZWFwaXMuY29tL2dvb2dsZS5ycGMuUmV0cnlJbmZvEgQKAggH";
+        assert_eq!(said("8", late), after(7000));
+        let hour =
+            "CAgSBGZ1bGwaMQoodHlwZS5nb29nbGVhcGlzLmNvbS9nb29nbGUucnBjLlJldHJ5SW5mbxIFCgMIkBw";
+        assert_eq!(said("8", hour), after(60_000));
+        let unsaid = "CAgSBGZ1bGwaLAoodHlwZS5nb29nbGVhcGlzLmNvbS9nb29nbGUucnBjLlJldHJ5SW5mbxIA";
+        assert_eq!(said("8", unsaid), Some(None));
+        let negative = "CAgSBGZ1bGwaOQoodHlwZS5nb29nbGVhcGlzLmNvbS9nb29nbGUucnBjLlJldHJ5SW5mbxINCgsI+///////////AQ";
+        assert_eq!(said("8", negative), Some(None));
+        // a Help alone, nothing, and no base64
+        for none in ["CAgaJwojdHlwZS5nb29nbGVhcGlzLmNvbS9nb29nbGUucnBjLkhlbHASAA", "", "%"] {
+            assert_eq!(said("8", none), None, "{none}");
+        }
+        assert_eq!(said("14", "%"), Some(None));
     }
 
     #[test]

@@ -34,7 +34,7 @@ pub fn of(stream: &Stream, peer: Peer) -> Seen {
     };
     let cert = leaf.and_then(|leaf| EndEntityCert::try_from(leaf).ok());
     let names = cert.iter().flat_map(|cert| cert.valid_dns_names().chain(cert.valid_uri_names()));
-    Seen::new(origin, names)
+    Seen { tls: matches!(stream, Stream::ServerTls(_)), ..Seen::new(origin, names) }
 }
 
 /// How the process calls itself, as visible characters and spaces.

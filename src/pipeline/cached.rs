@@ -6,7 +6,7 @@
 //! have come while it stood in line.
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use http::{HeaderValue, request};
 
@@ -55,7 +55,7 @@ impl Asking<'_> {
 
     /// Answers it, as a policy caches it.
     pub async fn look(mut self, mut lookup: Box<Lookup>) -> Result<Reply, Refusal> {
-        let now = SystemTime::now();
+        let (now, begun) = (SystemTime::now(), Instant::now());
         self.record.looks();
         let mut found = lookup.peek(self.worker, now);
         if found.is_none() {
@@ -64,7 +64,7 @@ impl Asking<'_> {
         if found.is_none() {
             found = self.look_around(&mut lookup).await;
         }
-        self.record.has_looked();
+        self.record.searched(begun.elapsed());
         if let Some(found) = found {
             return self.spared(found, &lookup).await;
         }

@@ -154,7 +154,7 @@ async fn answered(mut production: Production, sent: Sent, asked: &[usize]) -> Op
     };
     let mut meter = (form != Form::Opaque).then(|| Meter::new(kind, form));
     if let Some(meter) = &mut meter {
-        meter.whole(&body);
+        meter.whole(&body, false);
     }
     let counted = meter.as_ref().and_then(Meter::usage);
     let outcome = outcome(status, meter.as_ref());

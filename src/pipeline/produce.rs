@@ -324,7 +324,7 @@ impl Answering {
         let Some(meter) = &mut self.meter else { return true };
         let counted = Counted::of(meter);
         if self.body.ended() && self.untouched {
-            meter.whole(data);
+            meter.whole(data, self.tab.trace.borrow().spans.is_some());
         } else {
             if std::mem::take(&mut self.untouched) && numbers_events(data) {
                 self.ticket.end_beats();

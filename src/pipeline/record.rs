@@ -49,6 +49,8 @@ struct Facts {
     method: Method,
     path: http::Uri,
     user_agent: Option<HeaderValue>,
+    /// Its connection is safe.
+    tls: bool,
     route: Option<Routed>,
     kind: Kind,
     model: Option<Rc<str>>,
@@ -70,6 +72,8 @@ struct Facts {
     request_bytes: u64,
     response_bytes: u64,
     queued: Duration,
+    /// How long the cache was searched, if it was.
+    searched: Option<Duration>,
     /// When our own time began to run: the request was complete.
     ready: Instant,
     sent: Option<Instant>,
@@ -81,10 +85,8 @@ struct Facts {
     who: Option<Rc<Identity>>,
     /// What limits made of it; boxed, for most calls have none.
     held: Option<Box<Holding>>,
-    /// What the cache made of it, since when it was asked, and how long that took.
+    /// What the cache made of it.
     kept: Kept,
-    looks: Option<Instant>,
-    looked: Option<Duration>,
     /// What a limit has counted.
     settled: Option<Settled>,
     trace: Begun,
@@ -121,6 +123,7 @@ impl Record {
             method: head.method.clone(),
             path: head.uri.clone(),
             user_agent: head.headers.get(header::USER_AGENT).cloned(),
+            tls: caller.seen.tls,
             route: None,
             kind: Kind::Other,
             model: None,
@@ -137,6 +140,7 @@ impl Record {
             request_bytes: 0,
             response_bytes: 0,
             queued: Duration::ZERO,
+            searched: None,
             ready: started,
             sent: None,
             arrived: None,
@@ -147,8 +151,6 @@ impl Record {
             who: None,
             held: None,
             kept: Kept::default(),
-            looks: None,
-            looked: None,
             settled: None,
             trace: tracer.map_or(Begun::No, begin),
         };
@@ -219,10 +221,10 @@ impl Record {
     pub fn timing(&self) -> Option<HeaderValue> {
         let facts = self.facts.as_ref()?;
         let upstream = facts.sent.zip(facts.arrived);
-        if upstream.is_none() && facts.looked.is_none() {
+        if upstream.is_none() && (facts.searched.is_none() || facts.refused.is_some()) {
             return None;
         }
-        let mut text = Vec::with_capacity(80);
+        let mut text = Vec::with_capacity(112);
         let mut part = |name: &str, time: Duration| {
             text.extend_from_slice(name.as_bytes());
             let mut number = itoa::Buffer::new();
@@ -232,8 +234,8 @@ impl Record {
             text.extend_from_slice(&[b'.', b'0' + hundredths / 10, b'0' + hundredths % 10]);
         };
         part("queue;dur=", facts.queued);
-        if let Some(looked) = facts.looked {
-            part(", cache;dur=", looked);
+        if let Some(searched) = facts.searched {
+            part(", cache;dur=", searched);
         }
         if let Some((sent, arrived)) = upstream {
             part(", upstream;dur=", arrived.saturating_duration_since(sent));
@@ -284,6 +286,9 @@ impl Record {
         self.note(|facts| {
             facts.usage = meter.usage();
             facts.content_events = meter.content_events();
+            if let Some((trace, model)) = facts.trace().zip(meter.model()) {
+                trace.answered_by(model);
+            }
         });
     }
 

@@ -281,7 +281,7 @@ impl Streamed {
         if let Some(meter) = &mut self.meter {
             let counted = Counted::of(meter);
             if self.body.ended() && self.untouched {
-                meter.whole(data);
+                meter.whole(data, self.record.as_ref().is_some_and(Record::is_traced));
             } else {
                 if std::mem::take(&mut self.untouched) && numbers_events(data) {
                     self.ticket.end_beats();

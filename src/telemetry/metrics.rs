@@ -70,8 +70,10 @@ pub struct Finished<'a> {
     pub outcome: Outcome,
     /// As the request named it; empty for none.
     pub model: &'a str,
-    /// `gen_ai.operation.name`; empty for a call that is no inference.
+    /// `gen_ai.operation.name`, or our own word where there is none.
     pub operation: &'static str,
+    /// It asks a model for something, and for no list or count.
+    pub inference: bool,
     pub duration: Duration,
     /// Until the first byte of upstream's answer.
     pub first_byte: Option<Duration>,
@@ -209,7 +211,7 @@ impl Metrics {
             connections_accepted: AtomicU64::new(0),
             connections_refused: Reasons::new(),
             gate_refusals: Reasons::new(),
-            refusals: Reasons::new(),
+            refusals: Reasons::with_room(counters::REFUSALS),
             reloads_ok: AtomicU64::new(0),
             reloads_failed: AtomicU64::new(0),
             reload_succeeded: AtomicBool::new(true),
@@ -332,16 +334,6 @@ impl Metrics {
     /// A connection that was closed before it could ask (`limit`, `tls`, …).
     pub fn connection_refused(&self, reason: &'static str) {
         self.shared.connections_refused.add([reason]);
-    }
-
-    /// The gate turned a request away.
-    pub fn gate_refused(&self, reason: &'static str) {
-        self.shared.gate_refusals.add([reason]);
-    }
-
-    /// An answer that upstream did not give: who is at fault (`agent`, `us`, `upstream`) and why.
-    pub fn refused(&self, source: &'static str, reason: &'static str) {
-        self.shared.refusals.add([source, reason]);
     }
 
     /// A reload was tried.

@@ -16,7 +16,7 @@ mod span;
 #[cfg(test)]
 mod tests;
 
-pub use self::envelope::{Envelope, Rejected, rejected};
+pub use self::envelope::{Envelope, Rejected, rejected, retry_delay};
 pub use self::near::{Block, Settings, Tracer, blocks};
 pub use self::points::Chunk;
 pub use self::span::Ended;

@@ -113,6 +113,8 @@ pub struct Told {
     pub looked: Option<(Instant, Option<Instant>)>,
     /// What it asks, where that is shown.
     pub asks: Option<Bytes>,
+    /// The model that answered, as the answer names it.
+    pub answered_by: Option<Box<str>>,
 }
 
 impl CallTrace {
@@ -166,6 +168,14 @@ impl CallTrace {
     /// What it asks, to be shown.
     pub fn asks(&self, body: &Bytes) {
         self.told.borrow_mut().asks = Some(body.clone());
+    }
+
+    /// The answer names its model.
+    pub fn answered_by(&self, model: &str) {
+        let known = &mut self.told.borrow_mut().answered_by;
+        if known.as_deref() != Some(model) {
+            *known = Some(model.into());
+        }
     }
 
     pub fn told(&self) -> std::cell::Ref<'_, Told> {

@@ -256,9 +256,10 @@ impl Meter {
     }
 
     /// Sees a body that is here as a whole, and finishes. The usual answer, an object whose usage
-    /// stands near its end and that holds no error, is not walked through for that.
-    pub fn whole(&mut self, body: &[u8]) {
-        if matches!(self.split, Split::Json(_)) && self.tally.peek(body) {
+    /// stands near its end and that holds no error, is not walked through for that, unless the name
+    /// of its model is `wanted`, too.
+    pub fn whole(&mut self, body: &[u8], wanted: bool) {
+        if !wanted && matches!(self.split, Split::Json(_)) && self.tally.peek(body) {
             self.tally.complete();
             return;
         }

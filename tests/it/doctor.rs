@@ -2,6 +2,7 @@
 //! who they say.
 use std::fs;
 use std::net::TcpListener;
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -46,10 +47,18 @@ async fn doctor(policy: &str, args: &[&str]) -> Told {
 }
 
 async fn run(policy: &[&str], args: &[&str]) -> Told {
+    trusting(None, policy, args).await
+}
+
+/// `store`: stands for the machine's own certificates.
+async fn trusting(store: Option<PathBuf>, policy: &[&str], args: &[&str]) -> Told {
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_tidegate"));
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("TIDEGATE_")) {
         command.env_remove(name);
     }
+    // a store of the machine's own without ours
+    command.env_remove("SSL_CERT_FILE").env_remove("SSL_CERT_DIR");
+    command.envs(store.map(|store| ("SSL_CERT_FILE", store)));
     command.arg("doctor").args(policy).args(args).arg("--json").env("KEY", CANARY);
     command.stdin(Stdio::null());
     let out = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
@@ -121,6 +130,24 @@ async fn keys_are_tried_only_when_told_to_and_never_shown() {
         let [asked] = &origin.take()[..] else { panic!("asked once") };
         assert_eq!((&*asked.method, &*asked.target), ("GET", "/v1/models"));
         assert_eq!(asked.get("authorization"), Some(format!("Bearer {CANARY}").as_str()));
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_says_nothing_good_of_a_key_is_told() {
+    for (dialect, head, want) in [
+        ("gemini", "400 Bad Request", "fail"),
+        ("openai", "400 Bad Request", "warn"),
+        ("gemini", "429 Too Many Requests", "warn"),
+        ("openai", "402 Payment Required", "warn"),
+        ("openai", "302 Found", "warn"),
+        ("openai", "404 Not Found", "skip"),
+    ] {
+        let origin = backend(head, 0).await;
+        let text = policy(&format!("url: '{}', key: '${{KEY}}'", origin.url()));
+        let told = doctor(&text.replace("openai", dialect), &["--keys"]).await;
+        assert_eq!(told.verdicts("upstreams"), [want], "{dialect} {head}: {}", told.json);
+        assert!(told.said("upstreams").contains(&head[..3]), "{}", told.json);
     }
 }
 

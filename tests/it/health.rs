@@ -120,3 +120,22 @@ async fn active_checks_take_an_address_out_and_back() {
     .await;
     assert_eq!(ask(app.addr, &get("/v1/models", "")).await.status, 200);
 }
+
+#[tokio::test]
+async fn an_upstream_that_a_reload_removed_is_in_no_trouble() {
+    let (origin, _) = moody(false).await;
+    let more = "concurrency: 3, retry: { attempts: 1 }, breaker: { failures: 5, open: 5m }";
+    let app = App::start(&policy(&[&origin], more));
+    for _ in 0..5 {
+        ask(app.addr, &post(CHAT, "", PLAIN)).await;
+    }
+    let up = |name: &str| app.count(name, &["upstream=\"up\""]);
+    until("it is seen", async || up("tidegate_upstream_slots") == 3).await;
+    assert_eq!(up("tidegate_upstream_breaker_state"), 2);
+    app.reload(&policy(&[&origin], more).replace("up:", "next:").replace("to: up", "to: next"))
+        .await;
+    until("its breaker is nobody's", async || up("tidegate_upstream_breaker_state") == 0).await;
+    until("its places are gone", async || up("tidegate_upstream_slots") == 0).await;
+    assert_eq!(app.count("tidegate_upstream_slots", &["upstream=\"next\""]), 3);
+    assert_eq!(up("tidegate_upstream_breaker_opened_total"), 1, "counters stay");
+}

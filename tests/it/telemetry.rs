@@ -3,6 +3,7 @@
 mod agents;
 mod figures;
 mod files;
+mod secure;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -54,7 +55,6 @@ fn start_on(mut more: Vec<Listener>) -> Admin {
         tasks: None,
         guard: Guard::default(),
         page: None,
-        hosts: vec!["sidecar.internal".to_owned()],
     };
     more.push(Listener::Tcp(TcpListener::bind("127.0.0.1:0").expect("a port")));
     let handle = admin::spawn(more, doors).expect("admin");
@@ -136,6 +136,7 @@ fn metrics_are_open_metrics() {
         outcome: Outcome::Complete,
         model: "m",
         operation: "chat",
+        inference: true,
         duration: Duration::from_millis(5),
         first_byte: None,
         first_token: None,
@@ -195,7 +196,7 @@ fn a_foreign_host_is_refused() {
         ("GET /state HTTP/1.1\r\nhost: \u{e9}\r\n", 403),
         ("GET /state HTTP/1.1\r\nhost: localhost:8081\r\n", 200),
         ("GET /state HTTP/1.1\r\nhost: [::1]:8081\r\n", 200),
-        ("GET /state HTTP/1.1\r\nhost: SIDECAR.internal:8081\r\n", 200),
+        ("GET /state HTTP/1.1\r\nhost: LocalHost.:8081\r\n", 200),
         ("GET /state HTTP/1.0\r\n", 200),
     ] {
         let answer = Answer::read(admin.send(&format!("{request}connection: close\r\n\r\n")));

@@ -48,7 +48,6 @@ impl Admin {
             guard,
             tasks: None,
             page: None,
-            hosts: Vec::new(),
         };
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();

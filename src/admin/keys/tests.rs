@@ -39,7 +39,6 @@ impl Admin {
             tasks: None,
             guard,
             page: None,
-            hosts: Vec::new(),
         };
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();

@@ -43,7 +43,6 @@ impl Admin {
             tasks: Some(TasksDoor { tasks: Arc::clone(&tasks) }),
             guard: Guard { tokens: vec![token], ..Guard::default() },
             page: None,
-            hosts: Vec::new(),
         };
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();

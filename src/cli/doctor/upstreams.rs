@@ -198,7 +198,9 @@ impl Visit<'_> {
         }
         let says = format!("{what}: {}, {}", shown(told.timing, told.answer), told.status.as_u16());
         match (self.key, told.status.as_u16()) {
-            (Some(_), 401 | 403) => {
+            // who is shown a wrong key by Gemini is told INVALID_ARGUMENT
+            (Some(_), 400) if self.upstream.dialect != Dialect::Gemini => untried(&says),
+            (Some(_), 400 | 401 | 403) => {
                 let says = format!("{says}: it does not take the key");
                 Finding::fail(CHECK, says, "a new key from its console, in the policy's `key`")
             }
@@ -211,9 +213,16 @@ impl Visit<'_> {
                 let says = format!("{says}: it is in trouble");
                 Finding::warn(CHECK, says, "look at its own log, or its status page")
             }
+            (Some(_), 300..500) => untried(&says),
             _ => Finding::ok(CHECK, says),
         }
     }
+}
+
+/// Neither taken nor refused: 402, 429, a redirect.
+fn untried(says: &str) -> Finding {
+    let says = format!("{says}: that does not say that it takes the key");
+    Finding::warn(CHECK, says, "ask it for its models with curl, and read what it answers")
 }
 
 fn shown(timing: Timing, answer: Duration) -> String {

@@ -233,7 +233,7 @@ pub async fn next(body: &mut ReplyBody) -> Option<Result<Bytes, ()>> {
 
 fn metered(object: &[u8]) -> Meter {
     let mut meter = Meter::new(Kind::Responses, Form::Json);
-    meter.whole(object);
+    meter.whole(object, false);
     meter
 }
 

@@ -95,6 +95,9 @@ impl Answering {
         let mut trace = self.tab.trace.borrow_mut();
         trace.usage = usage;
         trace.content_events = meter.map_or(0, Meter::content_events);
+        if let Some((spans, model)) = trace.spans.as_ref().zip(meter.and_then(Meter::model)) {
+            spans.answered_by(model);
+        }
         trace.settled = settled;
     }
 }

@@ -17,22 +17,15 @@ impl Record {
         self.facts.as_ref().and_then(|facts| facts.trace())
     }
 
+    pub fn is_traced(&self) -> bool {
+        self.trace().is_some()
+    }
+
     /// The cache is asked for it.
-    pub fn looks(&mut self) {
-        self.note(|facts| facts.looks = Some(Instant::now()));
+    pub fn looks(&self) {
         if let Some(trace) = self.trace() {
             trace.looks();
         }
-    }
-
-    /// It has been: what follows, if it has none, is no time of the cache's.
-    pub fn has_looked(&mut self) {
-        self.note(|facts| {
-            facts.looked = facts.looked.or_else(|| Some(facts.looks?.elapsed()));
-            if let Some(trace) = facts.trace() {
-                trace.looked();
-            }
-        });
     }
 
     /// For what is made of this call later: its own span.
@@ -92,6 +85,11 @@ impl Facts {
             unix_nanos: seen.unix_nanos,
             request_id: id,
             method: self.method.as_str(),
+            scheme: match (&self.took, self.tls) {
+                (Some(_), _) => "",
+                (None, true) => "https",
+                (None, false) => "http",
+            },
             path: self.path.path(),
             peer: &self.peer,
             user_agent: self.user_agent.as_ref().and_then(|value| value.to_str().ok()),

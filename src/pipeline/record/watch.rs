@@ -1,7 +1,7 @@
 //! How an upstream call goes, for whoever answers for it.
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Record;
 use crate::limits::book::Settled;
@@ -116,9 +116,19 @@ impl Watch for Record {
 }
 
 impl Record {
+    /// The cache was searched for so long; what it had is told later.
+    pub fn searched(&mut self, time: Duration) {
+        self.note(|facts| {
+            facts.searched = Some(time);
+            // a wait that follows is none of it
+            if let Some(trace) = facts.trace() {
+                trace.looked();
+            }
+        });
+    }
+
     /// What the cache had for the call, in a word.
     pub fn looked(&mut self, how: &'static str) {
-        self.has_looked();
         self.note(|facts| facts.kept.how = Some(how));
     }
 

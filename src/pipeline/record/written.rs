@@ -105,6 +105,7 @@ impl Facts {
             outcome,
             model: self.model.as_deref().unwrap_or(""),
             operation: self.kind.operation(),
+            inference: self.kind.counts(),
             duration: self.started.elapsed(),
             first_byte: self.arrived.map(since),
             first_token: self.first_token,

@@ -16,6 +16,7 @@ fn finished(model: &str) -> Finished<'_> {
         outcome: Outcome::Complete,
         model,
         operation: "chat",
+        inference: true,
         duration: Duration::from_micros(812_345),
         first_byte: Some(Duration::from_millis(90)),
         first_token: None,

@@ -2,8 +2,12 @@
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use super::Deadline;
+use super::{Deadline, Metrics};
 use crate::identity::Class;
+
+/// Room for refusals: there are some 95 of them (the gate's 32 faults, and the codes in
+/// `pipeline/refusal`).
+pub(super) const REFUSALS: usize = 128;
 
 /// Counters by `N` labels whose values are words of the program, so their number is bounded by
 /// the source code. Lock-free: slots are filled once and never move.
@@ -23,11 +27,16 @@ impl<const N: usize> Reasons<N> {
     const SLOTS: usize = 64;
 
     pub fn new() -> Self {
-        let slot = |_| Slot { labels: OnceLock::new(), count: AtomicU64::new(0) };
-        Self { slots: (0..Self::SLOTS).map(slot).collect(), other: AtomicU64::new(0) }
+        Self::with_room(Self::SLOTS)
     }
 
-    /// Counts one. Past 64 different label sets, under `other`.
+    /// For so many different label sets.
+    pub fn with_room(slots: usize) -> Self {
+        let slot = |_| Slot { labels: OnceLock::new(), count: AtomicU64::new(0) };
+        Self { slots: (0..slots).map(slot).collect(), other: AtomicU64::new(0) }
+    }
+
+    /// Counts one. Past the different label sets that there is room for, under `other`.
     pub fn add(&self, labels: [&'static str; N]) {
         for slot in &self.slots {
             // A slot that another thread fills at the same moment is compared like any other.
@@ -129,6 +138,14 @@ impl PoolGauges {
         }
     }
 
+    /// Its upstream is not in the policy any more: nothing is known of how it does, and there are no
+    /// bounds. Connections and calls that are left are counted to their end.
+    fn clear(&self) {
+        for gauge in [&self.breaker, &self.ejected, &self.keys_aside, &self.paused, &self.slots] {
+            gauge.store(0, Ordering::Relaxed);
+        }
+    }
+
     pub fn deadlines(&self) -> &Reasons<1> {
         &self.deadlines
     }
@@ -137,6 +154,24 @@ impl PoolGauges {
     pub(super) fn retries(&self) -> Vec<([&'static str; 1], u64)> {
         let fresh = (["stale_connection"], self.retried.load(Ordering::Relaxed));
         std::iter::once(fresh).chain(self.retries.read()).collect()
+    }
+}
+
+impl Metrics {
+    /// The gate turned a request away.
+    pub fn gate_refused(&self, reason: &'static str) {
+        self.shared.gate_refusals.add([reason]);
+    }
+
+    /// An answer that upstream did not give: who is at fault (`agent`, `us`, `upstream`) and why.
+    pub fn refused(&self, source: &'static str, reason: &'static str) {
+        self.shared.refusals.add([source, reason]);
+    }
+
+    /// Upstreams that a reload has removed are in no trouble, or alerts would go on for ever.
+    pub fn clear_removed(&self, stays: impl Fn(&str) -> bool) {
+        let pools = self.shared.pools.lock();
+        pools.iter().filter(|(name, _)| !stays(name)).for_each(|(_, gauges)| gauges.clear());
     }
 }
 

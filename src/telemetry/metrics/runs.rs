@@ -132,6 +132,7 @@ mod tests {
             outcome: Outcome::Complete,
             model: "m",
             operation: "chat",
+            inference: true,
             duration,
             first_byte: None,
             first_token: None,

@@ -75,9 +75,10 @@ impl Tally {
         self.response_bytes += call.response_bytes;
         self.content_events += call.content_events;
         self.kept.add(call);
-        // A call that we refused was no inference, unless that was after it had cost something.
-        let refused = call.outcome == Outcome::Refused && call.held.spend() == 0;
-        if !call.operation.is_empty() && !refused {
+        // A call that we refused was no inference, unless that was after something had been used: the
+        // tokens of a free model cost nothing.
+        let used = call.usage.is_some() || call.held.spend() > 0;
+        if used || call.inference && call.outcome != Outcome::Refused {
             self.models.add(call, names);
         }
     }
@@ -192,6 +193,7 @@ impl Models {
         model.spend_nano = model.spend_nano.saturating_add(call.held.spend());
         model.unpriced += u64::from(call.held.spend_nano.is_some() && !call.held.priced);
         match model.detail {
+            _ if !call.inference => {}
             Detail::Full => model.observe(call),
             Detail::Tokens => {
                 let other = self.other();

@@ -12,6 +12,7 @@ fn call(model: &str) -> Finished<'_> {
         outcome: Outcome::Complete,
         model,
         operation: "chat",
+        inference: true,
         duration: Duration::from_millis(1100),
         first_byte: Some(Duration::from_millis(90)),
         first_token: Some(Duration::from_millis(100)),
@@ -219,7 +220,8 @@ fn failures_are_told_apart() {
     let target = metrics.target("r", "u", "p");
     let late = Outcome::Deadline(Deadline::FirstByte);
     target.finished(&Finished { status: 504, outcome: late, usage: None, ..call("m") });
-    target.finished(&Finished { status: 429, outcome: Outcome::Refused, ..call("m") });
+    let refused = Finished { status: 429, outcome: Outcome::Refused, ..call("m") };
+    target.finished(&Finished { usage: None, ..refused });
     let text = scrape(&metrics);
     let labels = [("code", "504"), ("outcome", "deadline_first_byte")];
     assert_eq!(value(&text, "tidegate_requests_total", &labels), Some(1.0));
@@ -227,6 +229,20 @@ fn failures_are_told_apart() {
     let name = "gen_ai_client_operation_duration_seconds_count";
     assert_eq!(value(&text, name, &failed), Some(1.0));
     assert_eq!(value(&text, name, &[("error_type", "refused")]), None);
+}
+
+#[test]
+fn what_was_used_counts_and_only_inferences_are_timed() {
+    let metrics = Metrics::new();
+    let target = metrics.target("r", "u", "p");
+    let tokens = |kind| value(&scrape(&metrics), "tidegate_tokens_total", &[("type", kind)]);
+    let timed = || value(&scrape(&metrics), "gen_ai_client_operation_duration_seconds_count", &[]);
+    // a free model's stream, ended by a limit
+    target.finished(&Finished { outcome: Outcome::Refused, ..call("free") });
+    assert_eq!((tokens("output"), timed()), (Some(101.0), Some(1.0)));
+    let list = Finished { operation: "list_models", inference: false, ..call("free") };
+    target.finished(&Finished { usage: None, ..list });
+    assert_eq!((tokens("output"), timed()), (Some(101.0), Some(1.0)));
 }
 
 #[test]
@@ -340,6 +356,13 @@ fn reasons_past_the_bound_are_other() {
     assert_eq!(reasons.total(), 200);
     assert_eq!(reasons.read().len(), 65);
     assert!(reasons.read().contains(&(["other"], 72)));
+    let metrics = Metrics::new();
+    for word in &words {
+        metrics.refused("us", word);
+    }
+    let text = scrape(&metrics);
+    let last = value(&text, "tidegate_refusals_total", &[("reason", "w99")]);
+    assert_eq!(last, Some(1.0), "all words of refusals have room");
 }
 
 #[test]

@@ -1,4 +1,6 @@
 //! The messages around spans and metrics, and what a collector answers.
+use std::time::Duration;
+
 use super::names::SCHEMA;
 use super::near::Block;
 use super::points::{self, Chunk};
@@ -93,4 +95,44 @@ pub fn rejected(answer: &[u8]) -> Option<Rejected> {
         }
     }
     (rejected.count > 0 || !rejected.why.is_empty()).then_some(rejected)
+}
+
+/// When to come back, from a `google.rpc.Status` with a `google.rpc.RetryInfo` among its details. `None`:
+/// it has none; zero where that says no time.
+/// <https://github.com/googleapis/googleapis/blob/master/google/rpc/error_details.proto>
+pub fn retry_delay(status: &[u8]) -> Option<Duration> {
+    let info = proto::fields(status).find_map(|field| match field {
+        (3, Value::Bytes(detail)) => retry_info(detail),
+        _ => None,
+    })?;
+    let mut delay = Duration::ZERO;
+    for (field, value) in proto::fields(info) {
+        let (1, Value::Bytes(time)) = (field, value) else { continue };
+        for part in proto::fields(time) {
+            // a negative number is one of 64 bits: no time at all
+            match part {
+                (1, Value::Number(seconds)) if i64::try_from(seconds).is_ok() => {
+                    delay = Duration::new(seconds, delay.subsec_nanos());
+                }
+                (2, Value::Number(nanos)) if nanos < 1_000_000_000 => {
+                    delay = Duration::new(delay.as_secs(), nanos as u32);
+                }
+                _ => {}
+            }
+        }
+    }
+    Some(delay)
+}
+
+/// What is in a `google.protobuf.Any`, where that is of our type.
+fn retry_info(any: &[u8]) -> Option<&[u8]> {
+    let (mut ours, mut value) = (false, &[][..]);
+    for field in proto::fields(any) {
+        match field {
+            (1, Value::Bytes(name)) => ours = name.ends_with(b"/google.rpc.RetryInfo"),
+            (2, Value::Bytes(bytes)) => value = bytes,
+            _ => {}
+        }
+    }
+    ours.then_some(value)
 }

@@ -1,12 +1,16 @@
-//! Names of the conventions, as they are today; nothing else in `otlp` names one that is not ours.
+//! Names of the conventions; nothing else in `otlp` names one that is not ours.
 //!
-//! `GenAI` (<https://github.com/open-telemetry/semantic-conventions-genai>, in development: its names
-//! still change) and HTTP (<https://opentelemetry.io/docs/specs/semconv/http/>, stable).
+//! HTTP (<https://opentelemetry.io/docs/specs/semconv/http/>, stable) and `GenAI`, in development, as
+//! the release 1.42 has them. Metrics keep these names, which dashboards know, while the `GenAI`
+//! conventions go on in a repository of their own that has no release yet
+//! (<https://github.com/open-telemetry/semantic-conventions-genai>). Of spans, `CACHE_WRITE_TOKENS` is
+//! from there: 1.42 says `cache_creation`.
 
 pub(super) const SCHEMA: &str = "https://opentelemetry.io/schemas/1.42.0";
 
 pub(super) const METHOD: &str = "http.request.method";
 pub(super) const STATUS: &str = "http.response.status_code";
+pub(super) const SCHEME: &str = "url.scheme";
 pub(super) const PATH: &str = "url.path";
 pub(super) const CLIENT: &str = "client.address";
 pub(super) const USER_AGENT: &str = "user_agent.original";
@@ -17,6 +21,7 @@ pub(super) const ERROR: &str = "error.type";
 pub(super) const OPERATION: &str = "gen_ai.operation.name";
 pub(super) const PROVIDER: &str = "gen_ai.provider.name";
 pub(super) const MODEL: &str = "gen_ai.request.model";
+pub(super) const ANSWERED_BY: &str = "gen_ai.response.model";
 pub(super) const STREAM: &str = "gen_ai.request.stream";
 pub(super) const CONVERSATION: &str = "gen_ai.conversation.id";
 pub(super) const INPUT_TOKENS: &str = "gen_ai.usage.input_tokens";

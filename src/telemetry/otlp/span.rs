@@ -36,6 +36,8 @@ pub struct Ended<'a> {
     pub unix_nanos: u64,
     pub request_id: &'a str,
     pub method: &'a str,
+    /// `http`, `https`; empty for a call that nobody sent.
+    pub scheme: &'static str,
     /// Without the query: queries carry keys.
     pub path: &'a str,
     pub peer: &'a str,
@@ -58,6 +60,7 @@ pub(super) struct Memos {
     team: Memo,
     session: Memo,
     model: Memo,
+    answered_by: Memo,
 }
 
 #[derive(Debug, Default)]
@@ -197,7 +200,7 @@ fn root(out: &mut Out, memos: &mut Memos, ended: &Ended<'_>, told: &Told) {
     name(out, [method, ended.route]);
     text(out, ATTRIBUTE, said::METHOD, if method == "HTTP" { "_OTHER" } else { method });
     text(out, ATTRIBUTE, said::PATH, memos.path.show(ended.path));
-    text(out, ATTRIBUTE, "url.scheme", "http");
+    some(out, said::SCHEME, ended.scheme);
     whole(out, ATTRIBUTE, said::STATUS, call.status.into());
     text(out, ATTRIBUTE, said::CLIENT, without_port(ended.peer));
     if let Some(agent) = ended.user_agent {
@@ -261,9 +264,12 @@ fn client(
     let until = attempt.ended.unwrap_or_else(left);
     span(out, ended, (attempt.span, trace.span), CLIENT, (*begun, until));
     let model = goes.model.as_deref().unwrap_or_else(|| memos.model.show(call.model));
-    let operation = if call.operation.is_empty() { ended.method } else { call.operation };
-    name(out, [operation, model]);
-    some(out, said::OPERATION, call.operation);
+    if call.inference {
+        name(out, [call.operation, model]);
+        text(out, ATTRIBUTE, said::OPERATION, call.operation);
+    } else {
+        name(out, [known_method(ended.method), ""]);
+    }
     some(out, said::PROVIDER, &goes.provider);
     some(out, said::MODEL, model);
     if call.stream {
@@ -283,6 +289,11 @@ fn client(
     some(out, said::ERROR, error);
     if shows {
         some(out, said::CONVERSATION, memos.session.show(call.who.session));
+        some(
+            out,
+            said::ANSWERED_BY,
+            memos.answered_by.show(told.answered_by.as_deref().unwrap_or("")),
+        );
         usage(out, call);
         let waited = call.first_token.map(|after| (ended.started + after).duration_since(*begun));
         if let Some(waited) = waited {
@@ -316,7 +327,7 @@ fn first_token(out: &mut Out, ended: &Ended<'_>, after: Option<Duration>) {
 
 /// What was asked, where the policy wants it shown.
 fn asks(out: &mut Out, ended: &Ended<'_>, told: &Told) {
-    let body = told.asks.as_ref().filter(|_| !ended.call.operation.is_empty());
+    let body = told.asks.as_ref().filter(|_| ended.call.inference);
     if let Some(messages) = body.and_then(|body| content::messages(body)) {
         text(out, ATTRIBUTE, said::INPUT_MESSAGES, &messages);
     }

@@ -70,6 +70,7 @@ fn call(trace: &CallTrace) -> Finished<'static> {
         outcome: Outcome::Complete,
         model: "gpt-4o",
         operation: "chat",
+        inference: true,
         duration: Duration::from_millis(900),
         first_byte: Some(Duration::from_millis(90)),
         first_token: Some(Duration::from_millis(100)),
@@ -97,6 +98,7 @@ fn ended<'a>(call: &'a Finished<'a>, trace: &'a CallTrace, started: Instant) -> 
         unix_nanos: 2_000_000_000,
         request_id: "req_1",
         method: "POST",
+        scheme: "https",
         path: "/v1/chat/completions/sk-abcdefghij0123",
         peer: "[::1]:5000",
         user_agent: Some("test/1"),
@@ -131,6 +133,7 @@ fn a_call_is_a_tree_of_spans() {
     let (second, _) =
         trace.attempt(goes(Some("mini")), started + Duration::from_millis(2)).unwrap();
     trace.answers(second, 200);
+    trace.answered_by("mini-2026-01-31");
     trace.waited(started);
     trace.looks();
     trace.looked();
@@ -155,6 +158,7 @@ fn a_call_is_a_tree_of_spans() {
     assert_eq!((root.number(7), root.number(8)), (1_100_000_000, 2_000_000_000));
     let said = root.attributes(9);
     assert_eq!(said["http.response.status_code"], "200");
+    assert_eq!(said["url.scheme"], "https");
     assert_eq!(said["url.path"], "/v1/chat/completions/***");
     assert_eq!(
         (said["client.address"].as_str(), said["tidegate.agent"].as_str()),
@@ -170,6 +174,7 @@ fn a_call_is_a_tree_of_spans() {
         ("gen_ai.operation.name", "chat"),
         ("gen_ai.provider.name", "openai"),
         ("gen_ai.request.model", "mini"),
+        ("gen_ai.response.model", "mini-2026-01-31"),
         ("gen_ai.request.stream", "1"),
         ("gen_ai.conversation.id", "s-1"),
         ("gen_ai.usage.input_tokens", "12"),
@@ -202,6 +207,24 @@ fn a_call_without_an_answer_has_its_failure() {
     let said = all[0].attributes(9);
     assert_eq!(said["error.type"], "upstream_broken");
     assert_eq!(said["http.request.method"], "_OTHER");
+}
+
+#[test]
+fn what_is_no_inference_is_called_by_its_method() {
+    let (trace, started) = (sampled(), Instant::now());
+    let (upstream, provider) = ("openai".into(), "openai".into());
+    let goes = Goes { upstream, provider, model: None, host: None, port: 0 };
+    let (first, _) = trace.attempt(goes, started).unwrap();
+    trace.answers(first, 200);
+    trace.asks(&bytes::Bytes::from_static(br#"{"messages":[{"content":"Hi"}]}"#));
+    let call = Finished { operation: "other", inference: false, usage: None, ..call(&trace) };
+    let ended = Ended { method: "PUT", scheme: "", ..ended(&call, &trace, started) };
+    let all = spans(&ended);
+    assert_eq!(all[1].name(5), "PUT");
+    let said = all[1].attributes(9);
+    assert!(!said.contains_key("gen_ai.operation.name"));
+    assert!(!said.contains_key("gen_ai.input.messages"), "a body that nobody understands");
+    assert!(!all[0].attributes(9).contains_key("url.scheme"));
 }
 
 #[test]

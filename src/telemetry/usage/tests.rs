@@ -15,6 +15,7 @@ fn call() -> Finished<'static> {
         outcome: Outcome::Complete,
         model: "fast",
         operation: "chat",
+        inference: true,
         duration: Duration::from_micros(1500),
         first_byte: None,
         first_token: None,

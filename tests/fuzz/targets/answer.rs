@@ -69,7 +69,7 @@ fn unfolded(kind: Kind, body: &[u8], tree: &Tree) {
     }
     assert_eq!(text(kind, json, body), text(kind, stream, &made.body), "{}", show());
     let mut plain = Meter::new(kind, json);
-    plain.whole(body);
+    plain.whole(body, false);
     let mut streamed = Meter::new(kind, stream);
     streamed.push(&made.body);
     streamed.finish();

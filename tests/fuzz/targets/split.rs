@@ -160,7 +160,7 @@ fn meter(letter: u8, form: Form, data: &[u8], pieces: &[&[u8]]) {
     let plain = || json::Tree::read(data).is_some_and(|tree| !tree.repeats());
     if form == Form::Json && plain() {
         let mut whole = Meter::new(kind, form);
-        whole.whole(data);
+        whole.whole(data, false);
         assert_eq!((whole.usage(), whole.ending()), (once.usage(), once.ending()));
     }
 }

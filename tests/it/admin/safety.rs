@@ -159,8 +159,8 @@ async fn the_environment_says_the_token_of_an_instance() {
     assert_eq!(ask(app.admin, "GET /state", &bearer(TOKEN)).0, 200);
 }
 
-/// The status of `/state` over TLS, with a certificate or without.
-async fn over_tls(port: u16, ca: &Authority, pair: Option<&Pair>) -> Option<u16> {
+/// The status of `/state` over TLS, asked for by a name, with a certificate or without.
+async fn over_tls(port: u16, ca: &Authority, pair: Option<&Pair>, name: &str) -> Option<u16> {
     let tls = UpstreamTls {
         ca: Some(ca.ca()),
         cert: pair.map(|pair| pair.cert.clone()),
@@ -176,8 +176,9 @@ async fn over_tls(port: u16, ca: &Authority, pair: Option<&Pair>) -> Option<u16>
         path: "".into(),
     };
     let mut stream = connector.connect(&to).await.ok()?.stream;
-    let request = b"GET /state HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
-    stream.write_all(request).await.ok()?;
+    let request =
+        format!("GET /state HTTP/1.1\r\nhost: {name}:{port}\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.ok()?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).await.ok()?;
     text(&answer).get(9..12)?.parse().ok()
@@ -200,9 +201,11 @@ async fn a_client_certificate_opens_a_far_door() {
     let mut sidecar =
         crate::life::child::Sidecar::start_by(crate::life::child::tidegate(), &policy).await;
     let port = sidecar.admin.port();
-    assert_eq!(over_tls(port, &ca, Some(&known)).await, Some(200));
-    assert_eq!(over_tls(port, &ca, None).await, None, "no certificate");
-    assert_eq!(over_tls(port, &ca, Some(&foreign)).await, None, "of another authority");
+    for name in ["localhost", "sidecar.internal"] {
+        assert_eq!(over_tls(port, &ca, Some(&known), name).await, Some(200), "{name}");
+        assert_eq!(over_tls(port, &ca, None, name).await, None, "no certificate");
+        assert_eq!(over_tls(port, &ca, Some(&foreign), name).await, None, "of another authority");
+    }
     sidecar.child.kill().unwrap();
 }
 

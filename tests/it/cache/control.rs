@@ -44,6 +44,24 @@ async fn http_says_whether_a_kept_answer_will_do() {
 }
 
 #[tokio::test]
+async fn server_timing_tells_of_the_search() {
+    let backend = backend().await;
+    let app = backend.behind("{ ttl: 1h }");
+    let steps = |answer: &Answer| -> Vec<String> {
+        let said = answer.head.get("server-timing").unwrap_or_default().to_owned();
+        let step = |one: &str| {
+            let (name, time) = one.split_once(";dur=").unwrap();
+            assert!(time.parse::<f64>().unwrap() < 5000.0, "{said}");
+            name.to_owned()
+        };
+        said.split(", ").map(step).collect()
+    };
+    // nothing is known of the backend when the answer to those who share it begins
+    assert!(steps(&say(&app, "").await).starts_with(&["queue".to_owned(), "cache".to_owned()]));
+    assert_eq!(steps(&say(&app, "").await), ["queue", "cache"], "of a hit");
+}
+
+#[tokio::test]
 async fn what_was_asked_for_anew_takes_the_place_of_the_old() {
     let backend = backend().await;
     let app = backend.behind("{ ttl: 1h }");

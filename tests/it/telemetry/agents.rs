@@ -35,6 +35,7 @@ fn state() -> Value {
         outcome: Outcome::Complete,
         model: "m",
         operation: "chat",
+        inference: true,
         duration: Duration::from_millis(5),
         first_byte: None,
         first_token: None,
@@ -88,7 +89,6 @@ fn instance(listener: Listener, state: Value) -> AdminHandle {
         tasks: None,
         guard: Guard::default(),
         page: None,
-        hosts: Vec::new(),
         cache: None,
         keys: None,
     };
