@@ -172,7 +172,8 @@ def exposition(text: str) -> dict:
             kinds[name] = kind
             families[name] = set()
         elif line and not line.startswith("#"):
-            found = re.match(r"([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(.*)\})? ", line)
+            # an exemplar may follow, with labels of its own
+            found = re.match(r"([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(.*)\})? ", line.partition(" # {")[0])
             if not found:
                 raise Cannot(f"no sample: {line[:80]}")
             sample, labels = found.groups()

@@ -90,6 +90,7 @@ def samples(text: str):
     for line in text.splitlines():
         if not line or line.startswith("#"):
             continue
+        line = line.partition(" # ")[0]  # an exemplar
         name, _, rest = line.partition("{") if "{" in line else line.partition(" ")
         labels, _, value = rest.rpartition("} ") if "{" in line else ("", "", rest)
         pairs = (pair.split("=", 1) for pair in labels.split('",') if pair)
