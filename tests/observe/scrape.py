@@ -36,6 +36,7 @@ from sources import samples
 
 BINARY = os.environ.get("TIDEGATE_BIN")
 PROMETHEUS = os.environ.get("PROMETHEUS") or shutil.which("prometheus")
+BOOK = check.ROOT / "docs/operations.md"
 SCRAPES = 12  # one a second: `rate` wants some, and a rule wants its first turn
 PATIENCE = 20  # turns until everything must have been seen
 # 65,536 runs of agents are remembered; where more come, those end first that were quiet for longest, so that
@@ -241,6 +242,17 @@ class Scene:
         return traces
 
 
+def faults_of_book(families: dict) -> list:
+    """The tables of docs/operations.md have the labels that were seen; the rest of them is held by a test in Rust."""
+    row = re.compile(r"^\| `(\w+)` \| (\w+) \| ([\w, ]*) \| .* \|$", re.M)
+    told = {name: set(labels.replace(",", " ").split()) for name, _, labels in row.findall(BOOK.read_text())}
+    ends = {"counter": "_total", "info": "_info"}
+    seen = {name + ends.get(kind, ""): labels for name, (kind, labels) in families.items()}
+    faults = [f"{name}: {told.get(name, 'nothing')} in docs/operations.md, {labels} in /metrics" for name, labels in seen.items() if told.get(name) != labels]
+    print(f"{len(seen)} families have the labels that the book says" if not faults else f"{len(faults)} faults of the book")
+    return faults
+
+
 class Watcher:
     """A Prometheus that scrapes the scene each second."""
 
@@ -340,6 +352,7 @@ def main() -> int:
             if keep := os.environ.get("TIDEGATE_TEST_LOGS"):
                 shutil.copy(exposition, keep + "/observe-metrics.txt")
             fits = check.main([str(exposition)])
+            faults += faults_of_book(families)
             faults += [f"{name} was not seen: bring it about, or say why not in UNSEEN" for name in sorted(unseen - UNSEEN.keys())]
             faults += [f"{name} was seen, so it must not stand in UNSEEN" for name in sorted(UNSEEN.keys() - unseen)]
             if watcher:
