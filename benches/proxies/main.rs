@@ -13,6 +13,7 @@ mod floor;
 mod load;
 mod machine;
 mod measure;
+mod onlookers;
 mod page;
 mod peers;
 mod process;

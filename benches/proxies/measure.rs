@@ -88,6 +88,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         }
     }
     let took_part: Vec<Peer> = running.iter().map(|running| running.peer).collect();
+    let seen = crate::onlookers::told(&running, &mut found.notes);
     // The long-lived ones end here: memory is measured on fresh processes.
     drop(running);
     if parts.contains(&Part::Memory) {
@@ -104,7 +105,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         let text = serde_json::to_string_pretty(&report::json(&found))?;
         std::fs::write(file, text).with_context(|| file.display().to_string())?;
     }
-    Ok(())
+    seen
 }
 
 /// The peers asked for; those that all others are compared with always.

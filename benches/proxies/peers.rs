@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::Context;
 
 use crate::machine::{self, Pins};
+use crate::onlookers::Taken;
 use crate::page;
 use crate::process::{Output, Process, free_address};
 
@@ -162,6 +163,8 @@ pub struct Running {
     pub process: Option<Process>,
     /// From the start to the first answer.
     pub start: Duration,
+    /// What those got who look on.
+    pub onlookers: Vec<Taken>,
 }
 
 impl Running {
@@ -186,18 +189,25 @@ impl Bench {
     /// Starts a peer and waits for its first answer. An error says why it cannot take part.
     pub fn start(&self, peer: Peer, backend: SocketAddr) -> anyhow::Result<Running> {
         if peer.start == Start::Direct {
-            return Ok(Running { peer, at: backend, process: None, start: Duration::ZERO });
+            return Ok(Running {
+                peer,
+                at: backend,
+                process: None,
+                start: Duration::ZERO,
+                onlookers: vec![],
+            });
         }
         let at = free_address()?;
         let dir = self.dir.path().join(format!("{}-{}", peer.name, at.port()));
         fs::create_dir(&dir)?;
-        let (program, args, output) = self.command(peer, at, backend, &dir)?;
+        let mut onlookers = Vec::new();
+        let (program, args, output) = self.command(peer, at, backend, &dir, &mut onlookers)?;
         let output = output.as_deref().map_or(Output::Null, Output::File);
         let pins = if peer.wide { &self.pins.wide } else { &self.pins.proxy };
         let stderr = dir.join("stderr");
         let mut process = Process::start(&program, &args, pins.as_deref(), &output, &stderr)?;
         let start = process.ready(at).map_err(|why| explain(why, &stderr))?;
-        Ok(Running { peer, at, process: Some(process), start })
+        Ok(Running { peer, at, process: Some(process), start, onlookers })
     }
 
     /// Program, arguments, and the file that takes its output (the access log).
@@ -207,6 +217,7 @@ impl Bench {
         at: SocketAddr,
         backend: SocketAddr,
         dir: &Path,
+        onlookers: &mut Vec<Taken>,
     ) -> anyhow::Result<(PathBuf, Vec<String>, Option<PathBuf>)> {
         let config = dir.join("config");
         let file = config.display().to_string();
@@ -229,9 +240,9 @@ impl Bench {
             }
             Start::Tidegate { workers, policy } => {
                 let admin = free_address()?;
-                fs::write(&config, tidegate(at, admin, backend) + &policy.text()?)?;
+                fs::write(&config, tidegate(at, admin, backend) + &policy.text(onlookers)?)?;
                 if policy == Policy::Page {
-                    page::look(admin);
+                    onlookers.extend(page::look(admin));
                 }
                 let workers = workers.to_string();
                 let args = args(&["run", "-c", &file, "--workers", &workers]);
@@ -326,7 +337,7 @@ telemetry:
 }
 
 impl Policy {
-    fn text(self) -> anyhow::Result<String> {
+    fn text(self, onlookers: &mut Vec<Taken>) -> anyhow::Result<String> {
         let alike = |questions| {
             format!(
                 "policies:\n  - cache: {{ ttl: 1h, semantic: {{ mode: shadow, entries: {questions} }} }}\n"
@@ -339,7 +350,8 @@ impl Policy {
             Self::Alike(questions) => alike(questions),
             // under `telemetry`, which is last
             Self::Otlp(share) => {
-                let to = crate::collector::start()?;
+                let (to, taken) = crate::collector::start()?;
+                onlookers.extend(taken);
                 format!("  otlp: {{ endpoint: \"http://{to}\", sample: {share}% }}\n")
             }
         })

@@ -15,7 +15,7 @@ tidegate_calls_total{route="a {b}",outcome="complete"} 3
 # UNIT tidegate_wait_seconds seconds
 tidegate_wait_seconds_sum{route="a"} 0.5
 tidegate_wait_seconds_count{route="a"} 1
-tidegate_wait_seconds_bucket{route="a",le="0.1"} 1
+tidegate_wait_seconds_bucket{route="a",le="0.1"} 1 # {trace_id="0af7651916cd43dd8448eb211c80319c",span_id="b7ad6b7169203331"} 0.05 1.0
 # TYPE tidegate_up gauge
 tidegate_up 1
 # EOF

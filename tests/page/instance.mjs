@@ -15,8 +15,10 @@ upstreams:
   openai: { builtin: simulator, concurrency: 8 }
   anthropic: { builtin: simulator, dialect: anthropic }
 policies:
-  - { name: everyone, limits: { requests: 9000/h, spend: $0.10/day } }
+  - { name: everyone, limits: { requests: 9000/day calendar, spend: $0.10/day } }
   - { name: crawlers, match: { agent: crawler }, limits: { requests: 500/min burst 200, concurrency: 2 } }
+  - { name: few, match: { agent: scraper }, limits: { requests: 5/day calendar hard } }
+  - { name: likeness, match: { agent: helpdesk }, cache: { ttl: 1h, canonical: true, semantic: { mode: on, explore: 0.1% } } }
   - { name: answers, match: { agent: writer }, cache: { ttl: 1h, canonical: true, semantic: shadow } }
 `;
 

@@ -181,7 +181,8 @@ names! {
     CONNECTIONS_ACCEPTED = Counter "tidegate_connections_accepted" "Connections accepted from clients";
     CONNECTIONS_REFUSED = Counter "tidegate_connections_refused"
         "Connections closed before they could ask";
-    ACCEPT_ERRORS = Counter "tidegate_accept_errors" "Failures to accept a connection";
+    ACCEPT_ERRORS = Counter "tidegate_accept_errors"
+        "Failures to accept a connection: it was gone already, or descriptors or memory had run out";
     GATE_REFUSALS = Counter "tidegate_gate_refusals" "Requests turned away as malformed or too large";
     REFUSALS = Counter "tidegate_refusals" "Answers that upstream did not give: whose fault, and why";
 

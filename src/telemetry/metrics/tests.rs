@@ -3,6 +3,7 @@ use std::collections::{HashMap, HashSet};
 use super::*;
 
 mod agents;
+mod book;
 mod cache;
 mod tasks;
 
