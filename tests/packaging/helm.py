@@ -230,6 +230,8 @@ def main() -> int:
     schema_fits(schema, yaml.safe_load((CHART / "values.yaml").read_text()))
     for link in (CHART / "files").iterdir():
         assert link.resolve().is_file() and link.resolve().is_relative_to(ROOT), f"{link} leads nowhere"
+        # a copy without links leaves the name of a file where its text should be
+        assert link.is_symlink() or len(link.read_text().splitlines()) > 1, f"{link} is the text of a link"
     if not HELM:
         print("helm: values, schema and files fit together\nNOT TESTED: the chart's templates, for there is no helm here")
         return PART
