@@ -245,7 +245,9 @@ async fn persist(client: &mut Client, body: bytes::Bytes, end: &End) -> Answer {
         let sent = timeout(PATIENCE, client.traces(&body)).await;
         let answer = sent.unwrap_or_else(|_| Answer::later("no answer in time"));
         let Answer::Later { why, after } = answer else { return answer };
-        let wait = after.unwrap_or_else(|| pause / 2 + pause.mul_f64(share()) / 2);
+        // what it asks for may be longer than ours, and no shorter
+        let own = pause / 2 + pause.mul_f64(share()) / 2;
+        let wait = after.map_or(own, |after| after.max(own));
         if begun.elapsed() + wait > GIVEN_UP || *end.borrow() && pause > PAUSE {
             return Answer::Never(why);
         }

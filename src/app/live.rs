@@ -95,7 +95,7 @@ pub fn door(source: Source) -> PageDoor {
 
 impl Source {
     fn look(&self, history: &History) {
-        let waiting = self.live.limits.with(|book, _| book.waiting() as u64);
+        let waiting = self.live.limits.with(|book, _| book.take_most_waited() as u64);
         history.look(&self.metrics.sums(), waiting, now_ms());
     }
 

@@ -67,6 +67,8 @@ pub struct Book {
     /// Places given so far.
     turns: u64,
     waits: Slab<Waiting>,
+    /// At once, since somebody asked.
+    most_waited: usize,
     predictor: Predictor,
     guard: Guard,
     hasher: RandomState,
@@ -290,6 +292,11 @@ impl Book {
     /// Calls that wait, for all upstreams.
     pub fn waiting(&self) -> usize {
         self.entrances.iter().map(Entrance::waiting).sum()
+    }
+
+    /// The most that waited at once since this was last asked.
+    pub fn take_most_waited(&mut self) -> usize {
+        std::mem::take(&mut self.most_waited).max(self.waiting())
     }
 
     /// Keeps things small; about once a second.

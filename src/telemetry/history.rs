@@ -74,7 +74,7 @@ impl Default for History {
 }
 
 impl History {
-    /// Looks: a point ends here. `waiting`: calls that stand in line now.
+    /// Looks: a point ends here. `waiting`: the most calls that stood in line at once.
     pub fn look(&self, sums: &Sums, waiting: u64, end_ms: u64) {
         let mut state = self.state.lock();
         let moved = since(sums, &state.before);

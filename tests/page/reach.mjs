@@ -116,6 +116,11 @@ export async function widths({ check, opened }, at, shots) {
     await rest(2_500);
     colours.push(await page.evaluate(() => getComputedStyle(document.body).backgroundColor));
     await shot(page, `page-${colorScheme}.png`, false);
+    if (colorScheme === 'light') {
+      await page.evaluate(() => document.getElementById('agents').scrollIntoView({ behavior: 'instant' }));
+      await rest(500);
+      await shot(page, 'page-agents.png', false);
+    }
     await own.close();
   }
   check(colours[0] !== colours[1], `light and dark differ: ${colours}`);

@@ -91,7 +91,7 @@ const CARDS = [
     title: 'Waiting',
     why: 'calls that wait for a place',
     big: (now) => count(now.waiting),
-    small: (now, history) => `at most ${count(Math.max(0, ...history.columns.waiting))} in 15 min`,
+    small: (now, history) => `at most ${count(Math.max(now.waiting, ...history.columns.waiting))} in 15 min`,
     line: ({ columns }) => columns.waiting,
   },
   {

@@ -30,7 +30,7 @@
 //     input_tokens output_tokens                as upstream reported them
 //     spend_nano saved_nano saved_calls saved_tokens
 //     cache_hit cache_canonical cache_semantic cache_joined cache_partial cache_miss cache_bypass
-//     in_flight waiting                         at the end of the point, not sums
+//     in_flight waiting                         at the end of the point; the most at once within it
 //     first_token overhead                      counts by bucket (one more than bounds), or null for none
 //
 // now:

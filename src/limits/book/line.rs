@@ -81,7 +81,10 @@ impl Book {
             Some(Err(denial)) => return Decision::No(*denial),
             None => {}
         }
-        let Some(why) = no else { return Decision::Wait { call, longest } };
+        let Some(why) = no else {
+            self.most_waited = self.most_waited.max(self.waits.len());
+            return Decision::Wait { call, longest };
+        };
         let plan = self.take_from_line(call);
         let denial = Denial { why, ..self.denial_of(&plan, blocked, now) };
         self.refuse(plan, denial, now)

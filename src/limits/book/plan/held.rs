@@ -23,6 +23,7 @@ pub struct Held {
     /// One that has no queue.
     pub strict: Option<(usize, Full)>,
     /// One where nothing comes free before the calendar turns, in so many nanoseconds; the last to.
+    /// A call that runs may yet give back what it was charged: if it is never sent, say.
     pub period: Option<(usize, u64)>,
 }
 
@@ -34,7 +35,9 @@ impl Held {
             own: entry.is_own().then_some(bucket),
             strict: entry.limit.queue.is_none().then_some((bucket, full)),
             period: match (full, &entry.limit.shape.refill) {
-                (Full::For(nanos), Refill::Calendar(_)) => Some((bucket, nanos)),
+                (Full::For(nanos), Refill::Calendar(_)) if entry.bucket.running() == 0 => {
+                    Some((bucket, nanos))
+                }
                 _ => None,
             },
         }

@@ -78,6 +78,27 @@ fn who_may_yet_get_what_is_given_back_waits_on() {
 }
 
 #[test]
+fn who_runs_may_give_back_even_what_is_charged_for_good() {
+    let requests = Limit {
+        window: Window::Calendar(Calendar::Day),
+        ..limit(Measure::Requests, 3, 1, Mode::Hard)
+    };
+    let mut bench = Bench::new(&[queued(vec![requests], Per::All)], Some(2));
+    let (first, second) =
+        (bench.go(&agent("a"), 4, Some(1), 0.0), bench.go(&agent("b"), 4, Some(1), 0.0));
+    let (third, last) = (bench.waits(&agent("c"), 4, 0.0), bench.waits(&agent("d"), 4, 0.0));
+    bench.book.settle(first, &answered(1, 1), at(1.0));
+    let third = bench.turn_of(third).unwrap();
+    bench.book.settle(second, &answered(1, 1), at(2.0));
+    // three of three are used, but one of them is not sent yet
+    bench.still_waits(last);
+    bench.book.settle(third, &End::unsent(), at(3.0));
+    let last = bench.turn_of(last).unwrap();
+    bench.book.settle(last, &answered(1, 1), at(4.0));
+    assert_eq!(bench.line(4.0).used / 1000, 3);
+}
+
+#[test]
 fn who_can_wait_for_the_next_period_does() {
     let mut bench = Bench::new(&[queued(vec![daily(1000, Mode::Hard)], Per::All)], None);
     let midnight = REST as f64;

@@ -44,6 +44,21 @@ fn denied(decision: Decision) -> Denial {
 }
 
 #[test]
+fn who_has_waited_in_between_is_told_of() {
+    let mut bench = Bench::new(&[queued(vec![at_once(1)], Per::Agent)], None);
+    let one = agent("one");
+    let running = bench.go(&one, 40, Some(1), 0.0);
+    let calls: Vec<_> = (0..3).map(|_| bench.waits(&one, 40, 0.0)).collect();
+    bench.book.leave(calls[0], at(0.0));
+    bench.book.leave(calls[1], at(0.0));
+    assert_eq!(bench.book.take_most_waited(), 3);
+    assert_eq!(bench.book.take_most_waited(), 1, "one waits yet");
+    bench.book.leave(calls[2], at(0.0));
+    assert_eq!(bench.book.take_most_waited(), 0);
+    drop(running);
+}
+
+#[test]
 fn who_waits_for_a_limit_of_its_own_is_in_nobodys_way() {
     let own = Policy {
         matches: crate::config::Matcher { agent: Some("greedy".into()), ..Default::default() },
