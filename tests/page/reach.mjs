@@ -5,7 +5,7 @@ import { call } from './load.mjs';
 import { counted } from './instance.mjs';
 import { metrics, rest } from './support.mjs';
 
-const LARGEST_SHOT = 200_000;
+const LARGEST_SHOT = 300_000;
 
 export async function keyboard(lab, at) {
   const { check, until, opened } = lab;
@@ -108,7 +108,7 @@ export async function widths({ check, opened }, at, shots) {
     if (!shots) return;
     const path = join(shots, name);
     await page.screenshot({ path, fullPage: full });
-    check(statSync(path).size < LARGEST_SHOT, `${name} is smaller than 200 kB: ${statSync(path).size}`);
+    check(statSync(path).size < LARGEST_SHOT, `${name} is smaller than 300 kB: ${statSync(path).size}`);
   };
   const colours = [];
   for (const colorScheme of ['light', 'dark']) {
