@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use h2::Reason;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
+use tokio::time::timeout;
 
 use super::tripped;
 use super::{CHAT, MESSAGES, PLAIN, SAID, TOUCHY, after, answering, ask, falling_back, limited};
@@ -216,8 +217,11 @@ async fn a80_a_call_above_the_last_that_was_looked_at() {
                     return conn.until_gone().await;
                 }
                 1 => {
-                    // :status 204, from the static table; then its connection ends
-                    return conn.send(&[&[0, 0, 1, 1, 5][..], stream, &[0x89]].concat()).await;
+                    // :status 204, from the static table; then its connection ends, in good order: with
+                    // frames unread the kernel would reset it, and the answer might go with it
+                    conn.send(&[&[0, 0, 1, 1, 5][..], stream, &[0x89]].concat()).await;
+                    let _ = timeout(Duration::from_millis(300), conn.until_gone()).await;
+                    return;
                 }
                 _ => {}
             }
