@@ -403,6 +403,7 @@ class Traces(Case):
             "gen_ai.provider.name": "backend",
             "gen_ai.request.model": "gpt-test",
             "gen_ai.request.stream": True,
+            "gen_ai.response.model": "m",
             "gen_ai.conversation.id": "talk-1",
             "gen_ai.usage.input_tokens": 12,
             "gen_ai.usage.output_tokens": 5,
