@@ -122,7 +122,10 @@ impl Limits {
             book.sweep(now);
             book.take_unsaved(true, now)
         });
-        self.keep(unsaved);
+        // without any as well: what a full store gave back is tried again
+        if let Some(keeper) = self.keeper.get() {
+            keeper(unsaved);
+        }
     }
 
     /// Budgets are written down from now on.

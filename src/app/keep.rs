@@ -45,6 +45,8 @@ struct Keeper {
 struct Line {
     unsaved: VecDeque<Unsaved>,
     under_way: usize,
+    /// The store took the last ones back: until it is asked again, or has written something.
+    refused: bool,
 }
 
 impl Keeper {
@@ -62,6 +64,7 @@ impl Keeper {
         for one in unsaved {
             if one.urgent { line.unsaved.push_back(one) } else { line.unsaved.push_front(one) }
         }
+        line.refused = false;
         drop(line);
         self.go_on();
     }
@@ -82,7 +85,7 @@ impl Keeper {
 
     fn next(&self) -> Option<Vec<Unsaved>> {
         let mut line = self.line.lock();
-        if line.unsaved.is_empty() || line.under_way >= ROOM {
+        if line.unsaved.is_empty() || line.under_way >= ROOM || line.refused {
             return None;
         }
         let count = line.unsaved.len().min(CHUNK);
@@ -95,10 +98,13 @@ impl Keeper {
         let mut line = self.line.lock();
         line.under_way = line.under_way.saturating_sub(unsaved.len());
         if done == Err(Failed::Full) {
-            // others fill the store: again, when the next budgets are to be written
+            // others fill the store: again with the next budgets or the next sweep, and not at once,
+            // for this may be the very thread that makes room there
             line.unsaved.extend(unsaved);
+            line.refused = true;
             return;
         }
+        line.refused = false;
         drop(line);
         let Some(limits) = self.limits.upgrade() else { return };
         match done {
@@ -191,6 +197,40 @@ mod tests {
         assert_eq!((line.unsaved.len(), line.under_way), (1, 0));
         drop(line);
         keeper.write(unsaved(3).split_off(1));
+        assert!(store.flush(std::time::Duration::from_secs(5)));
+        assert_eq!(store.scan(Table::Budgets).unwrap().len(), 3);
+    }
+
+    /// The store's writer stands in a callback until it is let go, as on a disk that stalls.
+    fn stalled(store: &Store) -> std::sync::mpsc::Sender<()> {
+        let (go, wait) = std::sync::mpsc::channel::<()>();
+        let (stands, stood) = std::sync::mpsc::channel();
+        store.write(vec![Op::put(Table::Tasks, [0; 16], Vec::new())], move |_| {
+            stands.send(()).unwrap();
+            let _ = wait.recv();
+        });
+        stood.recv().unwrap();
+        go
+    }
+
+    #[test]
+    fn a_store_without_room_is_asked_once_and_not_without_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Arc::new(Store::open(directory.path()).unwrap());
+        let limits = Limits::new();
+        let keeper = Keeper::new(&store, &limits);
+        let go = stalled(&store);
+        let rows = (0..10_000_u64).map(|row| Op::put(Table::Tasks, row.to_le_bytes(), Vec::new()));
+        store.write(rows.collect(), |_| ());
+        // comes back: the calls of this thread go on
+        keeper.write(unsaved(3));
+        assert_eq!(keeper.line.lock().unsaved.len(), 3);
+        assert_eq!(store.figures().refused, 3);
+        keeper.write(Vec::new());
+        assert_eq!(store.figures().refused, 6, "asked again, once");
+        go.send(()).unwrap();
+        assert!(store.flush(std::time::Duration::from_secs(5)));
+        keeper.write(Vec::new());
         assert!(store.flush(std::time::Duration::from_secs(5)));
         assert_eq!(store.scan(Table::Budgets).unwrap().len(), 3);
     }
