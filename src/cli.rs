@@ -12,13 +12,13 @@ mod health;
 mod instance;
 mod keys;
 mod man;
+mod policy;
 mod semantic;
 mod start;
 mod tasks;
 mod top;
 
 use std::io::{self, Write as _};
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -26,8 +26,9 @@ use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 
+use self::policy::Policy;
 use crate::app;
-use crate::config::{self, Address, Config, Faults, LogForm, Overrides, Secret, Source};
+use crate::config::{self, Address, Config, Faults, LogForm, Secret};
 
 /// The policy file is wrong.
 const BAD_POLICY: u8 = 1;
@@ -123,21 +124,8 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct Run {
-    /// The policy file; without it, the known vendors are served
-    #[arg(short, long, value_name = "FILE", env = "TIDEGATE_CONFIG")]
-    config: Option<PathBuf>,
-    /// Where agents connect, instead of what the file says; may be repeated
-    #[arg(
-        long,
-        value_name = "ADDRESS",
-        env = "TIDEGATE_LISTEN",
-        value_parser = config::address,
-        value_delimiter = ','
-    )]
-    listen: Vec<Address>,
-    /// The admin listener, instead of what the file says; or off
-    #[arg(long, value_name = "ADDRESS", env = "TIDEGATE_ADMIN", value_parser = admin)]
-    admin: Option<Admin>,
+    #[command(flatten)]
+    policy: Policy,
     /// Worker threads; without it, one for each processor
     #[arg(
         long,
@@ -161,9 +149,8 @@ struct Run {
 
 #[derive(Debug, Args)]
 struct Check {
-    /// The policy file
-    #[arg(short, long, value_name = "FILE", env = "TIDEGATE_CONFIG")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    policy: Policy,
     /// Print what is in effect, with every default and without secrets
     #[arg(long)]
     print: bool,
@@ -223,7 +210,7 @@ fn parse_and_run() -> ExitCode {
     match cli.command {
         None => run(cli.run),
         Some(Command::Run(args)) => run(args),
-        Some(Command::Check(args)) => check(args),
+        Some(Command::Check(args)) => check(&args),
         Some(Command::Doctor(args)) => doctor::run(&args),
         Some(Command::Health(args)) => health::run(&args),
         Some(Command::Agents(args)) => agents::run(&args),
@@ -243,16 +230,9 @@ fn parse_and_run() -> ExitCode {
 }
 
 fn run(args: Run) -> ExitCode {
-    let source = Source {
-        path: args.config,
-        overrides: Overrides {
-            listen: args.listen,
-            admin: args.admin.map(|Admin(at)| at),
-            admin_token: admin_token(),
-            level: args.log,
-            form: args.log_form,
-        },
-    };
+    let mut source = args.policy.source();
+    source.overrides.level = args.log;
+    source.overrides.form = args.log_form;
     match source.load() {
         Ok(loaded) => start::serve(app::Start {
             source,
@@ -264,9 +244,8 @@ fn run(args: Run) -> ExitCode {
     }
 }
 
-fn check(args: Check) -> ExitCode {
-    let overrides = Overrides { admin_token: admin_token(), ..Overrides::default() };
-    let source = Source { path: args.config, overrides };
+fn check(args: &Check) -> ExitCode {
+    let source = args.policy.source();
     let config = match source.load() {
         Ok(loaded) => loaded.config,
         Err(faults) => return refuse(&faults),
@@ -350,6 +329,8 @@ fn tell(text: &str) {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
 
     #[test]
@@ -369,7 +350,7 @@ mod tests {
                 None => cli.run,
                 other => panic!("{other:?}"),
             };
-            assert_eq!(args.config, Some(PathBuf::from("x.yaml")));
+            assert_eq!(args.policy.config, Some(PathBuf::from("x.yaml")));
             assert_eq!(args.workers, Some(2));
         }
     }
@@ -386,8 +367,8 @@ mod tests {
             "off",
         ];
         let run = Cli::try_parse_from(line).expect("right").run;
-        assert_eq!(run.listen.len(), 3);
-        assert!(matches!(run.admin, Some(Admin(None))));
+        assert_eq!(run.policy.listen.len(), 3);
+        assert!(matches!(run.policy.admin, Some(Admin(None))));
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! `tidegate doctor`: whether this machine is ready for a policy, and what to do where it is not.
 //!
 //! It looks and changes nothing: no port is kept, no file is made, and an upstream is sent no key
-//! unless `--keys` says so, a collector none of its headers. Upstreams are asked at the same time, each under a deadline. Every
-//! finding is `ok`, `warn` or `fail`, or `skip` where nothing could be seen; what is told holds no
-//! secret. Without a policy file it looks at what would be served then.
+//! unless `--keys` says so, a collector none of its headers. Upstreams are asked at the same time,
+//! each under a deadline. Every finding is `ok`, `warn` or `fail`, or `skip` where nothing could be
+//! seen; what is told holds no secret. Without a policy file it looks at what would be served then.
 mod certificates;
 mod clock;
 mod collector;
@@ -14,15 +14,15 @@ mod ports;
 mod state;
 mod upstreams;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 use tokio::runtime::LocalRuntime;
 
 use self::finding::{Finding, Verdict};
+use super::policy::Policy;
 use super::{INTERNAL, say, tell};
-use crate::config::{self, Config, Overrides, Source};
+use crate::config::{self, Config, Source};
 
 /// Something may bite later.
 const WARNED: u8 = 1;
@@ -38,9 +38,8 @@ Exit codes:
 #[derive(Debug, Args)]
 #[command(after_help = CODES)]
 pub(super) struct Options {
-    /// The policy file; without it, what is served without one
-    #[arg(short, long, value_name = "FILE", env = "TIDEGATE_CONFIG")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    policy: Policy,
     /// Ask each upstream for its models, with each key that the policy has for it; send the
     /// collector its headers
     #[arg(long, conflicts_with = "offline")]
@@ -74,8 +73,7 @@ pub(super) fn run(options: &Options) -> ExitCode {
 
 /// In the order in which a person would mend them.
 async fn examine(options: &Options) -> Vec<Finding> {
-    let source = Source { path: options.config.clone(), overrides: Overrides::default() };
-    let (config, mut findings) = policy(&source);
+    let (config, mut findings) = policy(&options.policy.source());
     let Some(config) = config else {
         // the machine can be looked at all the same
         let standing = config::without_file();
@@ -100,7 +98,7 @@ async fn examine(options: &Options) -> Vec<Finding> {
         return findings;
     }
     // nobody has said that all of the known vendors are needed
-    let named = options.config.is_some();
+    let named = options.policy.config.is_some();
     let asked = upstreams::ask(&config, options.keys, named).await;
     findings.extend(asked.findings);
     findings.push(clock::finding(asked.offsets));

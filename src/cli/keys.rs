@@ -20,8 +20,8 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
 use self::ask::Instance;
-use super::{BAD_USAGE, CANNOT_START, NO_STORE, refuse, say, tell};
-use crate::config::{Overrides, Reach, Source};
+use super::{Admin, BAD_USAGE, CANNOT_START, NO_STORE, admin, refuse, say, tell};
+use crate::config::{self, Faults, Overrides, Reach, Source};
 use crate::store::{
     self, Ack, KeyError, KeyHmac, KeyRecord, KeyView, NewKey, NewRecord, Pepper, Store, StoreError,
 };
@@ -84,6 +84,22 @@ struct Policy {
     /// The policy file
     #[arg(short, long, value_name = "FILE", env = "TIDEGATE_CONFIG")]
     config: Option<PathBuf>,
+    /// Where the admin listener is of the instance that has the store open; without it, where the
+    /// policy file says
+    #[arg(long, value_name = "ADDRESS", env = "TIDEGATE_ADMIN", value_parser = admin)]
+    admin: Option<Admin>,
+}
+
+impl Policy {
+    /// Where the keys are, and who may have them open.
+    fn reach(&self) -> Result<Reach, Faults> {
+        let source = Source { path: self.config.clone(), overrides: Overrides::default() };
+        let mut reach = source.reach()?;
+        if let Some(Admin(at)) = &self.admin {
+            reach.admin = at.clone().map(config::Admin::at);
+        }
+        Ok(reach)
+    }
 }
 
 /// What a command prints when it went well.
@@ -126,8 +142,7 @@ pub(super) fn run(command: &Keys) -> ExitCode {
         | Keys::List(List { policy })
         | Keys::Revoke(Revoke { policy, .. }) => policy,
     };
-    let source = Source { path: policy.config.clone(), overrides: Overrides::default() };
-    let reach = match source.reach() {
+    let reach = match policy.reach() {
         Ok(reach) => reach,
         Err(faults) => return refuse(&faults),
     };

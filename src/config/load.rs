@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use super::fault::Faults;
 use super::listen::clash;
 use super::read::{ReadFile, Reader, World};
-use super::{Address, Admin, Config, Listen, LogForm, Otlp, Secret, file, otlp, validate};
+use super::{
+    Address, Admin, Config, Listen, ListenTls, LogForm, Otlp, Secret, file, otlp, validate,
+};
 use crate::units::show_size;
 
 /// Largest policy file that is read.
@@ -96,8 +98,10 @@ impl Source {
 impl Overrides {
     fn apply(&self, config: &mut Config) -> Result<(), Faults> {
         if !self.listen.is_empty() {
-            let plain = |at: &Address| Listen { at: at.clone(), tls: None };
-            config.listen = self.listen.iter().map(plain).collect();
+            let tls = if self.listen.iter().all(is_unix) { None } else { in_common(config)? };
+            let there =
+                |at: &Address| Listen { at: at.clone(), tls: tls.clone().filter(|_| !is_unix(at)) };
+            config.listen = self.listen.iter().map(there).collect();
         }
         if let Some(admin) = &self.admin {
             let before = config.admin.take();
@@ -124,10 +128,27 @@ impl Overrides {
     }
 }
 
+fn is_unix(at: &Address) -> bool {
+    matches!(at, Address::Unix(_))
+}
+
+/// The TLS of the policy's listeners, for those that take their place: a door that asked for
+/// certificates does not stand open because it was moved.
+fn in_common(config: &Config) -> Result<Option<ListenTls>, Faults> {
+    let mut all = config.listen.iter().filter(|listen| !is_unix(&listen.at)).map(|one| &one.tls);
+    let first = all.next().cloned().flatten();
+    if all.all(|tls| *tls == first) {
+        return Ok(first);
+    }
+    let found = "listeners with different `tls` in the policy, and --listen for all of them";
+    let expected = "their addresses in the policy, or the same `tls` for each of them there";
+    Err(Faults::whole("command line", found.to_owned(), expected))
+}
+
 /// The same door elsewhere. A Unix socket has no TLS.
 fn moved(before: Option<Admin>, at: Address) -> Admin {
     let mut admin = before.unwrap_or_else(|| Admin::at(at.clone()));
-    if matches!(at, Address::Unix(_)) {
+    if is_unix(&at) {
         admin.tls = None;
     }
     Admin { at, ..admin }
@@ -227,4 +248,43 @@ fn digest(text: &[u8], files: &[(PathBuf, blake3::Hash)]) -> String {
         hasher.update(hash.as_bytes());
     }
     hasher.finalize().to_hex()[..16].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tls(cert: &str) -> ListenTls {
+        let (cert, key) = (PathBuf::from(cert), PathBuf::from("key.pem"));
+        ListenTls { cert, key, client_ca: Some("ca.pem".into()), client_required: true }
+    }
+
+    fn tcp(port: u16, tls: Option<ListenTls>) -> Listen {
+        Listen { at: Address::Tcp(([127, 0, 0, 1], port).into()), tls }
+    }
+
+    /// The policy's listeners, after `--listen` for these ports and a Unix socket.
+    fn moved_to(listen: Vec<Listen>, ports: &[u16]) -> Result<Vec<Listen>, Faults> {
+        let mut config = Config { listen, ..without_file() };
+        let tcp = ports.iter().map(|port| tcp(*port, None).at);
+        let listen = tcp.chain([Address::Unix("/run/a".into())]).collect();
+        let overrides = Overrides { listen, ..Overrides::default() };
+        overrides.apply(&mut config).map(|()| config.listen)
+    }
+
+    #[test]
+    fn a_door_that_is_moved_keeps_its_certificates() {
+        let unix = Listen { at: Address::Unix("/run/a".into()), tls: None };
+        for kept in [None, Some(tls("a.pem"))] {
+            let there = vec![tcp(1, kept.clone()), tcp(2, kept.clone()), unix.clone()];
+            let moved = moved_to(there, &[3, 4]).unwrap();
+            assert_eq!(moved, [tcp(3, kept.clone()), tcp(4, kept), unix.clone()]);
+        }
+        for other in [None, Some(tls("b.pem"))] {
+            let two = vec![tcp(1, Some(tls("a.pem"))), tcp(2, other)];
+            let refused = moved_to(two.clone(), &[3]).unwrap_err().to_string();
+            assert!(refused.contains("different `tls`"), "{refused}");
+            assert_eq!(moved_to(two, &[]).unwrap(), std::slice::from_ref(&unix), "none has TLS");
+        }
+    }
 }

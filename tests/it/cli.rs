@@ -103,6 +103,25 @@ async fn a_second_vendor_is_told_at_start_and_at_each_reload() {
 }
 
 #[test]
+fn check_and_doctor_read_what_run_is_told_from_outside() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("policy.yaml");
+    let file = file.to_str().unwrap();
+    std::fs::write(file, "listen: 127.0.0.1:1\nadmin: 0.0.0.0:0\n").unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = taken.local_addr().unwrap().to_string();
+    let token = ("TIDEGATE_ADMIN_TOKEN", "canary-0123456789abcdef");
+
+    assert_eq!(tidegate(&["check", "-c", file], &[]).status.code(), Some(1), "open to all");
+    let known = tidegate(&["check", "--print", "-c", file], &[token, ("TIDEGATE_LISTEN", &at)]);
+    assert!(text(&known.stdout).contains(&at), "{}", text(&known.stdout));
+    assert!(!text(&known.stdout).contains("canary"), "{}", text(&known.stdout));
+    let doctor = tidegate(&["doctor", "--offline", "-c", file, "--listen", &at], &[token]);
+    let said = text(&doctor.stdout);
+    assert!(said.contains("ok   policy") && said.contains(&format!("{at}: taken")), "{said}");
+}
+
+#[test]
 fn bad_usage_exits_2() {
     for args in
         [&["--nonsense"][..], &["check", "extra"], &["--workers", "0"], &["completions", "x"]]

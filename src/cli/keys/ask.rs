@@ -18,18 +18,25 @@ struct Listed {
 }
 
 impl Instance {
-    /// By the policy's admin address. The text says why it cannot be asked.
+    /// By its admin address. The text says why it cannot be asked.
     pub(super) fn find(reach: &Reach, state: &Path) -> Result<Self, String> {
         let held = format!("another process has {} open", state.display());
-        let at = match reach.admin.as_ref().map(|admin| &admin.at) {
-            Some(Address::Tcp(at)) if at.port() == 0 => {
-                Err("the policy's `admin` has no port to ask it at")
+        let at = match &reach.admin {
+            Some(admin) if admin.tls.is_some() => {
+                Err("its admin listener speaks TLS, which this command does not: stop it first")
             }
-            Some(at @ (Address::Tcp(_) | Address::Unix(_))) => Ok(at.clone()),
-            Some(Address::Inherited(_)) => Err("its admin listener is known to systemd alone"),
-            None => Err("the policy has no `admin` to ask it at"),
+            Some(admin) => match &admin.at {
+                Address::Tcp(at) if at.port() == 0 => {
+                    Err("the policy's `admin` has no port: say with --admin which one it took")
+                }
+                at @ (Address::Tcp(_) | Address::Unix(_)) => Ok(at.clone()),
+                Address::Inherited(_) => {
+                    Err("its admin socket comes from systemd: say with --admin where it is")
+                }
+            },
+            None => Err("it has no admin listener to be asked at: stop it first"),
         };
-        let at = at.map_err(|why| format!("{held}, and {why}: stop it first"))?;
+        let at = at.map_err(|why| format!("{held}, and {why}"))?;
         let token = store::read_token(state).map_err(|error| format!("{held}, but {error}"))?;
         Ok(Self(instance::Instance { at, token: Some(token) }))
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::app::{self, Running, Start};
-use crate::config::{self, Address, Admin, Config, Listen, Loaded, LogTo, Secret};
+use crate::config::{self, Address, Config, Listen, Loaded, LogTo, Secret};
 
 fn new(agent: &str) -> New {
     New {
@@ -18,7 +18,7 @@ fn new(agent: &str) -> New {
 }
 
 fn policy() -> Policy {
-    Policy { config: None }
+    Policy { config: None, admin: None }
 }
 
 fn at(addr: SocketAddr) -> Listen {
@@ -30,7 +30,7 @@ fn keeping(directory: &Path) -> Config {
     let free = SocketAddr::from(([127, 0, 0, 1], 0));
     let mut config = config::without_file();
     config.listen = vec![at(free)];
-    config.admin = Some(Admin::at(Address::Tcp(free)));
+    config.admin = Some(config::Admin::at(Address::Tcp(free)));
     config.state = Some(directory.join("state"));
     config.telemetry.access_log = LogTo::Off;
     config
@@ -41,7 +41,7 @@ fn running(mut config: Config) -> (Running, Config) {
     let loaded = Loaded { config: config.clone(), files: Vec::new(), digest: String::new() };
     let (source, metrics) = (Source::default(), Arc::default());
     let running = app::start(Start { source, loaded, workers: Some(1), metrics }).unwrap();
-    config.admin = running.admin.map(|addr| Admin::at(Address::Tcp(addr)));
+    config.admin = running.admin.map(|addr| config::Admin::at(Address::Tcp(addr)));
     (running, config)
 }
 
@@ -129,6 +129,14 @@ fn a_running_instance_is_asked() {
     let Failure(code, text) = act(&Reach::from(&config), &Keys::New(new("x"))).unwrap_err();
     assert!(code == CANNOT_START && text.contains("does not know the token"), "{text}");
     std::fs::write(state.join("admin.token"), token).unwrap();
+    // the policy does not know where it is, whoever asks does
+    let file = directory.path().join("policy.yaml");
+    std::fs::write(&file, format!("admin: 127.0.0.1:1\nstate: {}\n", state.display())).unwrap();
+    let at = config.admin.as_ref().map(|admin| admin.at.clone());
+    let told = |admin| Policy { config: Some(file.clone()), admin };
+    let listed = |policy: Policy| act(&policy.reach().unwrap(), &Keys::List(List { policy }));
+    assert_eq!(listed(told(None)).unwrap_err().0, CANNOT_START);
+    assert!(listed(told(Some(Admin(at)))).unwrap().out.contains(&id));
     let off = Config { admin: None, ..config.clone() };
     let Failure(code, text) = act(&Reach::from(&off), &Keys::New(new("x"))).unwrap_err();
     assert!(code == CANNOT_START && text.contains("stop it first"), "{text}");
@@ -202,7 +210,7 @@ fn a_store_that_another_has_open_is_no_start() {
     assert!(error.to_string().contains(&state.display().to_string()), "{error}");
     // without an instance there is nobody to ask
     let Failure(code, text) = act(&Reach::from(&config), &Keys::New(new("x"))).unwrap_err();
-    assert!(code == CANNOT_START && text.contains("has no port to ask it at"), "{text}");
+    assert!(code == CANNOT_START && text.contains("say with --admin"), "{text}");
     assert!(store.close(PATIENCE));
     let (running, config) = running(config);
     assert_eq!(list(&config).lines().count(), 1);
