@@ -14,6 +14,8 @@ use crate::config::upstream::{header_name, holds_credentials};
 use crate::identity::Rung;
 use crate::units::{self, UnitError, glob_covers};
 
+/// The overflow id: in a user namespace of its own the kernel shows every other user as this one.
+const NAMELESS: u64 = 65_534;
 const GLOB: &str = "a glob like gpt-*";
 
 pub(in crate::config) fn agents<'r>(
@@ -272,7 +274,15 @@ fn peer<'r>(reader: &'r Reader<'r>, at: &At<'_>) -> Option<Peer> {
     let fields = reader.section(at, &PEER)?;
     // the last number says "unchanged" to the kernel and is nobody's
     let id = |name: &str| {
-        let id = fields.maybe(name, |r, at| r.count(at, 0, u64::from(u32::MAX) - 1));
+        let id = fields.maybe(name, |r, at| {
+            let id = r.count(at, 0, u64::from(u32::MAX) - 1)?;
+            if id == NAMELESS {
+                let found = "65534, which the kernel shows of everybody whom it cannot name here";
+                r.wrong(at, found, "an id of the peer's own");
+                return None;
+            }
+            Some(id)
+        });
         id.map(|id| id as u32)
     };
     let peer = Peer {
