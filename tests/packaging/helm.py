@@ -67,7 +67,7 @@ GOOD = {
     ),
     "sidecar, shut off": ({**SIDECAR, "networkPolicy": {"enabled": True}}, "ConfigMap Deployment NetworkPolicy Secret"),
     "a token of one's own": (
-        {"admin": {"secret": "mine", "key": "word"}},
+        {"admin": {"secret": "mine", "key": "word", "actions": True}},
         "ConfigMap Deployment PodDisruptionBudget Service",
     ),
     "sidecar of a job": ({**SIDECAR, "agent": {**SIDECAR["agent"], "kind": "Job"}}, "ConfigMap Job Secret"),
@@ -150,6 +150,8 @@ def look_at_policy(policy: dict, spec: dict, values: dict) -> None:
         assert policy["server"]["memory"] == POLICY["server"]["memory"] and policy["upstreams"] == POLICY["upstreams"]
     if "state" in values:
         assert policy["state"] == {"dir": "/var/lib/tidegate"}
+    acts = values.get("admin", {}).get("actions", False)
+    assert policy.get("admin") == ({"at": "127.0.0.1:8081", "actions": "on"} if acts else None)
     if not BINARY:
         return
     with tempfile.TemporaryDirectory() as directory:

@@ -43,7 +43,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- fail "serviceMonitor and podMonitor: each would count every pod, take one" }}
 {{- end }}
 {{- if hasKey .Values.policy "admin" }}
-{{- fail "policy.admin: say `ports.admin` instead, so that the probes ask where it is" }}
+{{- fail "policy.admin: say `ports.admin` and `admin` instead, so that the probes ask where it is" }}
 {{- end }}
 {{- if eq (int .Values.ports.proxy) (int .Values.ports.admin) }}
 {{- fail "ports.proxy and ports.admin are the same" }}
@@ -70,6 +70,10 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 {{- if and .Values.state.enabled (not (hasKey $policy "state")) }}
 {{- $_ := set $policy "state" (dict "dir" .Values.state.path) }}
+{{- end }}
+{{- if .Values.admin.actions }}
+{{- /* TIDEGATE_ADMIN says where it is in truth */}}
+{{- $_ := set $policy "admin" (dict "at" (printf "127.0.0.1:%d" (int .Values.ports.admin)) "actions" "on") }}
 {{- end }}
 {{- $server := deepCopy (default dict $policy.server) }}
 {{- $delay := printf "%ds" (include "tidegate.delay" . | int) }}
