@@ -146,7 +146,7 @@ async fn a09_slow_readers() {
         assert!(from.elapsed() < Duration::from_mins(1), "not all are served");
         sleep(Duration::from_millis(50)).await;
     }
-    let stood = stands_still(&sent).await;
+    stands_still(&sent).await;
     let each = app.resident().saturating_sub(before) / readers as u64;
     assert!(each < 256, "{each} KiB a reader");
     // what is not read is not fetched either, however long it takes
@@ -154,8 +154,16 @@ async fn a09_slow_readers() {
     sleep(Duration::from_secs(1)).await;
     assert!(app.resident() <= then + then / 20, "{then} KiB, then {} KiB", app.resident());
     // (the kernel may find more room for what it holds, and widen a window after a second's rest)
-    let now = sent.load(Relaxed);
-    assert!(now - stood < stood / 5, "the backend is held back: {stood}, then {now}");
+    let from = Instant::now();
+    loop {
+        let stood = stands_still(&sent).await;
+        sleep(Duration::from_secs(1)).await;
+        let now = sent.load(Relaxed);
+        if now - stood < stood / 5 {
+            break;
+        }
+        assert!(from.elapsed().as_secs() < 20, "the backend goes on: {stood}, then {now}");
+    }
     // and both sides are let go in the end; where many are, the kernel's room that some leave lets
     // others take a little more, and their time begins anew
     let from = Instant::now();
