@@ -268,7 +268,8 @@ pub(super) static SERVER: Section = Section {
             &Shape::Size,
             "512MiB",
             "Most that is held of bodies, answers and streams at once; near it, new work is \
-             refused. At least `max_body`; without it, never less than four of those.",
+             refused. At least `max_body`; without it, never less than four of those; at most 60 % \
+             of what the container may take.",
         ),
         key(
             "heartbeat",

@@ -22,8 +22,8 @@ and line. `–` in the column of defaults: without the key there is none of it, 
 | duration | `250ms` `30s` `15m` `1h` `1d` |
 | size | `512B` `64KiB` `32MiB` `1GiB`, or `kB` `MB` `GB` by thousands |
 | percentage | `10%` `125%` |
-| rate | `AMOUNT/PERIOD` and words: `600/min`, `400k/min burst 100k`, `5M/day calendar hard`; a period is `s`, `min`, `h`, `day` or `month`; a word is `burst AMOUNT`, `calendar`, `observe`, `soft` or `hard` |
-| money rate | the same in US dollars: `$20/day`, `$300/month hard`; by the day and longer, by the calendar |
+| rate | `AMOUNT/PERIOD` and words: `600/min`, `400k/min burst 100k`, `5M/day calendar hard`; a period is `s`, `min`, `h`, `hour`, `day` or `month`; a word is `burst AMOUNT`, `calendar`, `observe`, `soft` or `hard` |
+| money rate | the same in US dollars: `$20/day`, `$300/month hard`; by `hour`, `day` and `month` it begins anew with the calendar's, by `h` it refills steadily |
 | calls at once | a whole number, and `observe`, `soft` or `hard` |
 | secret | `${NAME}`, `${NAME:-default}` or `file:/path`; never shown anywhere |
 | list | one or more, in `[ ]` or on lines of their own |
