@@ -220,11 +220,11 @@ impl Refusal {
         }
     }
 
-    fn connect(error: ConnectError) -> Self {
+    fn connect(error: Arc<ConnectError>) -> Self {
         if ran_out(&error) {
             return Self::no_descriptors().because(error);
         }
-        if let ConnectError::TimedOut { .. } = error {
+        if let ConnectError::TimedOut { .. } = *error {
             let message = "No connection to the upstream could be made in time.";
             let mut refusal = Self::new(
                 StatusCode::GATEWAY_TIMEOUT,

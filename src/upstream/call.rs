@@ -43,7 +43,7 @@ pub struct Outbound<'c> {
 #[derive(Debug, Error)]
 pub enum CallError {
     #[error("cannot connect to the upstream: {0}")]
-    Connect(#[from] ConnectError),
+    Connect(#[source] Arc<ConnectError>),
     #[error("the upstream takes no calls now")]
     Closed(Closed),
     #[error(transparent)]

@@ -24,6 +24,10 @@ use super::dns::Dns;
 use super::proxy::{Proxy, ProxySetupError, TunnelError};
 use super::tls::ClientTls;
 
+/// How much longer a turn is waited for: who came together with the one that connects is to hear how
+/// that ended.
+const GRACE: Duration = Duration::from_millis(100);
+
 /// Opens connections for one upstream. Share it behind an `Arc`.
 pub struct Connector {
     dns: Dns,
@@ -89,6 +93,8 @@ pub enum Phase {
     Tcp,
     Proxy,
     Tls,
+    /// Another's attempt, whose connection would have served both.
+    Turn,
 }
 
 /// What is wrong on the TLS layer, as far as a person would act on it.
@@ -136,9 +142,26 @@ impl Connector {
         self
     }
 
+    fn deadline(&self, grace: Duration) -> Deadline {
+        Deadline { at: Instant::now() + self.timeout + grace, after: self.timeout }
+    }
+
+    /// Waits for a turn to connect to `origin`, hardly longer than connecting itself may take.
+    pub async fn turn<T>(
+        &self,
+        origin: &Origin,
+        turn: impl Future<Output = T>,
+    ) -> Result<T, ConnectError> {
+        let at = || match &origin.host {
+            Host::Unix(path) => format!("unix:{}", path.display()),
+            Host::Name(host) => format!("{host}:{}", origin.port),
+        };
+        self.deadline(GRACE).bound(Phase::Turn, &at, turn).await
+    }
+
     /// Opens a connection to `origin`. Dropping the future ends every attempt.
     pub async fn connect(&self, origin: &Origin) -> Result<Connected, ConnectError> {
-        let deadline = Deadline { at: Instant::now() + self.timeout, after: self.timeout };
+        let deadline = self.deadline(Duration::ZERO);
         match &origin.host {
             Host::Unix(path) => self.connect_unix(path, &deadline).await,
             Host::Name(host) => self.connect_tcp(host, origin.port, origin.tls, &deadline).await,
@@ -306,6 +329,7 @@ impl fmt::Display for Phase {
             Self::Tcp => "the TCP connection",
             Self::Proxy => "the proxy's tunnel",
             Self::Tls => "the TLS handshake",
+            Self::Turn => "another call's attempt to connect",
         })
     }
 }

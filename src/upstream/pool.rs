@@ -37,6 +37,9 @@ pub struct Pool {
     /// The last connection made spoke HTTP/2, or the next one must: new calls wait for one dial instead of each making one.
     speaks_h2: Cell<bool>,
     dialling: tokio::sync::Mutex<()>,
+    /// How many dials have failed under that lock, and why the last did: all that waited share its end.
+    failed: Cell<u64>,
+    failure: RefCell<Option<Arc<ConnectError>>>,
     pub gauges: Arc<PoolGauges>,
     clock: Arc<Clock>,
     limits: Cell<Limits>,
@@ -72,6 +75,8 @@ impl Pools {
             shared: RefCell::default(),
             speaks_h2: Cell::new(upstream.config.http2 == Http2::Always),
             dialling: tokio::sync::Mutex::new(()),
+            failed: Cell::new(0),
+            failure: RefCell::default(),
             gauges: Arc::clone(&upstream.shared.gauges),
             clock: Arc::clone(&self.clock),
             limits: Cell::new(Limits::of(upstream, self.workers)),
@@ -169,23 +174,43 @@ impl Pool {
         }
     }
 
-    /// Opens a connection. Where the backend speaks HTTP/2, one dial serves all who wait.
+    /// Opens a connection. Where the backend speaks HTTP/2, one dial serves all who wait, with either
+    /// outcome: each with a dial of its own, the last would wait as often as there are calls.
     pub async fn dial(
         self: &Rc<Self>,
         upstream: &Upstream,
         address: &Address,
     ) -> Result<Checkout, DialError> {
-        let _turn = if self.speaks_h2.get() { Some(self.dialling.lock().await) } else { None };
-        if self.speaks_h2.get()
-            && let Some(shared) = self.take()
-        {
-            return Ok(shared);
+        let (connector, origin) = (&upstream.connector, &address.origin);
+        let mut turn = None;
+        if self.speaks_h2.get() {
+            let failed = self.failed.get();
+            turn = Some(connector.turn(origin, self.dialling.lock()).await.map_err(Arc::new)?);
+            if self.speaks_h2.get()
+                && let Some(shared) = self.take()
+            {
+                return Ok(shared);
+            }
+            if let Some(failure) = self.failure_since(failed) {
+                return Err(failure.into());
+            }
         }
-        let connected = upstream.connector.connect(&address.origin).await.inspect_err(|error| {
+        let connected = connector.connect(origin).await.map_err(|error| {
             self.gauges.dial_failed.add([error.reason()]);
+            let error = Arc::new(error);
+            if turn.is_some() {
+                self.failed.set(self.failed.get() + 1);
+                *self.failure.borrow_mut() = Some(Arc::clone(&error));
+            }
+            error
         })?;
         self.gauges.dialled.fetch_add(1, Relaxed);
         self.adopt(connected).await
+    }
+
+    /// Why a dial failed that ended since so many had.
+    fn failure_since(&self, failed: u64) -> Option<Arc<ConnectError>> {
+        self.failure.borrow().clone().filter(|_| self.failed.get() != failed)
     }
 
     /// Opens a connection that is certain to speak HTTP/1.1, for an upgrade.
@@ -194,7 +219,7 @@ impl Pool {
         upstream: &Upstream,
         address: &Address,
     ) -> Result<Pooled, DialError> {
-        let connected = upstream.h1_connector.connect(&address.origin).await?;
+        let connected = upstream.h1_connector.connect(&address.origin).await.map_err(Arc::new)?;
         self.gauges.dialled.fetch_add(1, Relaxed);
         self.gauges.open.fetch_add(1, Relaxed);
         Ok(self.own(connected))
@@ -305,7 +330,7 @@ fn jittered(age: Duration) -> Duration {
 #[derive(Debug, thiserror::Error)]
 pub enum DialError {
     #[error(transparent)]
-    Connect(#[from] ConnectError),
+    Connect(#[from] Arc<ConnectError>),
     #[error("the HTTP/2 handshake failed")]
     Handshake(#[from] hyper::Error),
 }

@@ -14,17 +14,20 @@ use super::*;
 use crate::io::Stream;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::Registry;
-use crate::upstream::connect::Timing;
+use crate::upstream::connect::{Phase, Timing};
 use crate::upstream::outgoing::Outgoing;
 
 const LONG: Duration = Duration::from_hours(1);
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
 fn upstream(pool: &str) -> Upstream {
-    let text = format!(
+    prepared(&format!(
         "upstreams:\n  a: {{ url: 'unix:/nowhere', dialect: openai, pool: {{ {pool} }} }}\n"
-    );
-    let config = crate::config::parse("test.yaml", &text, &|_| None).unwrap();
+    ))
+}
+
+fn prepared(text: &str) -> Upstream {
+    let config = crate::config::parse("test.yaml", text, &|_| None).unwrap();
     let registry = Registry::default();
     Upstream::prepare(&config.upstreams[0], &registry, 0, &Metrics::new(), &|_| None).unwrap()
 }
@@ -402,5 +405,68 @@ fn a_backend_that_ends_a_shared_connection_ends_its_count() {
         drop(call);
         pool.sweep();
         assert!(pool.shared.borrow().is_empty());
+    });
+}
+
+/// An upstream by HTTP/2 whose address takes connections and says nothing in its TLS handshake.
+async fn silent(timeout: &str) -> (Upstream, tokio::net::TcpListener) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let text = format!(
+        "upstreams:\n  a: {{ url: 'https://{}', dialect: openai, http2: always, \
+         pool: {{ connect_timeout: {timeout} }} }}\n",
+        listener.local_addr().unwrap()
+    );
+    (prepared(&text), listener)
+}
+
+async fn dials(pool: &Rc<Pool>, upstream: &Upstream) -> Result<Checkout, Phase> {
+    match pool.dial(upstream, &upstream.addresses[0]).await {
+        Ok(checkout) => Ok(checkout),
+        Err(DialError::Connect(error)) => match *error {
+            ConnectError::TimedOut { phase, .. } => Err(phase),
+            ref error => panic!("{error}"),
+        },
+        Err(DialError::Handshake(error)) => panic!("{error}"),
+    }
+}
+
+#[test]
+fn all_that_waited_for_a_dial_share_its_failure() {
+    block_on(async {
+        let (upstream, listener) = silent("300ms").await;
+        let pool = Pools::new(Arc::default(), 1).pool(&upstream, &upstream.addresses[0]);
+        let (start, upstream) = (std::time::Instant::now(), Rc::new(upstream));
+        let mut waiting = tokio::task::JoinSet::new();
+        for nth in 0..12_u32 {
+            let (pool, upstream) = (Rc::clone(&pool), Rc::clone(&upstream));
+            waiting.spawn_local(async move {
+                // some come while the dial goes on
+                tokio::time::sleep(Duration::from_millis(50) * (nth / 4)).await;
+                dials(&pool, &upstream).await.err()
+            });
+        }
+        let ended = waiting.join_all().await;
+        assert!(ended.iter().all(Option::is_some), "{ended:?}");
+        assert_eq!(pool.gauges.dial_failed.total(), 1);
+        let took = start.elapsed();
+        assert!(took < Duration::from_millis(1500), "they waited one for another: {took:?}");
+        // what failed before says nothing to a call that comes now
+        assert_eq!(dials(&pool, &upstream).await.err(), Some(Phase::Tls));
+        assert_eq!(pool.gauges.dial_failed.total(), 2);
+        drop(listener);
+    });
+}
+
+/// Whoever dials may be given up, and the next begins anew: nobody waits for all of them.
+#[test]
+fn a_turn_to_dial_is_waited_for_no_longer_than_a_connection() {
+    block_on(async {
+        let (upstream, _listener) = silent("200ms").await;
+        let pool = Pools::new(Arc::default(), 1).pool(&upstream, &upstream.addresses[0]);
+        let dialling = pool.dialling.lock().await;
+        assert_eq!(dials(&pool, &upstream).await.err(), Some(Phase::Turn));
+        assert_eq!(pool.gauges.dial_failed.total(), 0, "nothing was dialled");
+        drop(dialling);
+        assert_eq!(dials(&pool, &upstream).await.err(), Some(Phase::Tls));
     });
 }

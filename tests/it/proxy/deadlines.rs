@@ -1,6 +1,8 @@
 //! Each deadline has its own error and count, and none cuts a stream that is sending.
 use std::time::{Duration, Instant};
 
+use tokio::task::JoinSet;
+
 use super::{CHAT, MESSAGES, PLAIN, STREAM, policy, simulated};
 use crate::support::app::App;
 use crate::support::client::{Client, End, ask, post};
@@ -129,6 +131,24 @@ async fn case_49_connect() {
     );
     assert_eq!(app.count("tidegate_pool_dial_failures_total", &["connect_timeout"]), 1);
     check(&app, 1, "connect").await;
+}
+
+/// They would have shared the connection; so they share that there is none.
+#[tokio::test]
+async fn case_49_connect_for_many_calls_over_http2() {
+    let hole = origin::black_hole().await;
+    let addr = hole.0.local_addr().unwrap().as_socket().unwrap();
+    let more = "http2: always, pool: { connect_timeout: 500ms },";
+    let app = App::start(&policy(&format!("http://{addr}"), more));
+    let (start, to) = (Instant::now(), app.addr);
+    let mut calls = JoinSet::new();
+    for _ in 0..10 {
+        calls.spawn(async move { ask(to, &post(CHAT, "", PLAIN)).await.status });
+    }
+    assert_eq!(calls.join_all().await, [504; 10]);
+    let took = start.elapsed();
+    assert!(took >= Duration::from_millis(500) && took < LATE, "{took:?}");
+    check(&app, 10, "connect").await;
 }
 
 #[tokio::test]
