@@ -37,7 +37,6 @@ use crate::route::Aim;
 use crate::upstream::PoolKey;
 use crate::upstream::answer::Answer;
 use crate::upstream::call::{CallError, Missed, Outbound, send};
-use crate::upstream::h1::H1Error;
 use crate::upstream::outgoing::Outgoing;
 use crate::upstream::visit::Spread;
 use crate::wire::{Form, Repeat, Verdict};
@@ -370,9 +369,7 @@ impl<'c, 'p, W: Watch> Run<'c, 'p, W> {
         let why = match &error {
             CallError::Expired(Expired::FirstByte | Expired::FirstContent) => Why::TimedOut,
             // the whole time of the call is up, or its caller's doing
-            CallError::Expired(_)
-            | CallError::Request(_)
-            | CallError::H1(H1Error::RequestBody(_)) => Why::Final,
+            CallError::Expired(_) | CallError::Request(_) | CallError::RequestBody(_) => Why::Final,
             error if ran_out(error) => Why::Final,
             _ if unbegun => Why::Unbegun,
             _ => Why::Broken,

@@ -244,7 +244,7 @@ impl Refusal {
     pub fn broken_answer(error: CallError) -> Self {
         // an upload may go on behind the answer's head
         let error = match error {
-            CallError::H1(H1Error::RequestBody(cause)) => return Self::body_broken(cause),
+            CallError::RequestBody(cause) => return Self::body_broken(cause),
             error => error,
         };
         let (code, message) = match &error {

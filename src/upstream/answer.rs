@@ -1,6 +1,7 @@
 //! An upstream's answer: its head, and a body to be read to its end or dropped.
 use std::collections::VecDeque;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
@@ -48,7 +49,7 @@ pub struct AnswerBody {
 
 pub(super) enum From {
     H1(Pooled),
-    H2 { body: Incoming, _share: h2::Share },
+    H2 { body: Incoming, upload: Option<Rc<h2::Upload>>, _share: h2::Share },
     Done,
 }
 
@@ -114,9 +115,9 @@ impl AnswerBody {
                         pooled.finish();
                     }
                 }
-                Poll::Ready(data.map(|data| data.map_err(CallError::H1)))
+                Poll::Ready(data.map(|data| data.map_err(Into::into)))
             }
-            From::H2 { body, .. } => loop {
+            From::H2 { body, upload, .. } => loop {
                 match ready!(Pin::new(&mut *body).poll_frame(cx)) {
                     Some(Ok(frame)) => {
                         if let Ok(data) = frame.into_data() {
@@ -124,8 +125,11 @@ impl AnswerBody {
                         }
                     }
                     Some(Err(error)) => {
+                        // an upload may go on behind the answer's head
+                        let fault = upload.as_ref().and_then(|upload| upload.take_fault());
                         self.from = From::Done;
-                        return Poll::Ready(Some(Err(CallError::H2(error))));
+                        let error = fault.map_or(CallError::H2(error), CallError::RequestBody);
+                        return Poll::Ready(Some(Err(error)));
                     }
                     None => {
                         self.from = From::Done;

@@ -8,10 +8,12 @@
 //! work may be done twice (RFC 9110 section 9.2.2). Never after a timeout.
 use std::borrow::Cow;
 use std::cell::Cell;
+use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode, Uri, header};
@@ -21,7 +23,7 @@ use super::answer::{Answer, AnswerBody, From};
 use super::connect::ConnectError;
 use super::h1::{self, H1Error};
 use super::h2;
-use super::outgoing::Outgoing;
+use super::outgoing::{BoxError, Outgoing};
 use super::pool::{Checkout, DialError, Pooled, Pools};
 use super::visit::{Closed, Visit};
 use super::{Address, Upstream};
@@ -47,13 +49,25 @@ pub enum CallError {
     #[error("the upstream takes no calls now")]
     Closed(Closed),
     #[error(transparent)]
-    H1(#[from] H1Error),
+    H1(H1Error),
     #[error("the upstream's HTTP/2 connection broke")]
     H2(#[source] hyper::Error),
+    /// Over either protocol; the backend has no part in it.
+    #[error("the client's request body ended early")]
+    RequestBody(#[source] BoxError),
     #[error("the request cannot be expressed in HTTP/2")]
     Request(#[source] http::Error),
     #[error("deadline: {}", .0.as_str())]
     Expired(Expired),
+}
+
+impl std::convert::From<H1Error> for CallError {
+    fn from(error: H1Error) -> Self {
+        match error {
+            H1Error::RequestBody(fault) => Self::RequestBody(fault),
+            error => Self::H1(error),
+        }
+    }
 }
 
 impl std::convert::From<DialError> for CallError {
@@ -126,7 +140,9 @@ pub fn send(
             call.headers.insert(header::HOST, address.host.clone());
             let answered = match checkout {
                 Checkout::H1(pooled) => over_h1(flight, &pools.clock, pooled, address, call).await,
-                Checkout::H2(share) => Box::pin(over_h2(flight, share, address, call)).await,
+                Checkout::H2(share) => {
+                    Box::pin(over_h2(flight, &pools.clock, share, address, call)).await
+                }
             };
             match answered {
                 Ok(answer) if answer.status == StatusCode::SWITCHING_PROTOCOLS => {
@@ -244,6 +260,7 @@ fn over_h1(
 
 async fn over_h2(
     flight: &Flight,
+    clock: &Clock,
     share: h2::Share,
     address: &Address,
     call: &mut Outbound<'_>,
@@ -253,22 +270,32 @@ async fn over_h2(
         Outgoing::Whole { body, .. } => Some(body.clone()),
         Outgoing::Streaming { .. } => None,
     };
+    let body = h2::Sending::new(body);
+    let upload = body.upload();
     let request = h2_request(address, call, body)
         .map_err(|error| (CallError::Request(error), Work::Begun))?;
     let mut sender = share.of().sender();
     // the connection's own state says nothing about this call: others share it
     let unsent = Cell::new(true);
-    let sending = async {
+    let mut sending = pin!(async {
         sender.ready().await?;
         sender.try_send_request(request).await.map_err(|mut refused| {
             // handed back: it never went out
             unsent.set(refused.take_message().is_some());
             refused.into_error()
         })
-    };
-    let answer = match flight.guard(pin!(sending)).await {
+    });
+    let heard = poll_fn(|cx| {
+        let answered = sending.as_mut().poll(cx);
+        match &upload {
+            Some(upload) => hear(flight, clock, upload, answered, cx),
+            None => answered.map(Ok),
+        }
+    });
+    let answer = match flight.guard(heard).await {
         Err(expired) => return Err((CallError::Expired(expired), Work::Begun)),
-        Ok(Err(error)) => {
+        Ok(Err(fault)) => return Err((CallError::RequestBody(fault), Work::Begun)),
+        Ok(Ok(Err(error))) => {
             let whole = again.is_some();
             if let Some(body) = again {
                 call.body = Outgoing::whole(body);
@@ -280,24 +307,46 @@ async fn over_h2(
             let work = if undone && whole { Work::Unbegun } else { Work::Begun };
             return Err((CallError::H2(error), work));
         }
-        Ok(Ok(answer)) => answer,
+        Ok(Ok(Ok(answer))) => answer,
     };
     let (parts, body) = answer.into_parts();
-    let from = From::H2 { body, _share: share };
+    let from = From::H2 { body, upload, _share: share };
     Ok(Answer::new(parts.status, parts.headers, AnswerBody::new(from)))
+}
+
+/// What has come of a call whose body another task sends. It says whom it waits for: an upload that
+/// goes on is no silence. A client whose body failed has nothing to wait for, but an answer that is
+/// there is given to it.
+fn hear<A>(
+    flight: &Flight,
+    clock: &Clock,
+    upload: &h2::Upload,
+    answered: Poll<Result<A, hyper::Error>>,
+    cx: &Context<'_>,
+) -> Poll<Result<Result<A, hyper::Error>, BoxError>> {
+    if let Some(stage) = upload.news(cx) {
+        flight.enter(stage, clock.now());
+    }
+    if let Poll::Ready(Ok(answer)) = answered {
+        return Poll::Ready(Ok(Ok(answer)));
+    }
+    match upload.take_fault() {
+        Some(fault) => Poll::Ready(Err(fault)),
+        None => answered.map(Ok),
+    }
 }
 
 fn h2_request(
     address: &Address,
     call: &Outbound<'_>,
-    body: Outgoing,
-) -> Result<Request<Outgoing>, http::Error> {
+    body: h2::Sending,
+) -> Result<Request<h2::Sending>, http::Error> {
     let uri = Uri::builder()
         .scheme(if address.origin.tls { "https" } else { "http" })
         .authority(address.host.as_bytes())
         .path_and_query(&*target(address, call.target))
         .build()?;
-    let mut request = Request::new(body.unframed());
+    let mut request = Request::new(body);
     *request.method_mut() = call.method.clone();
     *request.uri_mut() = uri;
     *request.headers_mut() = call.headers.clone();

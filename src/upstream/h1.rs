@@ -26,7 +26,7 @@ use tokio::task::coop::unconstrained;
 use self::framing::{Decoded, Framing};
 pub use self::head::Head;
 use self::sending::{Sending, State};
-use super::outgoing::Outgoing;
+use super::outgoing::{BoxError, Outgoing};
 use crate::flight::Stage;
 use crate::io::Stream;
 
@@ -47,7 +47,7 @@ pub enum H1Error {
     #[error("the backend's answer is not valid HTTP: {0}")]
     Malformed(&'static str),
     #[error("the client's request body ended early")]
-    RequestBody(#[source] Box<dyn std::error::Error + Send + Sync>),
+    RequestBody(#[source] BoxError),
 }
 
 /// A failed exchange.

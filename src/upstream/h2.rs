@@ -1,4 +1,6 @@
 //! The client side of HTTP/2: connections of hyper's that many calls share.
+mod sending;
+
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::rc::Rc;
@@ -8,7 +10,7 @@ use h2::Reason;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioIo, TokioTimer};
 
-use super::outgoing::Outgoing;
+pub use self::sending::{Sending, Upload};
 use crate::clock::Tick;
 use crate::io::Stream;
 
@@ -50,7 +52,7 @@ fn cause(error: &hyper::Error) -> Option<&h2::Error> {
 
 /// One shared connection.
 pub struct Shared {
-    sender: RefCell<SendRequest<Outgoing>>,
+    sender: RefCell<SendRequest<Sending>>,
     active: Cell<u32>,
     pub born: Tick,
     pub idle_since: Cell<Tick>,
@@ -111,7 +113,7 @@ impl Shared {
         self.sender.borrow().is_closed()
     }
 
-    pub fn sender(&self) -> SendRequest<Outgoing> {
+    pub fn sender(&self) -> SendRequest<Sending> {
         self.sender.borrow().clone()
     }
 

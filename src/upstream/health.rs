@@ -17,7 +17,7 @@ use hyper::Version;
 use tokio::time::{sleep, timeout};
 
 use super::balance::draw;
-use super::h2::Share;
+use super::h2::{Sending, Share};
 use super::outgoing::Outgoing;
 use super::pool::{Checkout, Pooled, Pools};
 use super::{Address, Upstream};
@@ -117,7 +117,7 @@ async fn over_h2(
         .path_and_query(target(address, rule))
         .build()
         .map_err(|error| error.to_string())?;
-    let mut request = Request::new(Outgoing::whole(Bytes::new()));
+    let mut request = Request::new(Sending::new(Outgoing::whole(Bytes::new())));
     (*request.uri_mut(), *request.version_mut()) = (uri, Version::HTTP_2);
     *request.headers_mut() = headers(upstream);
     let mut sender = share.of().sender();

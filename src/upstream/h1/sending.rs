@@ -13,10 +13,7 @@ use tokio::io::AsyncWrite;
 use super::H1Error;
 use crate::flight::Stage;
 use crate::io::Stream;
-use crate::upstream::outgoing::Outgoing;
-
-/// How many bytes of a client's are progress.
-const WORTH: usize = 1024;
+use crate::upstream::outgoing::{Outgoing, WORTH};
 
 /// A request on its way out.
 pub struct Sending {

@@ -2,3 +2,4 @@
 mod asking;
 mod lagging;
 mod leaving;
+mod uploading;
