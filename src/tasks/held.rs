@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::book::Book;
+use super::book::{Book, LONGEST_WAIT};
 use super::ends::End;
 use super::entry::Stage;
 use super::lead::{Held, Lead, wait};
@@ -70,8 +70,8 @@ impl Lead {
         self.tasks.view_for(None, self.id)?.record.holder.clone()
     }
 
-    /// Sets it down, to be taken up again `after` so long. A cancel or the task's age that came first
-    /// ends it.
+    /// Sets it down, to be taken up again `after` so long, an hour at most. A cancel or the task's age
+    /// that came first ends it.
     pub async fn set_down(mut self, after: Duration) -> Result<View, Failed> {
         self.held = Held::Over;
         let (id, tasks) = (self.id, Arc::clone(&self.tasks));
@@ -82,7 +82,8 @@ impl Lead {
                 && entry.record.state == State::Running
                 && self.stop.borrow().is_none();
             if goes_on {
-                let next = book.now().saturating_add(after.as_millis() as u64);
+                let after = (after.as_millis() as u64).min(LONGEST_WAIT);
+                let next = book.now().saturating_add(after);
                 let ops = set_down(&mut book, id, Some(next));
                 Ok(ops.map(|ops| tasks.store.durably(ops)))
             } else {

@@ -92,6 +92,19 @@ async fn one_that_is_stopped_first_is_not_set_down() {
 }
 
 #[tokio::test]
+async fn one_that_is_to_rest_for_long_is_not_due_with_every_sweep() {
+    let (_directory, _store, tasks) = tasks(Settings::default());
+    let (id, lead, _) = begun(&tasks).await;
+    lead.set_down(Duration::from_hours(9)).await.unwrap();
+    tasks.sweep(NOW + 1000);
+    let next = tasks.view(&A, id).unwrap().record.next_ms.expect("it rests");
+    assert!((NOW + LONGEST_WAIT..NOW + LONGEST_WAIT + MINUTE).contains(&next), "{next}");
+    assert!(idle(&tasks).await, "it is not due");
+    tasks.sweep(NOW + LONGEST_WAIT + MINUTE);
+    ends(&tasks, id, b"one ").await;
+}
+
+#[tokio::test]
 async fn one_that_grows_too_old_while_it_rests_keeps_what_has_come() {
     let (_directory, _store, tasks) = tasks(Settings::default());
     let (id, lead, _) = begun(&tasks).await;
