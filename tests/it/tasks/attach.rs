@@ -355,6 +355,27 @@ async fn a_stream_that_is_given_in_vain_comes_to_an_end() {
 }
 
 #[tokio::test]
+async fn a_stream_is_read_on_when_its_backend_can_answer_again() {
+    let (all, turn) = (events(9), AtomicUsize::new(0));
+    let mine = all.clone();
+    let origin = backend(move |request| match turn.fetch_add(1, SeqCst) {
+        0 => (part(&mine[..6], ""), Then::Reset),
+        1 => (said("503 Service Unavailable", "", "{}"), Then::Stay),
+        2 => (said("429 Too Many Requests", "retry-after-ms: 20\r\n", "{}"), Then::Stay),
+        _ => (to_the_end(&mine[after(request).unwrap() + 1..]), Then::Stay),
+    })
+    .await;
+    let rig = rig(&origin, "{ attempts: 1 }", KEY);
+    let task = rig.later(true).await;
+    let over = rig.over(&task).await;
+    assert_eq!((&over["state"], &over["attempts"]), (&"succeeded".into(), &1.into()), "{over}");
+    assert_eq!(rig.result(&task).await.text(), all.concat());
+    let asked = origin.take();
+    assert_eq!(asked.iter().map(after).collect::<Vec<_>>(), [None, Some(5), Some(5), Some(5)]);
+    rig.quiet().await;
+}
+
+#[tokio::test]
 async fn what_a_gone_upstream_makes_is_interrupted_and_nobody_else_is_asked() {
     let origin = halved(events(9), 5, || Then::Hang).await;
     let mut rig = rig(&origin, "{}", KEY);

@@ -170,11 +170,12 @@ impl<'t> Pursuit<'t> {
         }
     }
 
-    /// Reads on behind the last event that is kept, as often as that brings something new.
+    /// Reads on behind the last event that is kept, as often as that brings something new. A holder
+    /// that cannot say now is asked until it can, however long that takes: the task's age ends it.
     pub async fn stream(&mut self, of: &Attached<'_>) -> Came {
         let mut reading = Reading::new(of.lead, of.most());
         let attempts = of.worker.tasks.as_ref().map_or(1, |tasks| tasks.settings().attempts);
-        let (mut in_vain, mut hint) = (0, None);
+        let (mut in_vain, mut unheard, mut hint) = (0, 0, None);
         let came = loop {
             // the end may have been kept by the process before
             if let Some(came) = reading.came() {
@@ -183,24 +184,25 @@ impl<'t> Pursuit<'t> {
             if in_vain >= attempts.max(1) {
                 break lost("answer_broken", "The answer broke off.");
             }
-            if in_vain > 0 || hint.is_some() {
-                tokio::time::sleep(pause(in_vain, hint)).await;
+            if in_vain + unheard > 0 {
+                tokio::time::sleep(pause(in_vain.max(unheard), hint.take())).await;
             }
             let more = match reading.after() {
                 Ok(Some(number)) => format!("stream=true&starting_after={number}"),
                 Ok(None) => "stream=true".to_owned(),
                 Err(()) => break lost("answer_broken", "The answer broke off."),
             };
-            in_vain += 1;
-            hint = None;
             match self.ask(Some(&more)).await {
                 Heard::Never(came) => break came,
-                Heard::Later(wait) => hint = wait,
-                Heard::Answer(asked) => match self.read(&mut reading, *asked).await {
-                    Ok(true) => in_vain = 0,
-                    Ok(false) => {}
-                    Err(came) => break came,
-                },
+                Heard::Later(wait) => (unheard, hint) = (unheard.saturating_add(1), wait),
+                Heard::Answer(asked) => {
+                    unheard = 0;
+                    match self.read(&mut reading, *asked).await {
+                        Ok(true) => in_vain = 0,
+                        Ok(false) => in_vain += 1,
+                        Err(came) => break came,
+                    }
+                }
             }
         };
         self.meter = Some(reading.into_meter());
