@@ -148,16 +148,19 @@ impl Follower {
             Found::Ended(view) => {
                 let run = view.record.runs;
                 let left = view.record.result.as_ref().map_or(0, |head| head.bytes);
-                if self.run == Some(run) && self.had < left && view.record.has_result() {
+                let left = if view.record.has_result() { left } else { 0 };
+                let same = self.run == Some(run);
+                if same && (1..left).contains(&self.had) {
                     // it was set down meanwhile, and gone on with
                     self.from = From::Nothing;
                     return Some(Follow::Broken);
                 }
-                if self.run == Some(run) || left == 0 || !view.record.has_result() {
+                if left == 0 || same && self.had > 0 {
                     self.from = From::Nothing;
                     return Some(Follow::Ended(view));
                 }
-                let again = self.run.replace(run).is_some();
+                // of the same one nothing was told: it ended before its log had what was kept
+                let again = self.run.replace(run).is_some_and(|had| had != run);
                 self.before = view.record.events_before;
                 self.from = From::Disk { next: Some(0), left, ended: view };
                 again.then_some(Follow::Restarted)

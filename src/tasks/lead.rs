@@ -113,7 +113,9 @@ impl Tasks {
             // an attempt that its upstream goes on with is no other
             let new = u32::from(entry.record.holder.is_none());
             let (run, before) = (entry.record.runs + new, entry.record.events_before);
-            let log = Arc::new(Log::new(run, before, settings.max_result, &self.pressure));
+            let kept = entry.record.result.as_ref().map_or(0, |head| head.bytes);
+            let log = Log::new(run, before, settings.max_result, kept, &self.pressure);
+            let log = Arc::new(log);
             let run = Box::new(Run { log: Arc::clone(&log), stop });
             book.change(id, |entry| {
                 let record = Arc::make_mut(&mut entry.record);

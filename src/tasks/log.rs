@@ -66,7 +66,14 @@ pub(super) enum Next {
 }
 
 impl Log {
-    pub(super) fn new(run: u32, before: u64, most: u64, pressure: &Arc<Pressure>) -> Self {
+    /// `kept`: bytes of it that are on the disk, until [`Self::restore`] brings them here.
+    pub(super) fn new(
+        run: u32,
+        before: u64,
+        most: u64,
+        kept: u64,
+        pressure: &Arc<Pressure>,
+    ) -> Self {
         let pieces = Pieces {
             all: Vec::new(),
             saved: 0,
@@ -81,7 +88,7 @@ impl Log {
             before,
             most,
             pieces: Mutex::new(pieces),
-            bytes: AtomicU64::new(0),
+            bytes: AtomicU64::new(kept),
             tokens: AtomicU64::new(0),
             grown: watch::Sender::new(0),
         }

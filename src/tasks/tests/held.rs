@@ -105,6 +105,53 @@ async fn one_that_is_to_rest_for_long_is_not_due_with_every_sweep() {
 }
 
 #[tokio::test]
+async fn one_that_ends_before_it_is_taken_up_keeps_what_had_come() {
+    let (_directory, _store, tasks) = tasks(Settings::default());
+    let (id, lead, _) = begun(&tasks).await;
+    lead.set_down(Duration::ZERO).await.unwrap();
+    tasks.sweep(NOW + MINUTE);
+    let Job { lead, .. } = claimed(&tasks).await;
+    assert_eq!(tasks.view(&A, id).unwrap().bytes, 4);
+    // who looks now finds a log with nothing in it
+    let mut follower = tasks.follow(&A, id).unwrap();
+    let follows = async {
+        let first = follower.next().await;
+        assert!(matches!(&first, Follow::Piece(piece) if piece == "one "), "{first:?}");
+        assert!(matches!(follower.next().await, Follow::Ended(_)));
+    };
+    let ends = async {
+        tasks.cancel(Some(&A), id).await.unwrap();
+        let view = lead.finish(State::Cancelled, None, None, None).await.unwrap();
+        assert_eq!((view.record.state, view.bytes), (State::Cancelled, 4));
+    };
+    tokio::join!(follows, ends);
+    assert_eq!(tasks.result_of(&A, id).await.unwrap().unwrap(), &b"one "[..]);
+    assert_eq!(tasks.figures().result_bytes, 4);
+}
+
+#[tokio::test]
+async fn one_that_is_set_down_before_it_is_taken_up_keeps_what_had_come() {
+    let (_directory, store, tasks) = tasks(Settings::default());
+    let (id, lead, _) = begun(&tasks).await;
+    lead.set_down(Duration::ZERO).await.unwrap();
+    for lost in [true, false] {
+        tasks.sweep(NOW + MINUTE);
+        let Job { lead, .. } = claimed(&tasks).await;
+        if lost {
+            drop(lead);
+        } else {
+            lead.set_down(Duration::ZERO).await.unwrap();
+        }
+        assert_eq!(tasks.view(&A, id).unwrap().bytes, 4);
+    }
+    assert!(store.flush(PATIENCE));
+    drop(tasks);
+    let tasks = open(&store, Settings::default());
+    assert_eq!(tasks.view(&A, id).unwrap().bytes, 4, "and so the disk has it");
+    ends(&tasks, id, b"one ").await;
+}
+
+#[tokio::test]
 async fn one_that_grows_too_old_while_it_rests_keeps_what_has_come() {
     let (_directory, _store, tasks) = tasks(Settings::default());
     let (id, lead, _) = begun(&tasks).await;
