@@ -97,6 +97,7 @@ impl Tasks {
                 break;
             }
         }
+        self.end_untaken(&mut book, now_ms);
         for id in book.unsent() {
             self.send_end(&mut book, id);
         }

@@ -4,14 +4,14 @@
 //! so a change is: out, changed, in again. The next to run is the oldest of the owner with the
 //! fewest that run. Versions are drawn from one counter that begins at the time of the start, so
 //! no two states of a task share one, over restarts too.
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::entry::{Entry, Stage};
 use super::log::Log;
 use super::record::{Credential, Owner, Record};
-use super::{State, TaskId, View};
+use super::{State, Stop, TaskId, View};
 
 /// No attempt waits longer, in milliseconds. One that seems to was told so by a clock that has been
 /// set back since.
@@ -65,6 +65,8 @@ pub(super) struct Book {
     /// When something ends by age: the wait, the answer, the tombstone.
     deadlines: BTreeSet<(u64, TaskId)>,
     running: BTreeSet<TaskId>,
+    /// At rest, and to stop as soon as their holders have been told: why, and since when.
+    pub(super) to_stop: BTreeMap<TaskId, (Stop, u64)>,
     /// Ends that the store has not taken yet.
     unsent: BTreeSet<TaskId>,
     /// Ends that somebody is still to be told of, by when they came.
@@ -85,6 +87,7 @@ impl Book {
             waits: BTreeSet::new(),
             deadlines: BTreeSet::new(),
             running: BTreeSet::new(),
+            to_stop: BTreeMap::new(),
             unsent: BTreeSet::new(),
             untold: BTreeSet::new(),
             figures: Figures::default(),

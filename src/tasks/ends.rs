@@ -165,8 +165,8 @@ impl Tasks {
     }
 
     /// Asks for its end. `None`: it is not there, or not this owner's (`None`: anybody's). A task
-    /// that waits is cancelled at once, one that runs is told to stop, one that is over stays as
-    /// it is.
+    /// that waits is cancelled at once, one that runs is told to stop, and so is one that rests
+    /// while its answer is made elsewhere; one that is over stays as it is.
     pub async fn cancel(&self, owner: Option<&Owner>, id: TaskId) -> Option<View> {
         enum Asked {
             End(Told),
@@ -179,6 +179,12 @@ impl Tasks {
             match (&entry.stage, entry.record.state) {
                 (Stage::Open, State::Running) => {
                     self.ask_to_cancel(&mut book, id).map(Asked::Running)
+                }
+                (Stage::Open, State::RetryWait) if entry.is_held() => {
+                    book.stop_at_rest(id, Stop::Cancelled);
+                    let asked = self.ask_to_cancel(&mut book, id).map(Asked::Running);
+                    self.due.notify_one();
+                    asked
                 }
                 (Stage::Open, State::Cancelling) => Some(Asked::Nothing),
                 _ => self.decide(&mut book, id, End::of(State::Cancelled)).map(Asked::End),
@@ -199,7 +205,8 @@ impl Tasks {
         id: TaskId,
     ) -> Option<oneshot::Receiver<Result<(), Failed>>> {
         book.change(id, |entry| {
-            Arc::make_mut(&mut entry.record).state = State::Cancelling;
+            let record = Arc::make_mut(&mut entry.record);
+            (record.state, record.next_ms) = (State::Cancelling, None);
             if let Some(run) = &entry.run {
                 run.stop.send_replace(Some(Stop::Cancelled));
             }
@@ -216,7 +223,8 @@ impl Tasks {
         Some(durable)
     }
 
-    /// Its time is over: at once while it waits, else the attempt is told to stop.
+    /// Its time is over: at once while it waits, else the attempt, or who goes on with it, is told to
+    /// stop.
     pub(super) fn expire(&self, book: &mut Book, id: TaskId) {
         let Some(entry) = book.get(id) else { return };
         match (&entry.stage, &entry.run) {
@@ -224,6 +232,10 @@ impl Tasks {
                 // who asked first is heard
                 run.stop
                     .send_if_modified(|stop| stop.replace(stop.unwrap_or(Stop::Expired)).is_none());
+            }
+            (Stage::Open, None) if entry.record.state.is_waiting() && entry.is_held() => {
+                book.stop_at_rest(id, Stop::Expired);
+                self.due.notify_one();
             }
             (Stage::Open, None) if entry.record.state.is_waiting() => {
                 drop(self.decide(book, id, End::of(State::Expired)));

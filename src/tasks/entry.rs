@@ -64,6 +64,12 @@ impl Entry {
         }
     }
 
+    /// Somebody else makes its answer, and can be told to stop.
+    pub(super) fn is_held(&self) -> bool {
+        let bare = self.record.request.needs_credential && self.credential.is_none();
+        self.record.holder.is_some() && !bare
+    }
+
     pub(super) fn is_shown_to(&self, owner: Option<&Owner>) -> bool {
         let admitting = matches!(self.stage, Stage::Admitting);
         let theirs = owner.is_none_or(|owner| *owner == self.record.owner);

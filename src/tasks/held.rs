@@ -4,6 +4,10 @@
 //! another one. It is set down with what has come, and whoever claims it next goes on behind that:
 //! the same rows, the same numbers of events. Where the answer is to be had ([`Holder`]) is written
 //! at once, for the time until then is the one in which it would be lost with the process.
+//!
+//! One that is to end while it rests is still made there, and paid for. So it is handed to a worker
+//! first, with its stop already set, beyond the places there are: it is over as soon as that is
+//! written, and its holder is told. Where no worker takes it for a while it ends without.
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,8 +16,34 @@ use super::ends::End;
 use super::entry::Stage;
 use super::lead::{Held, Lead, wait};
 use super::record::Holder;
-use super::{State, TaskId, View, kept};
+use super::{State, Stop, TaskId, Tasks, View, kept};
 use crate::store::{Failed, Op, Table};
+
+/// How long a task waits for a worker that tells its holder of its end, in milliseconds.
+const UNTOLD: u64 = 5000;
+
+impl Book {
+    /// It is at rest, and is to end once its holder knows.
+    pub(super) fn stop_at_rest(&mut self, id: TaskId, stop: Stop) {
+        let now = self.now();
+        self.to_stop.entry(id).or_insert((stop, now));
+    }
+
+    /// The next of them for a worker.
+    pub(super) fn next_to_stop(&mut self) -> Option<(TaskId, Stop)> {
+        self.to_stop.pop_first().map(|(id, (stop, _))| (id, stop))
+    }
+}
+
+impl Tasks {
+    /// Ends those that no worker has taken: none is to be had while memory is short, or in a drain.
+    pub(super) fn end_untaken(&self, book: &mut Book, now: u64) {
+        let untaken = book.to_stop.extract_if(.., |_, (_, since)| now.abs_diff(*since) >= UNTOLD);
+        for (id, (stop, _)) in untaken.collect::<Vec<_>>() {
+            drop(self.decide(book, id, End::of(stop.state())));
+        }
+    }
+}
 
 /// The attempt rests, and keeps what has come. What is to be written of it.
 pub(super) fn set_down(book: &mut Book, id: TaskId, next_ms: Option<u64>) -> Option<Vec<Op>> {

@@ -31,6 +31,16 @@ pub enum Stop {
     Expired,
 }
 
+impl Stop {
+    /// What becomes of the task.
+    pub fn state(self) -> State {
+        match self {
+            Self::Cancelled => State::Cancelled,
+            Self::Expired => State::Expired,
+        }
+    }
+}
+
 /// A task to be run.
 pub struct Job {
     /// With the headers of its request.
@@ -97,19 +107,27 @@ impl Tasks {
         let settings = self.settings();
         let tasks = self.me.upgrade()?;
         let mut book = self.book.lock();
+        if !self.store.healthy() {
+            return None;
+        }
         loop {
-            if book.running() >= settings.workers || !self.store.healthy() {
-                return None;
-            }
-            let (id, now) = (book.next()?, book.now());
-            let entry = book.get(id)?;
+            let (id, mut stop) = match book.next_to_stop() {
+                Some((id, stop)) => (id, Some(stop)),
+                None if book.running() >= settings.workers => return None,
+                None => (book.next()?, None),
+            };
+            let (entry, now) = (book.get(id)?, book.now());
             let bare = entry.record.request.needs_credential && entry.credential.is_none();
-            if bare || entry.record.expires_ms <= now {
+            let late = entry.record.expires_ms <= now;
+            if late && entry.is_held() {
+                stop = stop.or(Some(Stop::Expired));
+            }
+            if bare || late && stop.is_none() {
                 let end = if bare { credential_lost() } else { End::of(State::Expired) };
                 self.decide(&mut book, id, end)?;
                 continue;
             }
-            let (stop, stopped) = watch::channel(None);
+            let (stop, stopped) = watch::channel(stop);
             // an attempt that its upstream goes on with is no other
             let new = u32::from(entry.record.holder.is_none());
             let (run, before) = (entry.record.runs + new, entry.record.events_before);
@@ -119,7 +137,9 @@ impl Tasks {
             let run = Box::new(Run { log: Arc::clone(&log), stop });
             book.change(id, |entry| {
                 let record = Arc::make_mut(&mut entry.record);
-                record.state = State::Running;
+                if record.state != State::Cancelling {
+                    record.state = State::Running;
+                }
                 record.attempts += new;
                 record.runs += new;
                 record.next_ms = None;

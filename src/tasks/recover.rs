@@ -4,7 +4,8 @@
 //! with what had come of it; else it is tried again if it may be repeated and an attempt is left;
 //! else it is `interrupted`, with what of its answer had reached the disk. What was being
 //! cancelled is; what needs a credential that was in memory has failed; what is too old is
-//! expired. All of it is durable before anybody is told.
+//! expired; an upstream that goes on with the answer is told of either before it is over. All of it
+//! is durable before anybody is told.
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
@@ -14,7 +15,7 @@ use super::ends::End;
 use super::entry::Stage;
 use super::lead::credential_lost;
 use super::record::{Data, Record};
-use super::{Settings, State, TaskId, kept};
+use super::{Settings, State, Stop, TaskId, kept};
 use crate::store::{Failed, Op, Store, StoreError, Table};
 use crate::telemetry::metrics::TaskCounts;
 
@@ -35,7 +36,7 @@ pub struct Recovered {
     pub open: usize,
     /// Running ones that are to be tried again.
     pub again: usize,
-    /// Running ones that are gone on with where their answer is made.
+    /// Those that are gone on with where their answer is made, or are to be told of there.
     pub taken_up: usize,
     pub interrupted: usize,
     pub credential_lost: usize,
@@ -70,9 +71,13 @@ pub(super) fn book(
     })?;
     let mut ops = Vec::new();
     for (mut record, verdict) in changed {
+        let (id, stop) = (record.id, verdict.stop());
         ops.extend(change(store, settings, now_ms, &mut record, verdict)?);
         found.count(&record);
         book.insert(Arc::new(record), Stage::Open, None);
+        if let Some(stop) = stop {
+            book.stop_at_rest(id, stop);
+        }
         if ops.len() >= TOGETHER {
             write(store, std::mem::take(&mut ops))?;
         }
@@ -90,15 +95,33 @@ enum Verdict {
     Again,
     /// The attempt goes on.
     TakeUp,
+    /// It goes no further, and who makes the answer is still to be told.
+    Stop(Stop),
+}
+
+impl Verdict {
+    fn stop(&self) -> Option<Stop> {
+        match self {
+            Self::Stop(stop) => Some(*stop),
+            _ => None,
+        }
+    }
 }
 
 fn verdict(record: &Record, settings: &Settings, now_ms: u64) -> Option<Verdict> {
     if record.state.is_terminal() {
         return None;
     }
+    let held = record.holder.is_some() && !record.request.needs_credential;
     let end = if record.state == State::Cancelling {
+        if held {
+            return Some(Verdict::Stop(Stop::Cancelled));
+        }
         End::of(State::Cancelled)
     } else if record.expires_ms <= now_ms {
+        if held {
+            return Some(Verdict::Stop(Stop::Expired));
+        }
         End::of(State::Expired)
     } else if record.request.needs_credential {
         credential_lost()
@@ -133,8 +156,10 @@ fn change(
             record.events_before += EVENTS_GAP;
             ops.push(gone(answer));
         }
-        Verdict::TakeUp => {
-            record.state = State::RetryWait;
+        Verdict::TakeUp | Verdict::Stop(_) => {
+            if record.state != State::Cancelling {
+                record.state = State::RetryWait;
+            }
             record.next_ms = None;
             let bytes = kept::answer_bytes(store, id, record.runs)?;
             if let Some(head) = &mut record.result {
@@ -155,7 +180,7 @@ fn change(
 impl Recovered {
     fn count(&mut self, record: &Record) {
         let which = match record.state {
-            State::RetryWait if record.holder.is_some() => &mut self.taken_up,
+            State::RetryWait | State::Cancelling if record.holder.is_some() => &mut self.taken_up,
             State::RetryWait => &mut self.again,
             State::Interrupted => &mut self.interrupted,
             State::Failed => &mut self.credential_lost,

@@ -1,8 +1,8 @@
 //! The states of a task, and the one table of what may follow what.
 //!
 //! `queued → running → succeeded | failed | cancelled | expired | interrupted`, with
-//! `running → retry_wait → running`, and `cancelling` between a running task's cancel and its end.
-//! The last five are terminal: nothing follows them.
+//! `running → retry_wait → running`, and `cancelling` between the cancel of a task whose answer is
+//! being made and its end. The last five are terminal: nothing follows them.
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -12,7 +12,7 @@ pub enum State {
     Running,
     /// An attempt has failed, or was lost with the process; another follows.
     RetryWait,
-    /// To be cancelled, and still running.
+    /// To be cancelled, and its answer still being made: here, or where it is held.
     Cancelling,
     Succeeded,
     Failed,
@@ -76,7 +76,11 @@ impl State {
                 matches!(next, Queued | RetryWait | Cancelling)
                     || matches!(next, Succeeded | Failed | Cancelled | Expired | Interrupted)
             }
-            RetryWait => matches!(next, Running | Cancelled | Expired | Failed | Interrupted),
+            // cancelling: its answer is made elsewhere
+            RetryWait => {
+                matches!(next, Running | Cancelling)
+                    || matches!(next, Cancelled | Expired | Failed | Interrupted)
+            }
             Cancelling => next == Cancelled,
             Succeeded | Failed | Cancelled | Expired | Interrupted => false,
         }
@@ -91,7 +95,7 @@ mod tests {
     const TABLE: [&str; 9] = [
         "·R···FCX·", // queued
         "Q·WKSFCXI", // running
-        "·R···FCXI", // retry_wait
+        "·R·K·FCXI", // retry_wait
         "······C··", // cancelling
         "·········", // succeeded
         "·········", // failed

@@ -121,10 +121,6 @@ async fn stopped(
     asked: Option<(request::Parts, Bytes)>,
     stop: Stop,
 ) {
-    let state = match stop {
-        Stop::Cancelled => State::Cancelled,
-        Stop::Expired => State::Expired,
-    };
     let held = lead.holder().zip(asked);
     let cancel = async {
         if let Some((holder, (head, _))) = held {
@@ -132,7 +128,7 @@ async fn stopped(
         }
     };
     // an error: the store has failed, and says so itself
-    let _ = tokio::join!(lead.finish(state, None, None, None), cancel);
+    let _ = tokio::join!(lead.finish(stop.state(), None, None, None), cancel);
 }
 
 /// What was to be written before anything is asked is not.

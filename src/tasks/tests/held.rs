@@ -96,11 +96,11 @@ async fn one_that_is_to_rest_for_long_is_not_due_with_every_sweep() {
     let (_directory, _store, tasks) = tasks(Settings::default());
     let (id, lead, _) = begun(&tasks).await;
     lead.set_down(Duration::from_hours(9)).await.unwrap();
-    tasks.sweep(NOW + 1000);
+    tasks.sweep(NOW + MINUTE);
     let next = tasks.view(&A, id).unwrap().record.next_ms.expect("it rests");
     assert!((NOW + LONGEST_WAIT..NOW + LONGEST_WAIT + MINUTE).contains(&next), "{next}");
     assert!(idle(&tasks).await, "it is not due");
-    tasks.sweep(NOW + LONGEST_WAIT + MINUTE);
+    tasks.sweep(NOW + LONGEST_WAIT + 2 * MINUTE);
     ends(&tasks, id, b"one ").await;
 }
 
@@ -148,6 +148,7 @@ async fn one_that_is_set_down_before_it_is_taken_up_keeps_what_had_come() {
     drop(tasks);
     let tasks = open(&store, Settings::default());
     assert_eq!(tasks.view(&A, id).unwrap().bytes, 4, "and so the disk has it");
+    tasks.sweep(NOW + 2 * MINUTE);
     ends(&tasks, id, b"one ").await;
 }
 
@@ -157,10 +158,89 @@ async fn one_that_grows_too_old_while_it_rests_keeps_what_has_come() {
     let (id, lead, _) = begun(&tasks).await;
     lead.set_down(Duration::from_hours(1)).await.unwrap();
     tasks.sweep(NOW + 25 * 3_600_000);
-    tasks.changed(id, tasks.view(&A, id).unwrap().version).await;
-    let view = tasks.view(&A, id).unwrap();
-    assert_eq!(view.record.state, State::Expired);
+    assert_eq!(state(&tasks, id), State::RetryWait, "its holder is told first");
+    stops(&tasks, id, Stop::Expired).await;
+}
+
+/// A worker gets it, to tell its holder; with that it is over, and keeps what has come.
+async fn stops(tasks: &Tasks, id: TaskId, stop: Stop) {
+    let Job { record, lead, .. } = claimed(tasks).await;
+    assert_eq!((record.id, record.attempts, record.runs), (id, 1, 1));
+    assert_eq!(lead.holder(), Some(holder()));
+    let told = tokio::time::timeout(PATIENCE, lead.cancelled()).await;
+    assert_eq!(told, Ok(stop), "it is to stop at once");
+    // what a worker makes of it counts for nothing
+    let view = lead.finish(State::Interrupted, None, None, None).await.unwrap();
+    assert_eq!((view.record.state, view.bytes), (stop.state(), 4));
     assert_eq!(tasks.result_of(&A, id).await.unwrap().unwrap(), &b"one "[..]);
+    assert!(idle(tasks).await, "once");
+}
+
+#[tokio::test]
+async fn one_that_is_cancelled_while_it_rests_is_stopped_at_its_holder() {
+    let (_directory, _store, tasks) = tasks(Settings { workers: 1, ..Settings::default() });
+    let (id, lead, _) = begun(&tasks).await;
+    lead.set_down(Duration::from_hours(1)).await.unwrap();
+    // no place is free: it needs none
+    submitted(&tasks, new(B, "another")).await;
+    let _runs = claimed(&tasks).await;
+    for _ in 0..2 {
+        let view = tasks.cancel(Some(&A), id).await.unwrap();
+        assert_eq!((view.record.state, view.record.next_ms), (State::Cancelling, None));
+    }
+    stops(&tasks, id, Stop::Cancelled).await;
+}
+
+#[tokio::test]
+async fn one_that_no_worker_takes_to_stop_it_is_over_by_itself() {
+    for cancelled in [true, false] {
+        let (_directory, _store, tasks) = tasks(Settings::default());
+        let (id, lead, _) = begun(&tasks).await;
+        lead.set_down(Duration::from_hours(1)).await.unwrap();
+        let late = NOW + 25 * 3_600_000;
+        let now = if cancelled { NOW } else { late };
+        tasks.sweep(now);
+        if cancelled {
+            tasks.cancel(Some(&A), id).await.unwrap();
+        }
+        let stop = if cancelled { Stop::Cancelled } else { Stop::Expired };
+        assert!(!state(&tasks, id).is_terminal());
+        let version = tasks.view(&A, id).unwrap().version;
+        tasks.sweep(now + MINUTE);
+        let changed = tokio::time::timeout(PATIENCE, tasks.changed(id, version)).await;
+        changed.expect("it is never over");
+        assert_eq!(state(&tasks, id), stop.state());
+        assert_eq!(tasks.result_of(&A, id).await.unwrap().unwrap(), &b"one "[..]);
+        assert!(idle(&tasks).await);
+    }
+}
+
+#[tokio::test]
+async fn a_start_stops_at_its_holder_what_was_cancelled_or_grew_too_old_meanwhile() {
+    for (cancelled, rests) in [(true, true), (true, false), (false, true), (false, false)] {
+        let (_directory, store, tasks) = tasks(Settings::default());
+        let (id, lead, _) = begun(&tasks).await;
+        tasks.sweep(NOW);
+        let lead = if rests {
+            lead.set_down(Duration::from_hours(1)).await.unwrap();
+            None
+        } else {
+            Some(lead)
+        };
+        if cancelled {
+            tasks.cancel(Some(&A), id).await.unwrap();
+        }
+        assert!(store.flush(PATIENCE));
+        // the memory is gone at once, as after a kill
+        std::mem::forget((lead, tasks));
+        let now = NOW + 25 * 3_600_000 * u64::from(!cancelled);
+        let tasks = Tasks::open(Arc::clone(&store), Settings::default(), Arc::default(), now);
+        let tasks = tasks.unwrap();
+        let found = *tasks.recovered();
+        assert_eq!((found.taken_up, found.cancelled, found.expired, found.open), (1, 0, 0, 1));
+        let stop = if cancelled { Stop::Cancelled } else { Stop::Expired };
+        stops(&tasks, id, stop).await;
+    }
 }
 
 #[tokio::test]

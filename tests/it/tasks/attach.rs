@@ -1,6 +1,7 @@
 //! Answers that the backend makes in a background mode of its own: taken up again there after a kill,
 //! or when the connection breaks, and never asked for twice.
 mod ended;
+mod stopping;
 
 use std::fs;
 use std::sync::Arc;
