@@ -247,6 +247,11 @@ impl Lead {
         self.log.push(self.id, piece, &self.tasks.store)
     }
 
+    /// All of the answer at once, whatever of it was kept before.
+    pub fn replace(&self, whole: Bytes) -> Result<(), TooLarge> {
+        self.log.replace(whole)
+    }
+
     /// What the answer is called at its upstream.
     pub fn add_alias(&self, alias: String) {
         self.tasks.add_alias(self.id, alias);

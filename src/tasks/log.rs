@@ -133,6 +133,24 @@ impl Log {
         Ok(())
     }
 
+    /// The whole answer, in place of what may have been kept of it: it was written and its end was not,
+    /// when the process died. One row as well, which is written with the end.
+    pub(super) fn replace(&self, whole: Bytes) -> Result<(), TooLarge> {
+        let bytes = whole.len() as u64;
+        if bytes > self.most {
+            return Err(TooLarge { most: self.most });
+        }
+        let mut pieces = self.pieces.lock();
+        (pieces.saved, pieces.rows, pieces.unsaved) = (0, 0, whole.len());
+        pieces.held.set(bytes);
+        pieces.all.clear();
+        pieces.all.extend(Some(whole).filter(|whole| !whole.is_empty()));
+        drop(pieces);
+        self.bytes.store(bytes, Relaxed);
+        self.grown.send_modify(|count| *count += 1);
+        Ok(())
+    }
+
     /// Writes what waits for more.
     pub(super) fn save(&self, id: TaskId, store: &Store) {
         self.pieces.lock().save(id, self.run, store);

@@ -186,7 +186,7 @@ impl Attached<'_> {
         let usage = metered(&whole).usage();
         let said = wire::response_status(&whole);
         self.lead.begin(head(status, headers));
-        if self.lead.push(whole).is_err() {
+        if self.lead.replace(whole).is_err() {
             return too_large();
         }
         came(said.as_deref().and_then(end_of).unwrap_or(State::Succeeded), usage)

@@ -62,6 +62,28 @@ async fn a_start_takes_it_up_behind_what_was_kept() {
 }
 
 #[tokio::test]
+async fn one_whose_whole_answer_was_kept_and_not_its_end_is_not_kept_twice() {
+    let (_directory, store, tasks) = tasks(Settings::default());
+    let (id, lead, _) = begun(&tasks).await;
+    tasks.sweep(NOW);
+    store.durably(Vec::new()).await.unwrap();
+    assert!(store.flush(PATIENCE));
+    std::mem::forget((lead, tasks));
+    let tasks = open(&store, Settings::default());
+    let Job { lead, marked, .. } = claimed(&tasks).await;
+    marked.await.unwrap();
+    lead.restore().await.unwrap();
+    assert_eq!(lead.answer().1.concat(), b"one ");
+    lead.replace(Bytes::from_static(b"one and all")).unwrap();
+    let view = lead.finish(State::Succeeded, None, None, None).await.unwrap();
+    assert_eq!(view.bytes, 11);
+    assert_eq!(tasks.result_of(&A, id).await.unwrap().unwrap(), &b"one and all"[..]);
+    drop(tasks);
+    let tasks = open(&store, Settings::default());
+    assert_eq!(tasks.result_of(&A, id).await.unwrap().unwrap(), &b"one and all"[..]);
+}
+
+#[tokio::test]
 async fn one_that_its_worker_lost_or_set_down_goes_on_too() {
     for lost in [true, false] {
         let (_directory, store, tasks) = tasks(Settings { attempts: 1, ..Settings::default() });
