@@ -90,6 +90,19 @@ impl Framing {
         }
     }
 
+    /// Whether the next `len` bytes are all of the body's, and lie there as they are to go on; they
+    /// then count as read.
+    pub fn passes(&mut self, len: usize) -> bool {
+        match self {
+            Self::UntilClose => true,
+            Self::Length(remaining) if *remaining >= len as u64 => {
+                *remaining -= len as u64;
+                true
+            }
+            Self::None | Self::Length(_) | Self::Chunked(_) => false,
+        }
+    }
+
     /// The connection ended: the end of this body, or an error.
     pub fn closed(&mut self) -> Result<(), H1Error> {
         if *self == Self::UntilClose || self.ended() {
