@@ -33,6 +33,11 @@ thread_local! {
 }
 
 impl Stream {
+    /// What lies in the socket is not yet what was sent.
+    pub fn is_encrypted(&self) -> bool {
+        matches!(self, Self::ServerTls(_) | Self::ClientTls(_))
+    }
+
     /// Whether bytes or the end lie in the socket. It is the kernel that is asked: the runtime learns
     /// of them in its next turn, which may be one too late.
     pub fn has_news(&self) -> bool {

@@ -266,6 +266,11 @@ impl Connection {
 
     /// Whether the backend has closed, or sent what nobody asked for, while nothing was going on.
     pub fn is_stale(&mut self, cx: &mut Context<'_>) -> bool {
+        // of a plain socket the kernel knows all; TLS may have taken something from it, and takes what
+        // is meant for itself, as a session's ticket, before the kernel is asked
+        if !self.io.is_encrypted() {
+            return self.io.has_news();
+        }
         let look = std::future::poll_fn(|cx| with_scratch(&mut self.io, cx, |_| ()));
         // a task that has used up its budget would be told that there is nothing to read
         let told = std::pin::pin!(unconstrained(look)).poll(cx).is_ready();
