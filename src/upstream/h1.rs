@@ -131,7 +131,7 @@ impl Connection {
         match sending.state {
             State::Done => {}
             State::Writing | State::Flushing if status.is_success() => {
-                let sending = std::mem::replace(sending, Sending::new(Bytes::new()));
+                let sending = std::mem::replace(sending, Sending::new(Vec::new()));
                 let body = std::mem::replace(body, Outgoing::whole(Bytes::new()));
                 self.upload = Some(Box::new((sending, body)));
             }

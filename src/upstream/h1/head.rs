@@ -2,7 +2,7 @@
 //!
 //! Hop-by-hop fields of an answer are left out while its map is built, so that nothing has to be
 //! stripped later; its framing is decided here, once, by RFC 9112 section 6.3.
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
 use super::H1Error;
@@ -12,6 +12,8 @@ use crate::upstream::outgoing::{Outgoing, Sized};
 const MAX_HEAD: usize = 64 * 1024;
 const MAX_LINES: usize = 200;
 const TOO_LARGE: H1Error = H1Error::Malformed("the head is larger than 64 KiB");
+/// Most requests' heads are shorter.
+const USUAL_SIZE: usize = 1024;
 /// Most answers have fewer lines; the table for more is built only when this one is too small.
 const USUAL_LINES: usize = 48;
 
@@ -27,34 +29,31 @@ pub struct Head {
 
 /// The bytes of a request's head. `headers` has no framing and no hop-by-hop fields; framing is
 /// added after what the body is.
-pub fn render(method: &Method, target: &str, headers: &HeaderMap, body: &Outgoing) -> Bytes {
-    let mut size = method.as_str().len() + target.len() + 64;
+pub fn render(method: &Method, target: &str, headers: &HeaderMap, body: &Outgoing) -> Vec<u8> {
+    // most fit; to count them first costs more than to grow for the others
+    let mut out = Vec::with_capacity(USUAL_SIZE);
+    out.extend_from_slice(method.as_str().as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(target.as_bytes());
+    out.extend_from_slice(b" HTTP/1.1\r\n");
     for (name, value) in headers {
-        size += name.as_str().len() + value.len() + 4;
-    }
-    let mut out = BytesMut::with_capacity(size);
-    out.put_slice(method.as_str().as_bytes());
-    out.put_u8(b' ');
-    out.put_slice(target.as_bytes());
-    out.put_slice(b" HTTP/1.1\r\n");
-    for (name, value) in headers {
-        out.put_slice(name.as_str().as_bytes());
-        out.put_slice(b": ");
-        out.put_slice(value.as_bytes());
-        out.put_slice(b"\r\n");
+        out.extend_from_slice(name.as_str().as_bytes());
+        out.extend_from_slice(b": ");
+        out.extend_from_slice(value.as_bytes());
+        out.extend_from_slice(b"\r\n");
     }
     match body.size() {
         // a method that gives its body a meaning says that there is none (RFC 9110 section 8.6)
         Sized::Known(0) if !matches!(*method, Method::POST | Method::PUT | Method::PATCH) => {}
         Sized::Known(length) => {
-            out.put_slice(b"content-length: ");
-            out.put_slice(itoa::Buffer::new().format(length).as_bytes());
-            out.put_slice(b"\r\n");
+            out.extend_from_slice(b"content-length: ");
+            out.extend_from_slice(itoa::Buffer::new().format(length).as_bytes());
+            out.extend_from_slice(b"\r\n");
         }
-        Sized::Chunked => out.put_slice(b"transfer-encoding: chunked\r\n"),
+        Sized::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
     }
-    out.put_slice(b"\r\n");
-    out.freeze()
+    out.extend_from_slice(b"\r\n");
+    out
 }
 
 /// Reads a final head (or 101) from the front of `read` and says how long it was, 1xx heads before

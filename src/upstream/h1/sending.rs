@@ -17,7 +17,9 @@ use crate::upstream::outgoing::{Outgoing, WORTH};
 
 /// A request on its way out.
 pub struct Sending {
-    head: Bytes,
+    head: Vec<u8>,
+    /// So much of the head has gone.
+    gone: usize,
     /// The piece of the body that is being written, after the head.
     piece: Bytes,
     pub state: State,
@@ -36,8 +38,9 @@ pub enum State {
 }
 
 impl Sending {
-    pub fn new(head: Bytes) -> Self {
-        Self { head, piece: Bytes::new(), state: State::Writing, begun: false, waiting: None }
+    pub fn new(head: Vec<u8>) -> Self {
+        let (piece, state) = (Bytes::new(), State::Writing);
+        Self { head, gone: 0, piece, state, begun: false, waiting: None }
     }
 
     pub fn poll_send(
@@ -74,13 +77,13 @@ impl Sending {
                     Poll::Ready(Some(Err(error))) => {
                         return Poll::Ready(Err(H1Error::RequestBody(error)));
                     }
-                    Poll::Ready(None) if self.head.is_empty() => {
+                    Poll::Ready(None) if self.head_is_gone() => {
                         self.state = State::Flushing;
                         progress(Stage::FirstByte);
                         break;
                     }
                     // the head need not wait for a body that is slow to come, nor what was written
-                    Poll::Pending if self.head.is_empty() => {
+                    Poll::Pending if self.head_is_gone() => {
                         if self.waiting.is_none() {
                             self.waiting = Some(0);
                             progress(Stage::Reading);
@@ -110,15 +113,20 @@ impl Sending {
         Pin::new(io).poll_flush(cx).map_err(H1Error::Io)
     }
 
+    fn head_is_gone(&self) -> bool {
+        self.gone == self.head.len()
+    }
+
     fn poll_write_some(&mut self, io: &mut Stream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let slices = [IoSlice::new(&self.head), IoSlice::new(&self.piece)];
+        let head = &self.head[self.gone..];
+        let slices = [IoSlice::new(head), IoSlice::new(&self.piece)];
         let written = ready!(io.poll_write_joined(cx, &slices))?;
         if written == 0 {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }
         self.begun = true;
-        let of_head = written.min(self.head.len());
-        bytes::Buf::advance(&mut self.head, of_head);
+        let of_head = written.min(head.len());
+        self.gone += of_head;
         bytes::Buf::advance(&mut self.piece, written - of_head);
         Poll::Ready(Ok(()))
     }

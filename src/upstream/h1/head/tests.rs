@@ -227,7 +227,7 @@ fn rendered(method: &Method, target: &str, lines: &[(&str, &str)], body: &Outgoi
         let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
         headers.append(name, HeaderValue::from_str(value).unwrap());
     }
-    String::from_utf8(render(method, target, &headers, body).to_vec()).unwrap()
+    String::from_utf8(render(method, target, &headers, body)).unwrap()
 }
 
 #[test]
