@@ -167,7 +167,7 @@ impl Ladder {
         &self.shared
     }
 
-    /// Who calls. `now` is in Unix seconds: keys expire by it.
+    /// Who calls. `now` is in Unix seconds: keys expire by it, and it is asked for none else.
     ///
     /// Costs a hash for each credential and kind of key, a look at each name, and no allocation
     /// where all names are known.
@@ -176,7 +176,7 @@ impl Ladder {
         seen: &Seen,
         headers: &HeaderMap,
         query: Option<&str>,
-        now: i64,
+        now: impl Fn() -> i64,
     ) -> Result<Identified, Unknown> {
         let said = Said::read(headers, query, &self.header, self.team_header.as_ref());
         let judged = self.keyring.judge(&said.presented, now)?;

@@ -69,7 +69,6 @@ pub enum Due {
 /// One call in flight.
 #[derive(Debug)]
 pub struct Flight {
-    pub started: Instant,
     bounds: Cell<Bounds>,
     stage: Cell<Stage>,
     begun: Cell<Tick>,
@@ -101,6 +100,7 @@ pub struct Flight {
 #[derive(Debug, Clone)]
 pub struct About {
     pub request_id: RequestId,
+    pub started: Instant,
     pub upstream: Option<Arc<str>>,
     pub operation: &'static str,
     pub model: Option<Rc<str>>,
@@ -110,8 +110,9 @@ pub struct About {
 }
 
 impl About {
-    pub fn new(request_id: RequestId, operation: &'static str) -> Self {
-        Self { request_id, upstream: None, operation, model: None, agent: None, in_line: None }
+    pub fn new(request_id: RequestId, operation: &'static str, started: Instant) -> Self {
+        let (upstream, model, agent, in_line) = (None, None, None, None);
+        Self { request_id, started, upstream, operation, model, agent, in_line }
     }
 }
 

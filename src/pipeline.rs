@@ -350,7 +350,7 @@ fn begin(
     endpoint: &Endpoint<'_>,
     record: &Record,
 ) -> Ticket {
-    let about = About::new(record.id, endpoint.kind.operation());
+    let about = About::new(record.id, endpoint.kind.operation(), record.started());
     let timeouts = crate::config::Timeouts::unbounded();
     worker.flights.begin(&worker.clock, limits(snapshot, &timeouts), about)
 }

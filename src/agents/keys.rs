@@ -118,7 +118,11 @@ impl Keyring {
     ///
     /// One of our form that is not valid is an error wherever it stands: it must neither pass as
     /// if it were nothing nor reach a backend. The first valid one is the caller's.
-    pub(super) fn judge(&self, presented: &Presented<'_>, now: i64) -> Result<Judged, Unknown> {
+    pub(super) fn judge(
+        &self,
+        presented: &Presented<'_>,
+        now: impl Fn() -> i64,
+    ) -> Result<Judged, Unknown> {
         if presented.repeated {
             return Err(Unknown::UnknownKey);
         }
@@ -127,7 +131,7 @@ impl Keyring {
         for (place, credential) in presented.iter() {
             match self.find(credential) {
                 Some(key) if key.revoked => return Err(Unknown::Revoked(key.id())),
-                Some(key) if key.expires.is_some_and(|end| end <= now) => {
+                Some(key) if key.expires.is_some_and(|end| end <= now()) => {
                     return Err(Unknown::Expired(key.id()));
                 }
                 Some(key) => {

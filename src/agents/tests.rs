@@ -40,7 +40,7 @@ impl House {
     }
 
     fn try_ask(&self, seen: &Seen, lines: &[(&str, &str)]) -> Result<Identified, Unknown> {
-        Ladder::new(&self.policy, &self.shared).identify(seen, &headers(lines), None, NOW)
+        Ladder::new(&self.policy, &self.shared).identify(seen, &headers(lines), None, || NOW)
     }
 
     #[track_caller]
@@ -239,7 +239,7 @@ fn a_key_of_ours_that_is_not_valid_is_refused_even_where_everybody_may_call() {
         assert_eq!(house.try_ask(&plain, &[line]).err(), Some(Unknown::UnknownKey), "{line:?}");
     }
     let ladder = Ladder::new(&house.policy, &house.shared);
-    let by_query = ladder.identify(&plain, &HeaderMap::new(), Some("key=tgk_unknown"), NOW);
+    let by_query = ladder.identify(&plain, &HeaderMap::new(), Some("key=tgk_unknown"), || NOW);
     assert_eq!(by_query.err(), Some(Unknown::UnknownKey));
     let refused = house.try_ask(&plain, &[("x-api-key", expired.expose())]).unwrap_err();
     assert_eq!((refused.reason(), refused.key()), ("key_expired", Some(&Name::from(expired.id()))));
@@ -257,11 +257,11 @@ fn only_the_tidegate_key_is_stripped() {
     let mut sent = headers(&[("authorization", "Bearer sk-theirs"), ("x-api-key", secret)]);
     let ladder = Ladder::new(&house.policy, &house.shared);
     let plain = tcp("10.0.0.7");
-    let found = ladder.identify(&plain, &sent, None, NOW).unwrap();
+    let found = ladder.identify(&plain, &sent, None, || NOW).unwrap();
     found.ours.strip(&mut sent);
     assert_eq!(sent.keys().collect::<Vec<_>>(), ["authorization"]);
     let query = format!("key={secret}&alt=sse");
-    let found = ladder.identify(&plain, &HeaderMap::new(), Some(&query), NOW).unwrap();
+    let found = ladder.identify(&plain, &HeaderMap::new(), Some(&query), || NOW).unwrap();
     assert_eq!(&*found.identity.agent, "researcher");
     assert_eq!(found.ours.strip_query(&query).as_deref(), Some("alt=sse"));
 }
@@ -272,7 +272,7 @@ fn a_key_is_revoked_under_a_running_policy() {
     let ladder = Ladder::new(&config::Agents::default(), &shared);
     let key = NewKey::generate().unwrap();
     let sent = headers(&[("x-api-key", key.expose())]);
-    let ask = || ladder.identify(&Seen::default(), &sent, None, NOW).map(|found| found.identity);
+    let ask = || ladder.identify(&Seen::default(), &sent, None, || NOW).map(|found| found.identity);
     assert_eq!(ask().err(), Some(Unknown::UnknownKey));
     let stored = StoredKey {
         id: Name::from(key.id()),
@@ -325,7 +325,7 @@ fn names_are_shared_between_calls() {
         &[],
     ] {
         let [one, two] = [(); 2].map(|()| {
-            ladder.identify(&tcp("10.0.0.7"), &headers(lines), None, NOW).unwrap().identity
+            ladder.identify(&tcp("10.0.0.7"), &headers(lines), None, || NOW).unwrap().identity
         });
         let same = |a: &Option<Name>, b: &Option<Name>| match (a, b) {
             (Some(a), Some(b)) => Arc::ptr_eq(a, b),
@@ -348,7 +348,7 @@ fn invented_names_end_in_one_and_proven_ones_do_not() {
     for number in 0..5_000 {
         let name = format!("invented-{number}");
         let sent = headers(&[("x-agent-id", &name), ("session-id", &name), ("x-team", &name)]);
-        let identity = ladder.identify(&seen, &sent, None, NOW).unwrap().identity;
+        let identity = ladder.identify(&seen, &sent, None, || NOW).unwrap().identity;
         let want = if number < names::MOST { &*name } else { "other" };
         assert_eq!(&*identity.agent, want);
         assert_eq!(identity.session.as_deref(), Some(want));
@@ -356,7 +356,7 @@ fn invented_names_end_in_one_and_proven_ones_do_not() {
     }
     for (number, key) in all.iter().enumerate() {
         let sent = headers(&[("x-api-key", key.expose())]);
-        let identity = ladder.identify(&seen, &sent, None, NOW).unwrap().identity;
+        let identity = ladder.identify(&seen, &sent, None, || NOW).unwrap().identity;
         assert_eq!(*identity.agent, format!("agent-{number}"));
     }
     assert_eq!(house.shared.names().len(NameKind::Agent), names::MOST);
@@ -403,7 +403,7 @@ fn cost_of_one_identification() {
             .map(|_| {
                 let begun = Instant::now();
                 for _ in 0..CALLS {
-                    let found = ladder.identify(std::hint::black_box(&seen), sent, None, NOW);
+                    let found = ladder.identify(std::hint::black_box(&seen), sent, None, || NOW);
                     std::hint::black_box(&found).as_ref().unwrap();
                 }
                 begun.elapsed() / CALLS

@@ -166,7 +166,7 @@ fn details(text: &str) -> Option<Vec<u8>> {
 }
 
 fn hint(headers: &HeaderMap) -> Option<Duration> {
-    quota(headers, SystemTime::now()).retry_after.map(|after| after.min(LONGEST_HINT))
+    quota(headers, SystemTime::now).retry_after.map(|after| after.min(LONGEST_HINT))
 }
 
 #[cfg(test)]

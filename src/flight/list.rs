@@ -2,7 +2,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use slab::Slab;
 use tokio::sync::Notify;
@@ -50,7 +50,6 @@ impl Flights {
         }
         let now = clock.now();
         let flight = Rc::new(Flight {
-            started: Instant::now(),
             bounds: Cell::new(limits.into()),
             stage: Cell::new(Stage::Reading),
             begun: Cell::new(now),
@@ -146,10 +145,11 @@ impl Flights {
     pub fn list(&self) -> Vec<Seen> {
         let all = self.all.borrow();
         all.iter()
-            .map(|(_, flight)| Seen {
-                about: flight.about.borrow().clone(),
+            .map(|(_, flight)| (flight, flight.about.borrow().clone()))
+            .map(|(flight, about)| Seen {
+                age: about.started.elapsed(),
+                about,
                 stage: flight.stage.get(),
-                age: flight.started.elapsed(),
                 bytes: flight.bytes.get(),
                 tokens: Some(flight.tokens.get()).filter(|it| *it != UNSEEN).map(u64::from),
             })

@@ -21,7 +21,7 @@ fn limits(bound: Duration) -> Limits {
 }
 
 fn about() -> About {
-    About::new(RequestIds::new().next(), "")
+    About::new(RequestIds::new().next(), "", Instant::now())
 }
 
 /// A call in a list of its own, begun on a clock that stands at zero.

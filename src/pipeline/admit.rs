@@ -55,7 +55,7 @@ pub struct Lease {
     timed: Option<Rc<str>>,
     produced: u64,
     told: u64,
-    told_at: Instant,
+    told_at: Option<Instant>,
     /// The upstream's own key that the call goes with, by its id.
     pub key: Option<u64>,
     credential: u64,
@@ -249,7 +249,7 @@ impl Drop for InLine<'_> {
 impl Lease {
     fn new(worker: &Worker, upstream: &Arc<Upstream>, who: &Identity) -> Self {
         upstream.shared.gauges.in_flight.fetch_add(1, Relaxed);
-        let key = keys::pick(&upstream.keys, &[], Instant::now());
+        let key = keys::first(&upstream.keys);
         Self {
             limits: Arc::clone(&worker.limits),
             grant: None,
@@ -263,7 +263,7 @@ impl Lease {
             timed: None,
             produced: 0,
             told: 0,
-            told_at: Instant::now(),
+            told_at: None,
             key: key.map(|key| key.id),
             credential: credential(who, key),
             runaway: false,
@@ -322,7 +322,7 @@ impl Lease {
         self.upstream.shared.gauges.rate_limited.fetch_add(u64::from(limited), Relaxed);
         if self.upstream.paces {
             let overloaded = matches!(status.as_u16(), 503 | 529);
-            let quota = wire::quota(headers, SystemTime::now());
+            let quota = wire::quota(headers, SystemTime::now);
             if limited || overloaded || quota != Quota::default() {
                 self.hear(&Heard { quota: &quota, limited, overloaded }, model.unwrap_or(""));
             }

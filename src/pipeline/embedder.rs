@@ -59,7 +59,7 @@ pub async fn vector(
         total: PATIENCE,
         ..Limits::UNBOUNDED
     };
-    let about = About::new(worker.ids.next(), "embeddings");
+    let about = About::new(worker.ids.next(), "embeddings", Instant::now());
     let ticket = worker.flights.begin(&worker.clock, limits, about);
     let visit = upstream.choose(Spread::default(), &[], Instant::now()).ok()?;
     let mut outbound = Outbound {

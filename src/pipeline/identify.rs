@@ -27,7 +27,7 @@ pub fn identify(
     query: Option<&str>,
 ) -> Result<(Rc<Identity>, Places), Refusal> {
     // a clock that jumps expires no key
-    let now = worker.limits.now().wall;
+    let now = || worker.limits.now().wall;
     let found = snapshot.agents.identify(&caller.seen, &head.headers, query, now);
     let Identified { identity, ours } = found.map_err(|unknown| Refusal::unknown(&unknown))?;
     Ok((Rc::new(identity), ours))

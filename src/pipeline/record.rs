@@ -161,6 +161,10 @@ impl Record {
         self.facts.as_ref().map_or("/", |facts| facts.path.path())
     }
 
+    pub fn started(&self) -> Instant {
+        self.facts.as_ref().map_or_else(Instant::now, |facts| facts.started)
+    }
+
     fn note(&mut self, edit: impl FnOnce(&mut Facts)) {
         if let Some(facts) = &mut self.facts {
             edit(facts);

@@ -96,6 +96,12 @@ pub fn pick<'k>(keys: &'k [Key], tried: &[u64], now: Instant) -> Option<&'k Key>
     left.min_by_key(|key| key.state.until.load(Relaxed))
 }
 
+/// The same for a call that has tried none yet.
+pub fn first(keys: &[Key]) -> Option<&Key> {
+    // most upstreams have one or none, and the clock changes nothing there
+    if keys.len() < 2 { keys.first() } else { pick(keys, &[], Instant::now()) }
+}
+
 impl Upstream {
     /// Sets a key aside, and says so. The only one there is goes on being used.
     pub fn set_aside(&self, id: u64, why: Aside, now: Instant) {

@@ -106,7 +106,9 @@ impl Visit {
 
     /// It has come to a good end.
     pub fn worked(mut self) {
-        self.began(Instant::now());
+        if !self.begun {
+            self.began(Instant::now());
+        }
     }
 
     /// The backend was at fault: no connection, 5xx, an error in its stream, silence, a cut.

@@ -120,7 +120,7 @@ fn judge(head: &Head) -> Outcome {
         StatusCode::GONE => Outcome::Gone,
         status => Outcome::Failed {
             why: status.to_string(),
-            retry_after: quota(&head.headers, SystemTime::now()).retry_after,
+            retry_after: quota(&head.headers, SystemTime::now).retry_after,
         },
     }
 }

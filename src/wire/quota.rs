@@ -70,11 +70,12 @@ impl Part {
 }
 
 /// Reads the headers of every vendor that has some.
-pub fn quota(headers: &HeaderMap, now: SystemTime) -> Quota {
+pub fn quota(headers: &HeaderMap, now: impl FnOnce() -> SystemTime) -> Quota {
     // most answers tell of none
     if !headers.keys().any(|name| may_tell(name.as_str())) {
         return Quota::default();
     }
+    let now = now();
     let mut found = [Allowance::default(); 5];
     let mut quota = Quota::default();
     // The most exact form counts, whatever the order: milliseconds, Azure's, seconds or a date.

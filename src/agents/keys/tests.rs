@@ -42,7 +42,7 @@ fn judge(ring: &Keyring, credentials: &[(Place, &str)]) -> Result<Judged, Unknow
     for (place, value) in &values {
         presented.header(*place, value);
     }
-    ring.judge(&presented, NOW)
+    ring.judge(&presented, || NOW)
 }
 
 fn agent(ring: &Keyring, credential: &str) -> Result<Option<Name>, Unknown> {

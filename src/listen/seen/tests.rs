@@ -133,7 +133,7 @@ async fn a_certificate_names_its_agent() {
             ("*.agents.test", Some("research.agents.test")),
             ("spiffe://other/*", None),
         ] {
-            let found = ladder(glob).identify(&seen, &headers, None, 0);
+            let found = ladder(glob).identify(&seen, &headers, None, || 0);
             let identity = found.ok().map(|found| found.identity);
             assert_eq!(identity.as_ref().map(|identity| &*identity.agent), agent, "{glob}");
             let facts = identity.map(|identity| (identity.rung, identity.team));
@@ -147,7 +147,7 @@ async fn without_a_certificate_nobody_is_named() {
     let house = House::new();
     let (seen, _) = house.visit(&house.client(None)).await;
     assert!(seen.sans.is_empty());
-    let refused = ladder("*").identify(&seen, &http::HeaderMap::new(), None, 0);
+    let refused = ladder("*").identify(&seen, &http::HeaderMap::new(), None, || 0);
     assert_eq!(refused.err(), Some(crate::agents::Unknown::NoKey));
 }
 
@@ -179,7 +179,7 @@ async fn a_unix_peer_is_known_by_its_socket() {
         let policy = config::Agents { access: Access::Known, ..config::Agents::default() };
         let policy = config::Agents { peers: vec![peer], ..policy };
         let ladder = Ladder::new(&policy, &Arc::new(Shared::default()));
-        let found = ladder.identify(&seen, &http::HeaderMap::new(), None, 0).ok()?;
+        let found = ladder.identify(&seen, &http::HeaderMap::new(), None, || 0).ok()?;
         Some((found.identity.agent.to_string(), found.identity.rung))
     };
     assert_eq!(identified(peer(*uid, Some("builder"))), Some(("builder".into(), Rung::Peer)));

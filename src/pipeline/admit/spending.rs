@@ -14,10 +14,11 @@ impl Lease {
         self.produced = self.produced.max(tokens);
         let Some(grant) = &mut self.grant else { return true };
         let new = self.produced.saturating_sub(self.told);
-        if new == 0 || (new < STEP && self.told_at.elapsed() < PAUSE) {
+        let lately = || self.told_at.or(self.sent).is_some_and(|at| at.elapsed() < PAUSE);
+        if new == 0 || (new < STEP && lately()) {
             return true;
         }
-        (self.told, self.told_at) = (self.produced, Instant::now());
+        (self.told, self.told_at) = (self.produced, Some(Instant::now()));
         let tokens = self.produced;
         self.limits.with(|book, now| book.use_up(grant, tokens, now))
     }

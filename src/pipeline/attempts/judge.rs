@@ -34,7 +34,8 @@ impl<W: Watch> Run<'_, '_, W> {
         if form == Form::Json && (self.slow.is_some() || self.may_go_on()) && small() {
             return false;
         }
-        self.begins(sent, form, since);
+        let arrived = sent.answer.arrived;
+        self.begins(sent, form, since, arrived);
         true
     }
 
@@ -54,13 +55,13 @@ impl<W: Watch> Run<'_, '_, W> {
             return self.hold(sent, form, address, since).await;
         }
         sent = self.judge_small(sent, address).await?;
-        self.begins(&mut sent, form, since);
+        self.begins(&mut sent, form, since, Instant::now());
         Ok(sent)
     }
 
-    /// An answer that is no stream goes on.
-    fn begins(&self, sent: &mut Sent, form: Form, since: Instant) {
-        sent.answer.body.began(Instant::now());
+    /// An answer that is no stream goes on, from `now` on.
+    fn begins(&self, sent: &mut Sent, form: Form, since: Instant, now: Instant) {
+        sent.answer.body.began(now);
         self.heard(since);
         if form == Form::Json {
             self.going.flight.await_body();
@@ -93,7 +94,7 @@ impl<W: Watch> Run<'_, '_, W> {
         if self.is_theirs(verdict) {
             return self.said_no(sent, address);
         }
-        let quota = wire::quota(&answer.headers, SystemTime::now());
+        let quota = wire::quota(&answer.headers, SystemTime::now);
         let mut failed = self.held_back(Why::Said(verdict), sent, address);
         (failed.hint, failed.wanted) = (quota.retry_after, quota.should_retry != Some(false));
         Err(failed)

@@ -9,7 +9,7 @@ const ERROR: &str = "data: {\"error\":{\"message\":\"no\",\"type\":\"server_erro
 const DONE: &str = "data: [DONE]\n\n";
 
 fn ticket() -> Ticket {
-    let about = About::new(RequestIds::new().next(), "chat");
+    let about = About::new(RequestIds::new().next(), "chat", Instant::now().into_std());
     std::rc::Rc::new(Flights::default()).begin(&Clock::new(), Limits::UNBOUNDED, about)
 }
 

@@ -134,7 +134,7 @@ impl World {
     }
 
     fn ticket(&self, record: &Record, limits: Limits) -> Ticket {
-        let about = About::new(record.id, "chat");
+        let about = About::new(record.id, "chat", record.started());
         self.worker.flights.begin(&self.worker.clock, limits, about)
     }
 

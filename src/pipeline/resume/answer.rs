@@ -53,7 +53,7 @@ fn read(here: &Local<'_>, stream: &Stream, record: &mut Record) -> Result<Reply,
     let worker = here.worker;
     worker.streams.resumed.fetch_add(1, Relaxed);
     // its deadlines are those of the call itself
-    let about = About::new(record.id, stream.kind.operation());
+    let about = About::new(record.id, stream.kind.operation(), record.started());
     let ticket = worker.flights.begin(&worker.clock, Limits::UNBOUNDED, about);
     ticket.describe(|about| about.agent = Some(Arc::clone(&here.who.agent)));
     ticket.enter(Stage::Answering, worker.clock.now());

@@ -199,7 +199,7 @@ impl Opening<'_> {
             Verdict::KeyRefused => Some(Aside::Refused),
             Verdict::KeySpent => Some(Aside::Spent),
             Verdict::Limited => {
-                let hint = wire::quota(&answer.headers, SystemTime::now()).retry_after;
+                let hint = wire::quota(&answer.headers, SystemTime::now).retry_after;
                 Some(Aside::limited(hint))
             }
             // it is as good as ever for other models

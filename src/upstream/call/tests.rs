@@ -62,7 +62,7 @@ impl World {
             total: Duration::from_secs(30),
             ..Limits::UNBOUNDED
         };
-        let about = About::new(RequestIds::new().next(), "");
+        let about = About::new(RequestIds::new().next(), "", Instant::now());
         self.flights.begin(&self.pools.clock, limits, about)
     }
 

@@ -16,7 +16,7 @@ fn read(lines: &str) -> Quota {
         let (name, value) = line.trim().split_once(": ").unwrap();
         headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), value.parse().unwrap());
     }
-    quota(&headers, now())
+    quota(&headers, now)
 }
 
 fn allowance(
@@ -277,7 +277,7 @@ fn counts_that_make_no_sense_were_not_told() {
     let mut headers = HeaderMap::new();
     headers.append("retry-after", HeaderValue::from_bytes(b"\xff5").unwrap());
     headers.append("retry-after", HeaderValue::from_static(""));
-    assert_eq!(quota(&headers, now()), Quota::default());
+    assert_eq!(quota(&headers, now), Quota::default());
     assert_eq!(read("x-should-retry: TRUE").should_retry, Some(true));
     assert_eq!(read("x-should-retry: 1").should_retry, None);
 }
@@ -293,7 +293,7 @@ proptest! {
         for name in ["retry-after", "retry-after-ms", "x-ratelimit-reset-tokens", "x-ratelimit-limit", "anthropic-ratelimit-requests-reset"] {
             headers.insert(name, HeaderValue::from_bytes(&bytes).unwrap());
         }
-        let found = quota(&headers, now());
+        let found = quota(&headers, now);
         let allowances = [found.requests, found.tokens, found.input_tokens, found.output_tokens];
         let resets = allowances.into_iter().flatten().filter_map(|allowance| allowance.reset);
         for time in resets.chain(found.retry_after) {

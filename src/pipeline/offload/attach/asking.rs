@@ -107,7 +107,7 @@ impl<'t> Asking<'t> {
         let key = same.or_else(|| keys::pick(&upstream.keys, &[], now));
         let mut headers = self.headers.clone();
         to.dress(&mut headers, key);
-        let about = About::new(worker.ids.next(), "responses");
+        let about = About::new(worker.ids.next(), "responses", Instant::now());
         let bounds = limits(&self.snapshot, &upstream.config.timeouts);
         let ticket = worker.flights.begin(&worker.clock, bounds, about);
         ticket.describe(|about| about.upstream = Some(Arc::clone(&upstream.config.name)));

@@ -74,7 +74,7 @@ impl<'t> Pursuit<'t> {
         let (worker, asking) = (of.worker, &self.asking);
         let (snapshot, aim) = (&asking.snapshot, &asking.aim);
         let bounds = limits(snapshot, &aim.upstream().config.timeouts);
-        let about = About::new(worker.ids.next(), Kind::Responses.operation());
+        let about = About::new(worker.ids.next(), Kind::Responses.operation(), Instant::now());
         let ticket = worker.flights.begin(&worker.clock, bounds, about);
         let path = aim.route.below(of.head.uri.path()).unwrap_or("/");
         let endpoint = wire::endpoint(&of.head.method, path);
