@@ -157,7 +157,7 @@ impl Reply {
     /// The response; the record goes with the body.
     pub fn into_response(self, mut record: Record) -> Response<ReplyBody> {
         let Self { status, mut headers, content } = self;
-        if let Ok(id) = HeaderValue::from_str(record.id.as_str()) {
+        if let Ok(id) = HeaderValue::from_bytes(record.id.as_bytes()) {
             headers.insert(REQUEST_ID, id);
         }
         record.replying(status);
