@@ -160,7 +160,9 @@ impl Facts {
             user_agent: self.user_agent.as_ref().and_then(|value| value.to_str().ok()),
         };
         lines.access.write(&entry);
-        lines.usage.write(&entry, &self.billed());
+        if lines.usage.enabled() {
+            lines.usage.write(&entry, &self.billed());
+        }
     }
 }
 
