@@ -209,11 +209,13 @@ pub struct Supervised<'c, C> {
     drain: &'c Drain,
     connection: Pin<&'c mut C>,
     told: bool,
+    /// The same as the watch has, to be looked at without its lock.
+    waker: Option<Waker>,
 }
 
 impl<'c, C> Supervised<'c, C> {
     pub fn new(watch: &'c Watch, drain: &'c Drain, connection: Pin<&'c mut C>) -> Self {
-        Self { watch, drain, connection, told: false }
+        Self { watch, drain, connection, told: false, waker: None }
     }
 }
 
@@ -230,11 +232,9 @@ where
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        {
-            let mut waker = self.watch.waker.lock();
-            if !waker.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
-                *waker = Some(cx.waker().clone());
-            }
+        if !self.waker.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
+            self.waker = Some(cx.waker().clone());
+            self.watch.waker.lock().clone_from(&self.waker);
         }
         let stage = self.drain.stage();
         if self.watch.end.load(Relaxed) == CUT || stage >= Stage::Ending {

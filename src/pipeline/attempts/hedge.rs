@@ -60,8 +60,9 @@ impl<W: Watch> Run<'_, '_, W> {
     /// came of it.
     pub(super) async fn once(&mut self) -> Result<Sent, Box<Failed>> {
         let upstream = self.to.aim.upstream();
-        let gauges = Arc::clone(&upstream.shared.gauges);
         let hedge = upstream.config.hedge.filter(|_| self.tried.attempts == 0);
+        // a second request may take the call elsewhere
+        let from = hedge.map(|_| Arc::clone(upstream));
         let attempt = match hedge {
             Some(hedge) => Box::pin(self.hedged(hedge)).await,
             None => self.attempt().await,
@@ -69,7 +70,8 @@ impl<W: Watch> Run<'_, '_, W> {
         self.beside = None;
         self.trace_ends(&attempt);
         if !std::mem::take(&mut self.tried.outrun) {
-            gauges.attempts.add([verdict(&attempt)]);
+            let upstream = from.as_ref().unwrap_or_else(|| self.to.aim.upstream());
+            upstream.shared.gauges.attempts.add([verdict(&attempt)]);
         }
         attempt
     }

@@ -100,10 +100,10 @@ impl<W: Watch> Run<'_, '_, W> {
 
     /// The lease of a call that is dispatched once more is where the first time has ended.
     pub(super) fn regain_leave(&mut self) -> Result<(), Refusal> {
-        let aim = self.to.aim.clone();
-        if self.lease.is_for(aim.upstream()) {
+        if self.lease.is_for(self.to.aim.upstream()) {
             return Ok(());
         }
+        let aim = self.to.aim.clone();
         let (Going { snapshot, who, .. }, now) = (self.going, Instant::now());
         let key = keys::pick(&aim.upstream().keys, &[], now);
         let refused = self.lease.move_to(snapshot, who, &aim, self.call, key, false).err();
