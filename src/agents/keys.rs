@@ -173,7 +173,8 @@ impl Keyring {
         let keyed = |pepper: &hmac::Key| keyed(pepper, credential);
         let by_hmac = self.look(&self.by_hmac, || self.pepper.as_ref().map(keyed));
         let stored = &self.shared.stored;
-        let of_store = self.look(&stored.table.load(), || stored.pepper.as_ref().map(keyed));
+        let by_store = |pepper| self.look(&stored.table.load(), || Some(keyed(pepper)));
+        let of_store = stored.pepper.as_ref().and_then(by_store);
         let found = [by_sha256, by_hmac, of_store];
         let revoked = found.iter().flatten().find(|key| key.revoked).cloned();
         revoked.or_else(|| found.into_iter().flatten().next())
