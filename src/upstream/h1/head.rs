@@ -2,6 +2,8 @@
 //!
 //! Hop-by-hop fields of an answer are left out while its map is built, so that nothing has to be
 //! stripped later; its framing is decided here, once, by RFC 9112 section 6.3.
+use std::mem::MaybeUninit;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
@@ -91,10 +93,10 @@ fn parse_one(
     head_only: bool,
     map: &mut HeaderMap,
 ) -> Result<Option<(Head, usize)>, H1Error> {
-    let mut usual = [httparse::EMPTY_HEADER; USUAL_LINES];
+    let mut usual = [const { MaybeUninit::uninit() }; USUAL_LINES];
     match parse_with(read, &mut usual, head_only, map) {
         Err(Parse::TooManyLines) => {
-            let mut many = vec![httparse::EMPTY_HEADER; MAX_LINES];
+            let mut many = vec![MaybeUninit::uninit(); MAX_LINES];
             parse_with(read, &mut many, head_only, map).map_err(Into::into)
         }
         other => other.map_err(Into::into),
@@ -121,12 +123,13 @@ fn malformed(what: &'static str) -> Parse {
 
 fn parse_with<'b>(
     read: &'b [u8],
-    lines: &mut [httparse::Header<'b>],
+    lines: &mut [MaybeUninit<httparse::Header<'b>>],
     head_only: bool,
     map: &mut HeaderMap,
 ) -> Result<Option<(Head, usize)>, Parse> {
-    let mut answer = httparse::Response::new(lines);
-    let used = match answer.parse(read) {
+    let mut answer = httparse::Response::new(&mut []);
+    let parser = httparse::ParserConfig::default();
+    let used = match parser.parse_response_with_uninit_headers(&mut answer, read, lines) {
         Ok(httparse::Status::Complete(used)) => used,
         Ok(httparse::Status::Partial) => return Ok(None),
         Err(httparse::Error::TooManyHeaders) => return Err(Parse::TooManyLines),
