@@ -8,6 +8,8 @@ pub struct Ring {
     /// Where slots are counted from; set by the first word.
     from: Option<From>,
     newest: u64,
+    /// So long the newest stays that, for a window of this length.
+    lasts: Option<(Duration, Instant)>,
     buckets: [Bucket; BUCKETS as usize],
 }
 
@@ -73,6 +75,10 @@ impl Ring {
 
     /// Empties what has left the window.
     fn turn(&mut self, window: Duration, now: Instant) {
+        // most words fall into the slot of the one before
+        if self.lasts.is_some_and(|(of, until)| of == window && now < until) {
+            return;
+        }
         let long = (window / BUCKETS).max(Duration::from_millis(1));
         let from = match self.from {
             Some(from) if from.long == long => from,
@@ -85,7 +91,8 @@ impl Ring {
         };
         // a moment of another thread may lie a little behind
         let passed = now.saturating_duration_since(from.at).as_millis() as u64;
-        let slot = from.slot + passed / from.long.as_millis().max(1) as u64;
+        let millis = from.long.as_millis().max(1) as u64;
+        let slot = from.slot + passed / millis;
         if slot > self.newest + u64::from(BUCKETS) {
             self.buckets = Default::default();
         } else {
@@ -94,6 +101,9 @@ impl Ring {
             }
         }
         self.newest = self.newest.max(slot);
+        let ends = millis.saturating_mul(self.newest - from.slot + 1);
+        let until = from.at.checked_add(Duration::from_millis(ends));
+        self.lasts = until.map(|until| (window, until));
     }
 
     /// The window's length is another: what is known counts as new, rather than being forgotten.
@@ -124,6 +134,16 @@ mod tests {
         assert_eq!(share(&mut ring, 12), Share { good: 7, failed: 2 });
         assert_eq!(share(&mut ring, 19), Share { good: 0, failed: 2 }, "that of second 9 is gone");
         assert_eq!(share(&mut ring, 500), Share { good: 0, failed: 1 });
+    }
+
+    #[test]
+    fn a_slot_ends_to_the_moment() {
+        let (mut ring, start) = (Ring::default(), Instant::now());
+        let slots = [0, 999, 1000, 1999, 2000]
+            .map(|millis| ring.good(WINDOW, start + Duration::from_millis(millis)));
+        assert_eq!(slots, [0, 0, 1, 1, 2]);
+        let share = ring.failed(WINDOW, start + Duration::from_secs(11), None);
+        assert_eq!(share, Share { good: 1, failed: 1 }, "the first two are gone");
     }
 
     #[test]
