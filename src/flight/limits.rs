@@ -130,8 +130,9 @@ impl From<Limits> for Bounds {
 }
 
 /// Rounded up: no deadline is early. What is longer than ticks can tell is no bound.
+#[inline]
 pub(super) fn millis(time: Duration) -> u32 {
     let rest = time.subsec_nanos().div_ceil(1_000_000);
-    let millis = time.as_secs().saturating_mul(1000).saturating_add(rest.into());
-    u32::try_from(millis).unwrap_or(u32::MAX)
+    let millis = |secs: u32| secs.saturating_mul(1000).saturating_add(rest);
+    u32::try_from(time.as_secs()).map_or(u32::MAX, millis)
 }
