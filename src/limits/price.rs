@@ -63,7 +63,7 @@ pub struct LongContext {
 /// Names whose answers are kept; a client can invent more.
 const MAX_ANSWERS: usize = 1_000;
 /// Longest name whose answer is kept, in bytes.
-const MAX_NAME: usize = 128;
+pub const MAX_NAME: usize = 128;
 /// LiteLLM's own file has 3 MB.
 const MAX_FILE: u64 = 64 << 20;
 

@@ -192,7 +192,7 @@ impl Planned {
 impl Lookup {
     /// What an answer would cost.
     pub fn rate(&self, worker: &Worker) -> Rate {
-        worker.live.peek().prices.of(self.sends.as_deref().unwrap_or(&self.author.model))
+        worker.rate(self.sends.as_deref().unwrap_or(&self.author.model))
     }
 
     pub fn only_if_cached(&self) -> bool {

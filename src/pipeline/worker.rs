@@ -4,7 +4,7 @@
 //! writes. Workers meet in the snapshot, the metrics, the limits and the drain signal.
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -17,6 +17,7 @@ use crate::drain::Drain;
 use crate::flight::Flights;
 use crate::identity::Class;
 use crate::limits::Limits;
+use crate::limits::price::{MAX_NAME, Rate};
 use crate::pressure::{CALL, Held, Level, Pressure};
 use crate::request_id::RequestIds;
 use crate::snapshot::{Live, Snapshot};
@@ -50,6 +51,14 @@ pub struct Worker {
     pub drain: Drain,
     /// What all calls together hold in memory.
     pub pressure: Arc<Pressure>,
+    priced: RefCell<Option<Priced>>,
+}
+
+/// What was priced last. Its policy may be gone, and is not kept for it.
+struct Priced {
+    policy: Weak<Snapshot>,
+    model: Box<str>,
+    rate: Rate,
 }
 
 impl Worker {
@@ -78,7 +87,25 @@ impl Worker {
             lines: RefCell::new(lines),
             tracer: traces.map(Tracer::new),
             drain,
+            priced: RefCell::default(),
         }
+    }
+
+    /// What a model costs under the policy of now. Calls mostly repeat the last one's.
+    pub fn rate(&self, model: &str) -> Rate {
+        let live = self.live.peek();
+        let mut last = self.priced.borrow_mut();
+        let is_last = |last: &&Priced| {
+            *last.model == *model && std::ptr::eq(last.policy.as_ptr(), Arc::as_ptr(&live))
+        };
+        if let Some(last) = last.as_ref().filter(is_last) {
+            return last.rate;
+        }
+        let rate = live.prices.of(model);
+        if model.len() <= MAX_NAME {
+            *last = Some(Priced { policy: Arc::downgrade(&live), model: model.into(), rate });
+        }
+        rate
     }
 
     /// The policy that a request starting now is served under, to its end.

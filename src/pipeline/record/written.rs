@@ -43,7 +43,7 @@ impl Facts {
         let counted = settled.filter(|settled| settled.estimated).map(|settled| settled.usage);
         let usage = counted.or(self.usage)?;
         let model = self.sends.as_deref().or(self.model.as_deref());
-        let rate = worker.live.peek().prices.of(model.unwrap_or(""));
+        let rate = worker.rate(model.unwrap_or(""));
         Some((rate.cost(&usage), rate.known))
     }
 
