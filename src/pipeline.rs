@@ -238,8 +238,11 @@ async fn pass(
         call.opens_session(query, later).map_err(in_dialect)?;
     }
     record.read(&call);
-    let by_model = snapshot.routes.need_model();
-    let chosen = if by_model { snapshot.routes.select(asked, call.model()) } else { Some(first) };
+    let chosen = if snapshot.routes.need_model() {
+        snapshot.routes.select(asked, call.model(), first.meaning())
+    } else {
+        Some(first)
+    };
     let Some(Match { route, endpoint, rest }) = chosen else {
         return Err(in_dialect(Refusal::no_route_for_model(call.model())));
     };

@@ -255,30 +255,56 @@ impl Routes {
         self.by_model
     }
 
-    /// The first route whose path matches: it says what the path means before the body has been
-    /// read, and is the call's route unless routes ask for the model.
+    /// The first route that may be the call's and knows what its path means; else the first that may
+    /// be: it says what the path means before the body has been read, and is the call's route unless
+    /// routes ask for the model.
     pub fn first<'r, 'p>(&'r self, asked: Asked<'p, '_>) -> Option<Match<'r, 'p>> {
-        self.all.iter().find_map(|route| {
-            let (endpoint, rest) = route.matches(asked)?;
-            Some(Match { route, endpoint, rest })
-        })
+        let mut found = None;
+        for route in &self.all {
+            let Some((endpoint, rest)) = route.matches(asked) else { continue };
+            let one = Match { route, endpoint, rest };
+            if one.meaning() != Kind::Other {
+                return Some(one);
+            }
+            found = found.or(Some(one));
+            // none behind it is ever reached
+            if route.model.is_none() {
+                break;
+            }
+        }
+        found
     }
 
-    /// The route of a call.
+    /// The route of a call that was read as what its path means by [`Self::first`]. One under whose
+    /// prefix the path means something else does not fit, for then it would be read as one call and
+    /// sent as another; one that asks for no model may pass it on without knowing it.
     pub fn select<'r, 'p>(
         &'r self,
         asked: Asked<'p, '_>,
         model: Option<&str>,
+        read_as: Kind,
     ) -> Option<Match<'r, 'p>> {
         self.all.iter().find_map(|route| {
             let (endpoint, rest) = route.matches(asked)?;
+            let found = Match { route, endpoint, rest };
+            let meaning = found.meaning();
             let fits = match (&route.model, model) {
-                (None, _) => true,
-                (Some(glob), Some(model)) => glob_matches(glob, model),
+                (None, _) => meaning == read_as || meaning == Kind::Other,
+                (Some(glob), Some(model)) => meaning == read_as && glob_matches(glob, model),
                 (Some(_), None) => false,
             };
-            fits.then_some(Match { route, endpoint, rest })
+            fits.then_some(found)
         })
+    }
+}
+
+impl Match<'_, '_> {
+    /// What the path means below this route: a session too, though only an upgrade makes it one.
+    pub fn meaning(&self) -> Kind {
+        match self.endpoint.kind {
+            Kind::Other if wire::is_session(self.rest) => Kind::Session,
+            kind => kind,
+        }
     }
 }
 

@@ -217,18 +217,19 @@ where
         Some(cut)
     }
 
-    /// One direction has ended: the end is passed on, and the other goes on for a moment.
+    /// One direction has ended: the end is passed on, which over TLS is a write that a peer may not take,
+    /// and the other goes on for a moment.
     async fn linger(&mut self, down: bool) {
         let (last, goodbye) = (Cell::new(Instant::now()), Notify::new());
         let (clients, backends, meter) = (&mut self.client, &mut self.backend, &self.meter);
         if down {
-            _ = backends.1.shutdown().await;
+            _ = timeout(LINGER, backends.1.shutdown()).await;
             let rest = self.down.pump(&mut backends.0, &mut clients.1, &last, &goodbye, |frame| {
                 meter.borrow_mut().backend_says(frame)
             });
             _ = timeout(LINGER, rest).await;
         } else {
-            _ = clients.1.shutdown().await;
+            _ = timeout(LINGER, clients.1.shutdown()).await;
             let rest = self.up.pump(&mut clients.0, &mut backends.1, &last, &goodbye, |frame| {
                 meter.borrow_mut().client_says(frame)
             });

@@ -1,4 +1,5 @@
 use super::*;
+use crate::agents::{Ladder, Seen};
 use crate::config::{Goal, Route as Rule};
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::Registry;
@@ -93,4 +94,65 @@ fn answers_are_others_where_a_route_leads_elsewhere() {
         assert!(!walls[..at].contains(wall), "{at}");
     }
     assert_eq!(walls[0], route(&[7], 0, &[]).wall, "shares change no answer");
+}
+
+/// Routes of these prefixes and models, in order, and what becomes of a call: the route that reads it
+/// and as what, and the one that it takes.
+fn read_and_taken(
+    routes: &[(&str, Option<&str>)],
+    (method, path): (Method, &str),
+    model: Option<&str>,
+) -> (usize, Kind, Option<usize>) {
+    let rule = |(path, model): &(&str, Option<&str>)| {
+        let mut made = route(&[1], 0, &[]);
+        (made.prefix, made.model) = ((*path).into(), model.map(Into::into));
+        made
+    };
+    let routes = Routes::new(routes.iter().map(rule).collect());
+    let at = |found: &Arc<Route>| routes.all.iter().position(|one| Arc::ptr_eq(one, found));
+    let who = Ladder::new(&config::Agents::default(), &Arc::default());
+    let headers = HeaderMap::new();
+    let who = who.identify(&Seen::default(), &headers, None, || 0).ok().unwrap().identity;
+    let asked = Asked { method: &method, path, who: &who, headers: &headers };
+    let first = routes.first(asked).unwrap();
+    let taken = routes.select(asked, model, first.meaning());
+    (at(first.route).unwrap(), first.meaning(), taken.and_then(|taken| at(taken.route)))
+}
+
+#[test]
+fn a_path_means_what_it_means_below_the_route_that_is_taken() {
+    let claude = ("", Some("claude-*"));
+    for (prefix, path, kind) in [
+        ("/ollama", "/ollama/api/chat", Kind::OllamaChat),
+        ("/groq", "/groq/chat/completions", Kind::Chat),
+        ("/azure", "/azure/openai/deployments/d/chat/completions", Kind::Chat),
+    ] {
+        let routes = [claude, (prefix, None)];
+        let post = (Method::POST, path);
+        // the first route knows nothing of this path: the second says what it is, and takes it
+        for model in [Some("other"), Some("claude-x")] {
+            assert_eq!(read_and_taken(&routes, post.clone(), model), (1, kind, Some(1)), "{path}");
+        }
+        let by_model = [claude, (prefix, Some("other"))];
+        assert_eq!(read_and_taken(&by_model, post.clone(), Some("other")), (1, kind, Some(1)));
+        assert_eq!(read_and_taken(&by_model, post, Some("third")), (1, kind, None));
+    }
+    let realtime = (Method::GET, "/azure/openai/realtime");
+    let routes = [claude, ("/azure", None)];
+    assert_eq!(read_and_taken(&routes, realtime, Some("m")), (1, Kind::Session, Some(1)));
+    // both know it: the model decides
+    let chat = || (Method::POST, "/v1/chat/completions");
+    let routes = [claude, ("", None)];
+    assert_eq!(read_and_taken(&routes, chat(), Some("claude-x")), (0, Kind::Chat, Some(0)));
+    assert_eq!(read_and_taken(&routes, chat(), Some("other")), (0, Kind::Chat, Some(1)));
+    // nobody does: it goes on unread, and never where a model is asked for
+    let upload = (Method::POST, "/files/upload");
+    assert_eq!(read_and_taken(&routes, upload, None), (0, Kind::Other, Some(1)));
+    // one that asks for no model passes on what it does not know, and what is behind it reads nothing
+    let chat = || (Method::POST, "/ollama/api/chat");
+    let routes = [("/ollama", Some("x")), ("", None)];
+    assert_eq!(read_and_taken(&routes, chat(), Some("x")), (0, Kind::OllamaChat, Some(0)));
+    assert_eq!(read_and_taken(&routes, chat(), Some("other")), (0, Kind::OllamaChat, Some(1)));
+    let routes = [("", None), ("/ollama", None)];
+    assert_eq!(read_and_taken(&routes, chat(), Some("x")), (0, Kind::Other, Some(0)));
 }

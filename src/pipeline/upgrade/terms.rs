@@ -17,7 +17,7 @@ use crate::pipeline::gate;
 use crate::pipeline::refusal::Refusal;
 use crate::route::{Aim, Asked};
 use crate::snapshot::Snapshot;
-use crate::wire::{Said, Unclear};
+use crate::wire::{Kind, Said, Unclear};
 
 pub struct Terms {
     snapshot: Arc<Snapshot>,
@@ -115,7 +115,7 @@ impl Terms {
         let Some((method, uri, headers)) = self.head.as_deref() else { return true };
         let Ok(path) = gate::normalise(uri.path()) else { return false };
         let asked = Asked { method, path: &path, who: &self.who, headers };
-        let found = self.snapshot.routes.select(asked, Some(model));
+        let found = self.snapshot.routes.select(asked, Some(model), Kind::Session);
         found.is_some_and(|found| Arc::ptr_eq(found.route, &self.aim.route))
     }
 }

@@ -4,7 +4,7 @@ use super::{
     used,
 };
 use crate::support::app::App;
-use crate::support::client::{ask, request};
+use crate::support::client::{Client, ask, request};
 
 /// A call with these lines in its head, for this model.
 fn call(lines: &str, target: &str, model: &str) -> Vec<u8> {
@@ -153,4 +153,29 @@ async fn the_tightest_of_several_is_the_one_that_is_told() {
     assert!(error(CHAT, &refused).0.contains("`tight/requests` of agent \"a\""));
     assert!(bucket(&app, "tight", "requests", "a").is_object());
     app.lines(3).await;
+}
+
+#[tokio::test]
+async fn a_route_for_a_model_before_it_hides_no_path_from_limits() {
+    let simulator = simulator();
+    let url = format!("http://{}", simulator.addr);
+    let app = App::start(&format!(
+        "{PRICES}upstreams: {{ claude: {{ url: '{url}' }}, local: {{ dialect: ollama, url: '{url}' }}, \
+         groq: {{ dialect: openai, url: '{url}/v1' }} }}\n\
+         routes:\n  - {{ model: 'claude-*', to: claude }}\n  - {{ path: /ollama, to: local }}\n  \
+         - {{ path: /groq, to: groq }}\n\
+         policies:\n  - {{ name: t, per: agent, limits: {{ tokens: 2000/day hard }} }}\n"
+    ));
+    for (agent, target) in [("a", "/ollama/api/chat"), ("b", "/groq/chat/completions")] {
+        let mut client = Client::connect(app.addr).await;
+        let mut answered = Vec::new();
+        for _ in 0..200 {
+            client.send(&by(agent, target, "", PLAIN)).await;
+            answered.push(client.answer().await.status);
+            if *answered.last().unwrap() != 200 {
+                break;
+            }
+        }
+        assert_eq!((answered.first(), answered.last()), (Some(&200), Some(&429)), "{target}");
+    }
 }
