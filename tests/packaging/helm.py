@@ -79,7 +79,7 @@ BAD = {
     "a mode that is not known": ({"mode": "daemon"}, "mode"),
     "two processes on one directory": ({"replicas": 2, "state": {"enabled": True}}, "one directory has one process"),
     "a drain that the pod does not know of": ({"policy": {"server": {"drain": {"timeout": "1h"}}}}, "say `drain` instead"),
-    "an admin that the probes do not find": ({"policy": {"admin": "127.0.0.1:9"}}, "say `ports.admin` instead"),
+    "an admin that the probes do not find": ({"policy": {"admin": "127.0.0.1:9"}}, "say `ports.admin` and `admin` instead"),
     "a sidecar of nothing": ({"mode": "sidecar"}, "agent.image"),
     "one port for both": ({"ports": {"proxy": 8081}}, "are the same"),
     "two monitors": ({"podMonitor": {"enabled": True}, "serviceMonitor": {"enabled": True}}, "take one"),
