@@ -4,7 +4,8 @@
 //! new work is taken and running work has the drain's time to finish. A second signal ends at once.
 //! SIGUSR1: log files are opened anew under their names; also while it drains.
 //! SIGHUP or a changed file: the policy is read and prepared off to the side and put in force with
-//! one swap; a policy with faults changes nothing and is said in the log, a metric and `/readyz`.
+//! one swap; a policy with faults changes nothing and is said in the log, a metric and `/readyz`. It is
+//! tried again every few seconds, for a file that it names may come later.
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,12 +16,16 @@ use super::{Running, Start, StartError, environment, notifier, point_to};
 use crate::config::{self, Config, Loaded};
 use crate::drain::Stage;
 use crate::listen::notify::Notifier;
-use crate::reload::{Cause, Watch};
+use crate::reload::Watch;
 use crate::snapshot::Snapshot;
 use crate::telemetry::logs::Logs;
 
 /// For calls of connections that were accepted just before their socket was left to the next process.
 const SETTLE: Duration = Duration::from_millis(500);
+
+/// Between two tries to take up a policy that has faults: a file that it names may come after it, and
+/// is known to nobody before.
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// Serves until told to end. `started` runs once all sockets listen.
 pub fn run(start: Start, started: impl FnOnce(&Running)) -> Result<(), StartError> {
@@ -35,11 +40,14 @@ pub fn run(start: Start, started: impl FnOnce(&Running)) -> Result<(), StartErro
         started(&running);
         let notifier = notifier();
         notifier.ready("serving");
-        let life = Life { running, notifier, digest };
+        let life = Life { running, notifier, digest, fault: None };
         life.live(watch, signals).await;
         Ok(())
     })
 }
+
+/// A new policy, `None` where nothing has changed, or what is wrong with it.
+type Prepared = Result<Option<(Snapshot, Loaded)>, String>;
 
 struct Signals {
     terminate: Signal,
@@ -72,6 +80,8 @@ struct Life {
     running: Running,
     notifier: Notifier,
     digest: String,
+    /// Why the newest policy is not in force.
+    fault: Option<String>,
 }
 
 impl Life {
@@ -83,7 +93,22 @@ impl Life {
             loop {
                 tokio::select! {
                     () = signals.end(&logs) => break,
-                    cause = watch.next() => self.reload(&cause, &mut watch, &notifier).await,
+                    cause = watch.next() => {
+                        tracing::info!(?cause, "reloading the policy");
+                        notifier.reloading();
+                        let prepared = self.prepare().await;
+                        self.reload(prepared, &mut watch);
+                        notifier.ready("serving");
+                        // a burst of signals costs no more than a few loads a second
+                        tokio::time::sleep(Duration::from_millis(200)).await;
+                    }
+                    () = tokio::time::sleep(AGAIN), if self.fault.is_some() => {
+                        let prepared = self.prepare().await;
+                        // the same has been said
+                        if prepared.as_ref().err() != self.fault.as_ref() {
+                            self.reload(prepared, &mut watch);
+                        }
+                    }
                 }
             }
             notifier.stopping("finishing running calls");
@@ -126,10 +151,8 @@ impl Life {
         self.running.metrics.drain_stage(stage as u8);
     }
 
-    async fn reload(&mut self, cause: &Cause, watch: &mut Watch, notifier: &Notifier) {
-        tracing::info!(?cause, "reloading the policy");
-        notifier.reloading();
-        match self.prepare().await {
+    fn reload(&mut self, prepared: Prepared, watch: &mut Watch) {
+        match prepared {
             Ok(None) => self.done(None),
             Ok(Some((snapshot, loaded))) => {
                 watch.set_files(loaded.files);
@@ -147,18 +170,16 @@ impl Life {
                 self.done(Some(fault));
             }
         }
-        notifier.ready("serving");
-        // a burst of signals costs no more than a few loads a second
-        tokio::time::sleep(Duration::from_millis(200)).await;
     }
 
-    fn done(&self, fault: Option<String>) {
+    fn done(&mut self, fault: Option<String>) {
         self.running.metrics.reloaded(fault.is_none());
-        self.running.shared.health.reloaded(fault);
+        self.running.shared.health.reloaded(fault.clone());
+        self.fault = fault;
     }
 
     /// A policy that can be put in force; `None` when nothing has changed.
-    async fn prepare(&self) -> Result<Option<(Snapshot, Loaded)>, String> {
+    async fn prepare(&self) -> Prepared {
         let shared = Arc::clone(&self.running.shared);
         let metrics = Arc::clone(&self.running.metrics);
         let entrances = Arc::clone(&self.running.entrances);

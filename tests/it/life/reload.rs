@@ -92,6 +92,28 @@ async fn a_policy_with_faults_changes_nothing_and_is_said_everywhere() {
 }
 
 #[tokio::test]
+async fn a_policy_whose_file_comes_after_it_is_taken_up_then() {
+    let backend = backend();
+    let mut sidecar = Sidecar::start(&routes(&backend, &["/a"])).await;
+    sidecar.rewrite(&format!(
+        "upstreams:\n  llm: {{ dialect: openai, url: 'http://{}' }}\n  \
+         other: {{ dialect: openai, url: 'http://127.0.0.1:9', key: 'file:late.key' }}\n\
+         routes: [{{ path: /b, to: llm }}]\n",
+        backend.addr
+    ));
+    let line = sidecar.logged("the policy before it stays in force").await;
+    assert!(line.contains("late.key"), "{line}");
+    // more than one try: they are not told of
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    let failed = "tidegate_config_reloads_total{result=\"failed\"}";
+    assert_eq!(metric(&sidecar, failed).await, Some(1.0));
+    std::fs::write(sidecar.path("late.key"), "sk-late\n").unwrap();
+    sidecar.logged("the new policy is in force").await;
+    assert_eq!(ask(sidecar.addr, chat(&format!("/b{CHAT}"), "")).await.0, 200);
+    assert_eq!(metric(&sidecar, SUCCESSFUL).await, Some(1.0));
+}
+
+#[tokio::test]
 async fn a_storm_of_signals_costs_a_few_reloads() {
     let backend = backend();
     let mut sidecar = Sidecar::start(&routes(&backend, &["/a"])).await;
