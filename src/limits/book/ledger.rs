@@ -37,8 +37,10 @@ pub struct Unsaved {
 /// How much of a lasting bucket is on disk.
 pub(super) struct Ledger {
     key: SavedKey,
-    /// What is spent and held may rise to this without another write.
+    /// What is spent and held may rise to this without another write, in this period.
     mark: i64,
+    /// The period that the mark and the need are of, by its end.
+    period: i64,
     /// Handed over, not yet on disk; one at a time, so that a low mark never overtakes a high one.
     under_way: bool,
     /// What a waiting call needs it to be.
@@ -74,8 +76,8 @@ impl Ledgers {
         if let Some(saved) = self.restored.remove(&key) {
             restore(bucket, limit, &saved, now);
         }
-        let mark = bucket.level();
-        let ledger = Ledger { key, mark, under_way: false, needed: 0, dirty: false };
+        let (mark, period) = (bucket.level(), bucket.resets);
+        let ledger = Ledger { key, mark, period, under_way: false, needed: 0, dirty: false };
         self.durable.then_some(ledger)
     }
 
@@ -117,7 +119,12 @@ impl Table {
             && let Some(ledger) = &mut entry.ledger
             && ledger.key == one.key
         {
-            (ledger.mark, ledger.under_way) = (one.saved.level, false);
+            ledger.under_way = false;
+            ledger.turn_to(entry.bucket.resets);
+            // a period may have ended while the write was under way
+            if one.saved.resets == ledger.period {
+                ledger.mark = one.saved.level;
+            }
         }
     }
 
@@ -133,6 +140,14 @@ impl Table {
 impl Ledger {
     pub fn is_written(&self) -> bool {
         !self.dirty && !self.under_way
+    }
+
+    /// What is on disk of a period that is over falls away with it at a restart: it covers nothing of
+    /// the next, whose first call waits for a write.
+    fn turn_to(&mut self, period: i64) {
+        if self.period != period {
+            (self.period, self.mark, self.needed) = (period, 0, 0);
+        }
     }
 }
 
@@ -155,6 +170,7 @@ impl Entry {
             .saturating_add(demand.margin)
             .saturating_add(demand.growth);
         let Some(ledger) = &mut self.ledger else { return true };
+        ledger.turn_to(self.bucket.resets);
         let covered = after <= ledger.mark;
         if !covered {
             ledger.needed = ledger.needed.max(after);
@@ -163,10 +179,14 @@ impl Entry {
     }
 
     /// Whether more is used and held than is on disk: a backend that went past what it was asked for.
-    pub fn is_past_mark(&self) -> bool {
+    pub fn is_past_mark(&mut self) -> bool {
+        if !self.limit.is_hard_budget() {
+            return false;
+        }
         let used = self.bucket.level().saturating_add(self.bucket.held());
-        let mark = self.ledger.as_ref().map_or(i64::MAX, |ledger| ledger.mark);
-        self.limit.is_hard_budget() && used > mark
+        let Some(ledger) = &mut self.ledger else { return false };
+        ledger.turn_to(self.bucket.resets);
+        used > ledger.mark
     }
 
     /// What to write: of a hard budget in use, a step above all that is used and held.
@@ -180,6 +200,7 @@ impl Entry {
         if ledger.under_way || !(urgent || ledger.dirty) {
             return None;
         }
+        ledger.turn_to(resets);
         let needed = std::mem::take(&mut ledger.needed);
         let level = if urgent || running { used.max(needed).saturating_add(step) } else { used };
         ledger.dirty = urgent || running;

@@ -7,6 +7,8 @@ use super::super::ledger::{Saved, SavedKey, Unsaved};
 use super::*;
 
 const BUDGET: i64 = 5_000;
+/// In seconds.
+const DAY: f64 = 86_400.0;
 
 fn policies(mode: Mode) -> Vec<Policy> {
     let window = Window::Calendar(Calendar::Day);
@@ -29,6 +31,8 @@ enum Step {
     /// So many writes reach the disk; whether the book is told.
     Write(usize, bool),
     Crash,
+    /// All that runs ends, and then the calendar turns.
+    NextDay,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -41,6 +45,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => Just(Step::Sweep),
         6 => (any::<usize>(), prop::bool::weighted(0.9)).prop_map(|(some, told)| Step::Write(some, told)),
         1 => Just(Step::Crash),
+        1 => Just(Step::NextDay),
     ]
 }
 
@@ -104,10 +109,7 @@ impl World {
             }
             Step::Settle(nth, part) => {
                 let Some(at) = nth.checked_rem(self.running.len()) else { return };
-                let (agent, grant, input, most) = self.running.swap_remove(at);
-                let output = most * part / 100;
-                self.bench.book.settle(grant, &answered(input, output), now);
-                self.used[agent] += i64::try_from(input + output).unwrap() * 1000;
+                self.settle(at, part);
             }
             Step::Leave(nth) => {
                 let Some(at) = nth.checked_rem(self.waiting.len()) else { return };
@@ -130,8 +132,23 @@ impl World {
                 }
             }
             Step::Crash => self.crash(),
+            Step::NextDay => {
+                // who ends lets others go
+                while !self.running.is_empty() {
+                    self.settle(0, 50);
+                    self.poll();
+                }
+                self.now += DAY;
+                // no debt to go along: none is let past the budget
+                self.used = [0; 3];
+            }
         }
         self.queue.extend(self.bench.book.take_unsaved(false, at(self.now)));
+        self.poll();
+        self.queue.extend(self.bench.book.take_unsaved(false, at(self.now)));
+    }
+
+    fn poll(&mut self) {
         for (nth, call, bytes, max) in std::mem::take(&mut self.waiting) {
             match self.bench.book.poll(call, Waker::noop()) {
                 Some(Ok(grant)) => self.went(nth, grant, bytes, max),
@@ -139,7 +156,13 @@ impl World {
                 None => self.waiting.push((nth, call, bytes, max)),
             }
         }
-        self.queue.extend(self.bench.book.take_unsaved(false, at(self.now)));
+    }
+
+    fn settle(&mut self, at: usize, part: u64) {
+        let (agent, grant, input, most) = self.running.swap_remove(at);
+        let output = most * part / 100;
+        self.bench.book.settle(grant, &answered(input, output), super::at(self.now));
+        self.used[agent] += i64::try_from(input + output).unwrap() * 1000;
     }
 
     /// The process dies. What ran may still cost all that it was allowed.
@@ -189,7 +212,7 @@ proptest! {
         steps in prop::collection::vec(step(), 1..40), after in prop::collection::vec(step(), 0..20),
     ) {
         let mut world = World::new(Mode::Soft);
-        for step in steps.iter().filter(|step| !matches!(step, Step::Crash)) {
+        for step in steps.iter().filter(|step| !matches!(step, Step::Crash | Step::NextDay)) {
             world.step(step);
         }
         // twice: the first may find a write under way
@@ -199,7 +222,7 @@ proptest! {
         }
         world.swept = world.used;
         world.step(&Step::Write(world.queue.len(), true));
-        for step in after.iter().filter(|step| !matches!(step, Step::Crash)) {
+        for step in after.iter().filter(|step| !matches!(step, Step::Crash | Step::NextDay)) {
             world.step(step);
         }
         for agent in 0..3 {
@@ -229,6 +252,63 @@ fn a_store_that_is_lost_holds_up_nobody_and_forgives_nothing() {
         matches!(after.ask(&who, 40, Some(4_000), 1.0), Decision::Go(grant) if grant.clamp.is_some())
     );
     assert!(after.line(1.0).used >= 4_000_000);
+}
+
+/// A call of so many tokens goes once its budget is written down, and uses them all.
+fn used_up(bench: &mut Bench, tokens: u64, now: f64) -> Vec<Unsaved> {
+    let Decision::Wait { call, .. } = bench.ask(&agent("a"), 0, Some(tokens), now) else {
+        panic!()
+    };
+    let unsaved = bench.book.take_unsaved(false, at(now));
+    bench.book.saved(&unsaved, at(now));
+    let grant = bench.book.poll(call, Waker::noop()).unwrap().unwrap();
+    bench.book.settle(grant, &answered(0, tokens), at(now));
+    unsaved
+}
+
+/// What a process that starts from these knows to be used, in thousandths of tokens.
+fn used_after_a_crash(kept: &[Unsaved], now: f64) -> i64 {
+    let mut after = Bench::new(&policies(Mode::Hard), None);
+    after.book.restore(kept.iter().map(|one| (one.key, one.saved)));
+    let _ = after.ask(&agent("a"), 0, Some(1), now);
+    after.line(now).used
+}
+
+#[test]
+fn a_crash_after_the_calendar_has_turned_loses_no_debit() {
+    let mut bench = Bench::new(&policies(Mode::Hard), None);
+    bench.book.restore([]);
+    let yesterday = used_up(&mut bench, 4_000, 0.0);
+    assert_eq!(used_after_a_crash(&yesterday, DAY), 0);
+
+    // what is on disk is of yesterday: it says nothing of today
+    let Decision::Wait { call, .. } = bench.ask(&agent("a"), 0, Some(900), DAY) else { panic!() };
+    let today = bench.book.take_unsaved(false, at(DAY));
+    assert!(bench.book.poll(call, Waker::noop()).is_none());
+    bench.book.saved(&today, at(DAY));
+    assert!(bench.book.poll(call, Waker::noop()).unwrap().is_ok());
+    assert!(used_after_a_crash(&today, DAY) >= 900_000, "{today:?}");
+}
+
+#[test]
+fn a_write_that_was_under_way_when_the_calendar_turned_covers_nothing_of_the_new_day() {
+    let mut bench = Bench::new(&policies(Mode::Hard), None);
+    bench.book.restore([]);
+    let who = agent("a");
+    let ask = bench.ask(&who, 0, Some(4_000), 0.0);
+    let Decision::Wait { call: first, .. } = ask else { panic!() };
+    let yesterday = bench.book.take_unsaved(false, at(0.0));
+    bench.book.leave(first, at(0.0));
+    let Decision::Wait { call, .. } = bench.ask(&who, 0, Some(900), DAY) else { panic!() };
+    // one write at a time
+    assert!(bench.book.take_unsaved(false, at(DAY)).is_empty());
+    bench.book.saved(&yesterday, at(DAY));
+    assert!(bench.book.poll(call, Waker::noop()).is_none());
+    let today = bench.book.take_unsaved(false, at(DAY));
+    bench.book.saved(&today, at(DAY));
+    assert!(bench.book.poll(call, Waker::noop()).unwrap().is_ok());
+    let used = used_after_a_crash(&today, DAY);
+    assert!((900_000..2_000_000).contains(&used), "{used}");
 }
 
 #[test]
