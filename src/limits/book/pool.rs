@@ -63,8 +63,12 @@ impl Pool {
 }
 
 impl Paces {
-    /// Whether the upstream lets such a call go now; else when to ask again.
+    /// Whether the upstream lets such a call go now; else when to ask again. One that is answered here
+    /// asks nothing of it.
     pub fn ready(&self, plan: &Plan, now: u64) -> Result<(), u64> {
+        if plan.here {
+            return Ok(());
+        }
         match self.by_key.get(&plan.pace_key) {
             Some(at) => self.all[*at].pace.ready(plan.need, now),
             None => Ok(()),

@@ -74,17 +74,21 @@ impl Bench {
         conversation: Option<Conversation>,
         now: f64,
     ) -> Decision {
-        let subject = Subject { who, model: "m", route: "r", upstream: "up" };
-        let ask = Ask {
-            subject,
+        let bound = Ask { prompt_bytes: bytes, max_tokens: max, ..self.asked(who) };
+        self.book.ask(&Ask { conversation, ..bound }, at(now))
+    }
+
+    pub fn asked<'a>(&self, who: &'a Identity) -> Ask<'a> {
+        Ask {
+            subject: Subject { who, model: "m", route: "r", upstream: "up" },
             pool: self.pool,
             lane: None,
             kind: 0,
             reasoning: false,
             counted: true,
             generates: true,
-            prompt_bytes: bytes,
-            max_tokens: max,
+            prompt_bytes: 0,
+            max_tokens: None,
             least: 0,
             answers: 1,
             rate: None,
@@ -92,9 +96,8 @@ impl Bench {
             patience: None,
             here: false,
             paid: false,
-            conversation,
-        };
-        self.book.ask(&ask, at(now))
+            conversation: None,
+        }
     }
 
     pub fn go(&mut self, who: &Identity, bytes: u64, max: Option<u64>, now: f64) -> Box<Grant> {

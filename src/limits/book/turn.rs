@@ -158,7 +158,7 @@ impl HeldUp {
         }
         let key = plan.pace_key;
         let gate = Look::HeldByShared(Gate::Pace(key.0, key.1));
-        if self.paces.contains(&key) {
+        if !plan.here && self.paces.contains(&key) {
             return Err(gate);
         }
         if let Err(until) = paces.ready(plan, now.at) {

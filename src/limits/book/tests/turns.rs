@@ -341,3 +341,32 @@ fn what_it_takes() {
     let went = waiting.into_iter().filter(|call| bench.turn_of(*call).is_some()).count();
     assert_eq!(went, 1000);
 }
+
+#[test]
+fn who_is_answered_here_waits_for_no_pause_of_the_upstream() {
+    use crate::limits::pace::{Heard, Mode as Pacing};
+    use crate::wire::Quota;
+    // one longer than anybody waits, and one that is not
+    for seconds in [60, 20] {
+        let one = queued(vec![limit(Measure::Requests, 1, 1, Mode::Soft)], Per::Agent);
+        let mut bench = Bench::new(&[one], None);
+        let wait = Duration::from_secs(10);
+        let pacing = Some(Pacing::Auto);
+        bench.book.pool(PoolRule { name: "up".into(), slots: None, pacing, wait });
+        let quota = Quota { retry_after: Some(Duration::from_secs(seconds)), ..Quota::default() };
+        let heard = Heard { quota: &quota, limited: true, overloaded: false };
+        bench.book.overheard(bench.pool, 0, "m", &heard, at(0.0));
+        // whose answer has to come from there waits for it, or is refused
+        let sent = bench.ask(&agent("other"), 0, Some(1), 0.0);
+        assert_eq!(matches!(sent, Decision::Wait { .. }), seconds == 20, "{sent:?}");
+
+        let who = agent("a");
+        let hit = Ask { here: true, ..bench.asked(&who) };
+        let first = bench.book.ask(&hit, at(0.0));
+        assert!(matches!(first, Decision::Go(_)), "{first:?}");
+        let second = bench.book.ask(&hit, at(0.0));
+        let Decision::Wait { call, .. } = second else { panic!("{second:?}") };
+        bench.book.advance(at(1.1));
+        assert!(bench.turn_of(call).is_some(), "a pause of {seconds} s");
+    }
+}
