@@ -29,7 +29,7 @@ pub use self::presented::{Place, Places, Presented, strip_protocol};
 pub use self::seen::Seen;
 
 use self::keys::{Judged, Stored};
-use self::names::{NameKind, Names, spelled};
+use self::names::{Called, NameKind, Names, spelled};
 use self::said::Said;
 use self::secret::{HashKey, hex};
 use self::seen::Origin;
@@ -69,6 +69,11 @@ impl Shared {
     /// What a client wrote, as a name.
     fn name(&self, kind: NameKind, raw: &[u8]) -> Option<Name> {
         spelled(&self.hash_key, raw, |name| self.names.share(kind, name))
+    }
+
+    /// The same, with the whole of it where it came out as `other`.
+    fn called(&self, kind: NameKind, raw: &[u8]) -> Option<Called> {
+        spelled(&self.hash_key, raw, |name| self.names.call(kind, name))
     }
 }
 
@@ -139,7 +144,7 @@ pub struct Ladder {
 /// A rung that proves who calls.
 struct Proof {
     rung: Rung,
-    agent: Option<Name>,
+    agent: Option<Called>,
     team: Option<Name>,
 }
 
@@ -188,20 +193,25 @@ impl Ladder {
             .rungs
             .iter()
             .find_map(|rung| Some((self.agent_by(*rung, seen, &said, &judged, &proofs)?, *rung)))
-            .unwrap_or_else(|| (Arc::clone(&self.nobody), Rung::Address));
+            .unwrap_or_else(|| (Arc::clone(&self.nobody).into(), Rung::Address));
         let proven_team = proofs.iter().flatten().find_map(|proof| proof.team.clone());
         let name = |kind, raw: Option<&[u8]>| raw.and_then(|raw| self.shared.name(kind, raw));
+        let team_proven = proven_team.is_some();
+        let team =
+            proven_team.map(Called::from).or_else(|| self.told(seen, NameKind::Team, said.team?));
+        let (agent, team, unlisted) = Called::apart(agent, team);
         let Judged { key, ours, credential } = judged;
         let identity = Identity {
             agent,
             rung,
             parent: name(NameKind::Parent, said.parent),
             session: name(NameKind::Session, said.session_id()),
-            team_proven: proven_team.is_some(),
-            team: proven_team.or_else(|| self.told(seen, NameKind::Team, said.team?)),
+            team,
+            team_proven,
             class: said.urgency(),
             credential,
             grant: key.map(|key| Arc::clone(&key.grant)),
+            unlisted,
         };
         Ok(Identified { identity, ours })
     }
@@ -212,7 +222,10 @@ impl Ladder {
         std::array::from_fn(|_| {
             let rung = rungs.next()?;
             let (agent, team) = match rung {
-                Rung::Key => judged.key.as_ref().map(|key| (key.agent.clone(), key.team.clone())),
+                Rung::Key => judged
+                    .key
+                    .as_ref()
+                    .map(|key| (key.agent.clone().map(Called::from), key.team.clone())),
                 Rung::Mtls => self.by_certificate(seen),
                 Rung::Peer => self.by_peer(seen),
                 _ => None,
@@ -221,15 +234,15 @@ impl Ladder {
         })
     }
 
-    fn by_certificate(&self, seen: &Seen) -> Option<(Option<Name>, Option<Name>)> {
+    fn by_certificate(&self, seen: &Seen) -> Option<(Option<Called>, Option<Name>)> {
         self.certificates.iter().find_map(|known| {
             let san = seen.sans.iter().find(|san| glob_matches(&known.san, &san.name))?;
             let agent = known.agent.as_ref().unwrap_or(&san.agent);
-            Some((Some(Arc::clone(agent)), known.team.clone()))
+            Some((Some(Arc::clone(agent).into()), known.team.clone()))
         })
     }
 
-    fn by_peer(&self, seen: &Seen) -> Option<(Option<Name>, Option<Name>)> {
+    fn by_peer(&self, seen: &Seen) -> Option<(Option<Called>, Option<Name>)> {
         let Origin::Unix { uid, gid, process, .. } = &seen.origin else { return None };
         let known = self.peers.iter().find(|peer| {
             let fits = |glob: &Arc<str>| process.as_ref().is_some_and(|p| glob_matches(glob, p));
@@ -240,9 +253,10 @@ impl Ladder {
         // a process may call itself anything: its name is bounded, and takes nobody else's
         let own = || {
             let name = process.as_ref().filter(|name| !self.is_reserved(name));
-            self.shared.names.share(NameKind::Agent, name.unwrap_or(&seen.address))
+            self.shared.names.call(NameKind::Agent, name.unwrap_or(&seen.address))
         };
-        Some((Some(known.agent.clone().unwrap_or_else(own)), known.team.clone()))
+        let agent = known.agent.clone().map_or_else(own, Called::from);
+        Some((Some(agent), known.team.clone()))
     }
 
     fn agent_by(
@@ -252,40 +266,46 @@ impl Ladder {
         said: &Said<'_>,
         judged: &Judged,
         proofs: &[Option<Proof>; 3],
-    ) -> Option<Name> {
+    ) -> Option<Called> {
         match rung {
             Rung::Key | Rung::Mtls | Rung::Peer => {
                 proofs.iter().flatten().find(|proof| proof.rung == rung)?.agent.clone()
             }
             Rung::Header => self.told(seen, NameKind::Agent, said.agent?),
             Rung::Session => {
-                let name = self.shared.name(NameKind::Agent, said.sub_agent.or(said.session_id())?);
-                name.filter(|name| !self.is_reserved(name))
+                let raw = said.sub_agent.or(said.session_id())?;
+                let called = self.shared.called(NameKind::Agent, raw);
+                called.filter(|called| !self.is_anothers(called))
             }
             Rung::Credential => Some(self.of_credential(judged.credential?)),
-            Rung::Address => Some(self.shared.names.share(NameKind::Agent, &seen.address)),
+            Rung::Address => Some(self.shared.names.call(NameKind::Agent, &seen.address)),
         }
     }
 
     /// A name from one of the two headers of the policy.
-    fn told(&self, seen: &Seen, kind: NameKind, raw: &[u8]) -> Option<Name> {
+    fn told(&self, seen: &Seen, kind: NameKind, raw: &[u8]) -> Option<Called> {
         let named = seen.comes_from(&self.trust);
         if !named && !self.trust.is_empty() {
             return None;
         }
         // anybody's word is not enough for a name that others must prove
-        self.shared.name(kind, raw).filter(|name| named || !self.is_reserved(name))
+        self.shared.called(kind, raw).filter(|called| named || !self.is_anothers(called))
+    }
+
+    /// Judged by the whole name: a full table changes nobody's rung.
+    fn is_anothers(&self, called: &Called) -> bool {
+        self.is_reserved(called.whole()) || self.is_reserved(&called.name)
     }
 
     fn is_reserved(&self, name: &str) -> bool {
         self.reserved.contains(name) || self.keyring.names(name)
     }
 
-    fn of_credential(&self, fingerprint: Fingerprint) -> Name {
+    fn of_credential(&self, fingerprint: Fingerprint) -> Called {
         let mut text = *b"key:0123456789abcdef";
         text[4..].copy_from_slice(&hex(fingerprint));
         let text = std::str::from_utf8(&text).unwrap_or("key:");
-        self.shared.names.share(NameKind::Agent, text)
+        self.shared.names.call(NameKind::Agent, text)
     }
 }
 

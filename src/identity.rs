@@ -3,7 +3,8 @@
 //! `agent` is whose share a call counts against; which rung of the ladder told it is in `rung`. Only
 //! the first three rungs prove anything: names from the others are good for labels, fairness and
 //! affinity, never for authorization. Names come from an interner that bounds them, so a client
-//! that invents names cannot take memory or labels without end.
+//! that invents names cannot take memory or labels without end. Whom that leaves no place is shown
+//! as `other`, and shares its limits; what belongs to one caller goes by the whole name.
 use std::fmt;
 use std::sync::Arc;
 
@@ -132,4 +133,28 @@ pub struct Identity {
     pub credential: Option<Fingerprint>,
     /// With a tidegate key.
     pub grant: Option<Arc<Grant>>,
+    /// Where agent or team are shown as `other`.
+    pub unlisted: Option<Box<Unlisted>>,
+}
+
+/// The whole names for which there was no place. For walls alone: neither label nor limit, for
+/// they are without end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unlisted {
+    pub agent: Option<Name>,
+    pub team: Option<Name>,
+}
+
+impl Identity {
+    /// The agent's name as it was before the table of names was asked: the same whether there was
+    /// a place for it or not. Walls are made of it.
+    pub fn whole_agent(&self) -> &str {
+        self.unlisted.as_ref().and_then(|whole| whole.agent.as_ref()).unwrap_or(&self.agent)
+    }
+
+    /// The same of its team.
+    pub fn whole_team(&self) -> Option<&str> {
+        let whole = self.unlisted.as_ref().and_then(|whole| whole.team.as_ref());
+        whole.or(self.team.as_ref()).map(|team| &**team)
+    }
 }

@@ -74,6 +74,7 @@ fn agent(name: &str) -> Identity {
         class: Class::Default,
         credential: None,
         grant: None,
+        unlisted: None,
     }
 }
 

@@ -95,6 +95,7 @@ pub fn identity(agent: usize) -> Identity {
         class: Class::Default,
         credential: None,
         grant: None,
+        unlisted: None,
     }
 }
 

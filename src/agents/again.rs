@@ -1,7 +1,7 @@
 //! A caller who was known when it asked, and whose call is made now.
 use std::sync::Arc;
 
-use super::names::NameKind;
+use super::names::{Called, NameKind};
 use super::{Ladder, Unknown};
 use crate::config::Access;
 use crate::identity::{Class, Fingerprint, Identity, Rung};
@@ -9,6 +9,7 @@ use crate::identity::{Class, Fingerprint, Identity, Rung};
 /// What was known of a caller then.
 #[derive(Debug, Clone, Copy)]
 pub struct Known<'k> {
+    /// Agent and team as walls know them.
     pub agent: &'k str,
     pub rung: Rung,
     pub parent: Option<&'k str>,
@@ -29,17 +30,23 @@ impl Ladder {
         if self.access == Access::Known && grant.is_none() && !known.rung.authorizes() {
             return Err(Unknown::NoKey);
         }
-        let name = |kind, text: &str| self.shared.names.share(kind, text);
+        let names = &self.shared.names;
+        let name = |kind, text: &str| names.share(kind, text);
+        let (agent, team, unlisted) = Called::apart(
+            names.call(NameKind::Agent, known.agent),
+            known.team.map(|team| names.call(NameKind::Team, team)),
+        );
         Ok(Identity {
-            agent: name(NameKind::Agent, known.agent),
+            agent,
             rung: known.rung,
             parent: known.parent.map(|parent| name(NameKind::Parent, parent)),
             session: known.session.map(|session| name(NameKind::Session, session)),
-            team: known.team.map(|team| name(NameKind::Team, team)),
+            team,
             team_proven: known.team_proven,
             class: known.class,
             credential: known.credential.map(Fingerprint),
             grant: grant.map(|key| Arc::clone(&key.grant)),
+            unlisted,
         })
     }
 }

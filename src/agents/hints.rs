@@ -67,6 +67,7 @@ mod tests {
             class: Class::Default,
             credential: None,
             grant: None,
+            unlisted: None,
         }
     }
 

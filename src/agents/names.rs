@@ -5,7 +5,8 @@
 //! Places come back by the clock algorithm (second chance): when a table is full, at most every
 //! five minutes, one pass drops each name that was not used since the pass before and that nobody
 //! else holds. So a name goes only when no call, limit or queue knows it any more, and who invents
-//! names gets no more than a table full of fresh ones in that time.
+//! names gets no more than a table full of fresh ones in that time. `other` is one for limits and
+//! labels only: [`Called`] keeps the whole name beside it, for what may not cross callers.
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -16,7 +17,7 @@ use dashmap::{DashMap, Entry};
 use parking_lot::Mutex;
 
 use super::secret::{HashKey, hex};
-use crate::identity::Name;
+use crate::identity::{Name, Unlisted};
 
 /// Names of each kind.
 pub const MOST: usize = 1_000;
@@ -38,6 +39,34 @@ pub struct Names {
     tables: [Table; 4],
     most: usize,
     other: Name,
+}
+
+/// A name, and the whole of it where there was no place.
+#[derive(Debug, Clone)]
+pub struct Called {
+    pub name: Name,
+    whole: Option<Name>,
+}
+
+impl Called {
+    pub fn whole(&self) -> &str {
+        self.whole.as_ref().unwrap_or(&self.name)
+    }
+
+    /// What both are called; and what stands behind `other`, if one of them is that.
+    pub fn apart(agent: Self, team: Option<Self>) -> (Name, Option<Name>, Option<Box<Unlisted>>) {
+        let (team, of_team) = team.map_or((None, None), |team| (Some(team.name), team.whole));
+        let is_listed = agent.whole.is_none() && of_team.is_none();
+        let unlisted = Unlisted { agent: agent.whole, team: of_team };
+        (agent.name, team, (!is_listed).then(|| Box::new(unlisted)))
+    }
+}
+
+/// One that takes no place: it is the policy's.
+impl From<Name> for Called {
+    fn from(name: Name) -> Self {
+        Self { name, whole: None }
+    }
 }
 
 struct Table {
@@ -62,6 +91,13 @@ impl Names {
     /// what a client wrote goes through [`spelled`] first.
     pub fn share(&self, kind: NameKind, text: &str) -> Name {
         self.share_at(kind, text, Instant::now)
+    }
+
+    /// The same, with the whole of it if it came out as `other`.
+    pub fn call(&self, kind: NameKind, text: &str) -> Called {
+        let name = self.share(kind, text);
+        let whole = (*name != *text).then(|| Arc::from(text));
+        Called { name, whole }
     }
 
     fn share_at(&self, kind: NameKind, text: &str, now: impl FnOnce() -> Instant) -> Name {

@@ -33,6 +33,7 @@ pub fn agent(name: &str) -> Identity {
         class: Class::Default,
         credential: None,
         grant: None,
+        unlisted: None,
     }
 }
 

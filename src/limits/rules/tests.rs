@@ -29,6 +29,7 @@ fn who(agent: &str, team: Option<&str>) -> Identity {
         class: Class::Default,
         credential: None,
         grant: None,
+        unlisted: None,
     }
 }
 

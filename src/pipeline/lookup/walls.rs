@@ -94,7 +94,8 @@ pub fn owner(worker: &Worker, who: &Identity, headers: &HeaderMap) -> [u8; 16] {
 }
 
 /// Who is inside a scope. A name that only the client says is worth no more than its credential:
-/// who could say another's name would get another's answers.
+/// who could say another's name would get another's answers. Names are whole: those that are
+/// shown as `other` share limits, and nothing else.
 fn tenant(scope: Scope, who: &Identity, headers: &HeaderMap, namespace: Option<&[u8]>) -> Vec<u8> {
     let mut tenant = Vec::with_capacity(96);
     let mut part = |name: u8, text: &[u8]| {
@@ -110,12 +111,12 @@ fn tenant(scope: Scope, who: &Identity, headers: &HeaderMap, namespace: Option<&
     };
     let proven = if scope == Scope::Team { who.team_proven } else { who.rung.authorizes() };
     if scope <= Scope::Team
-        && let Some(team) = &who.team
+        && let Some(team) = who.whole_team()
     {
         part(b't', team.as_bytes());
     }
     if scope <= Scope::Agent {
-        part(b'a', who.agent.as_bytes());
+        part(b'a', who.whole_agent().as_bytes());
         part(b'r', who.rung.as_str().as_bytes());
     }
     if scope != Scope::Shared && (scope == Scope::Credential || !proven) {
@@ -154,3 +155,6 @@ pub fn own_credentials(who: &Identity, headers: &HeaderMap) -> [u8; 32] {
     });
     *hash.finalize().as_bytes()
 }
+
+#[cfg(test)]
+mod tests;

@@ -157,11 +157,12 @@ impl Submission<'_> {
             background,
         };
         let caller = Caller {
-            agent: who.agent.to_string(),
+            // whole: the task is run behind the walls of its caller
+            agent: who.whole_agent().to_owned(),
             rung: who.rung.as_str().to_owned(),
             parent: who.parent.as_deref().map(str::to_owned),
             session: who.session.as_deref().map(str::to_owned),
-            team: who.team.as_deref().map(str::to_owned),
+            team: who.whole_team().map(str::to_owned),
             team_proven: who.team_proven,
             class: Some(who.class.as_str().to_owned()),
             credential: who.credential.map(|print| print.0),

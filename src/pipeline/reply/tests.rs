@@ -208,6 +208,7 @@ fn nobody() -> Identity {
         class: Class::Default,
         credential: None,
         grant: None,
+        unlisted: None,
     }
 }
 

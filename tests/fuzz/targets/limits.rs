@@ -163,6 +163,7 @@ impl World {
             class: classes[nth % 3],
             credential: None,
             grant: None,
+            unlisted: None,
         });
         let now = Moment { at: 0, wall: BEGIN };
         book.apply(Arc::clone(&RULES[0]), [], lanes(0), now);

@@ -182,6 +182,35 @@ async fn anothers_task_is_as_if_not_there() {
     assert_eq!(rig.ask(&stranger("GET", &format!("{task}/result"))).await.status, 404);
 }
 
+/// Beyond a thousand names all are called `other`.
+#[tokio::test]
+async fn callers_that_share_the_name_other_share_neither_tasks_nor_answers() {
+    let origin = prompt().await;
+    let cache = "policies:\n  - { name: once, cache: { ttl: 1h, scope: agent } }\n";
+    let rig = Rig::new(&origin.url(), "{}", cache);
+    let asks = async |agent: &str, path: &str| {
+        rig.ask(&request("GET", path, &format!("x-agent-id: {agent}\r\n"), "")).await
+    };
+    for number in 0..1_000 {
+        asks(&format!("invented-{number}"), "/-/tasks").await;
+    }
+    let mine = |lines: &str| {
+        OPENAI_CHAT.call_with("mine?", false, &format!("x-agent-id: mine\r\n{lines}"))
+    };
+    let task = accepted(&rig.ask(&mine(ASYNC)).await);
+    until("it is over", async || terminal(&asks("mine", &task).await.json())).await;
+    let listed = asks("theirs", "/-/tasks").await.json();
+    assert_eq!(listed["data"], Value::Array(vec![]));
+    assert_eq!(asks("theirs", &task).await.status, 404);
+    assert_eq!(asks("theirs", &format!("{task}/result")).await.status, 404);
+    assert_eq!(asks("mine", &format!("{task}/result")).await.status, 200);
+    // what the task was told is its caller's, and no other's
+    rig.ask(&mine("")).await;
+    assert_eq!(origin.requests(), 1);
+    rig.ask(&OPENAI_CHAT.call_with("mine?", false, "x-agent-id: theirs\r\n")).await;
+    assert_eq!(origin.requests(), 2);
+}
+
 #[tokio::test]
 async fn methods_and_paths_that_are_not_known() {
     let origin = prompt().await;
